@@ -1,0 +1,1 @@
+"""Calibrated class probabilities from any large language model, inside scikit-learn."""

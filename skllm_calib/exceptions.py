@@ -1,0 +1,127 @@
+"""Every error this library raises on purpose, as one tree.
+
+::
+
+    SkllmCalibError
+    ├── BackendError                  a request could not be answered
+    │   ├── AuthenticationFailed      missing or refused key
+    │   ├── BackendUnavailable        server down, timed out or overloaded after every retry
+    │   │   └── RateLimited           the server asked to slow down, also after every retry
+    │   ├── ContextTooLong            the text does not fit; says by how many tokens
+    │   ├── ModelNotFound             no such model, file or provider
+    │   ├── Refused                   a content filter or the model declined
+    │   ├── SignalUnavailable         the model does not show this evidence; names those it does
+    │   └── UnreadableReply           the server answered something that cannot be used
+    ├── MissingDependency             an optional package is needed (also an ImportError)
+    ├── PromptError                   a template that cannot be filled (also a ValueError)
+    ├── CalibrationMismatch           a saved calibration used with another model or prompt
+    └── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
+
+The two wings of the library share this file and nothing else.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationFailed",
+    "BackendError",
+    "BackendUnavailable",
+    "CalibrationMismatch",
+    "ContextTooLong",
+    "MissingDependency",
+    "ModelNotFound",
+    "NotCertifiableError",
+    "PromptError",
+    "RateLimited",
+    "Refused",
+    "SignalUnavailable",
+    "SkllmCalibError",
+    "UnreadableReply",
+]
+
+
+class SkllmCalibError(Exception):
+    """Base class of every error raised on purpose by skllm-calib."""
+
+
+class BackendError(SkllmCalibError):
+    """A request could not be answered by the model behind it."""
+
+
+class AuthenticationFailed(BackendError):
+    """The key is missing, wrong, or not allowed to use the model."""
+
+
+class BackendUnavailable(BackendError):
+    """The server is down, unreachable or overloaded, also after every retry."""
+
+
+class RateLimited(BackendUnavailable):
+    """The server asked to slow down, also after every retry."""
+
+
+class ContextTooLong(BackendError):
+    """The prompt does not fit the context of the model.
+
+    Parameters
+    ----------
+    message : str
+        What to tell the user.
+    excess : int or None, default=None
+        By how many tokens the prompt is too long, where the backend knows.
+    """
+
+    def __init__(self, message: str, excess: int | None = None) -> None:
+        super().__init__(message)
+        self.excess = excess
+
+    def __reduce__(self) -> tuple[type[ContextTooLong], tuple[str, int | None]]:
+        return type(self), (str(self), self.excess)
+
+
+class ModelNotFound(BackendError):
+    """No model, file or provider of this name."""
+
+
+class Refused(BackendError):
+    """A content filter or the model itself declined to answer."""
+
+
+class SignalUnavailable(BackendError):
+    """The model does not show the evidence that a signal needs."""
+
+
+class UnreadableReply(BackendError):
+    """The server answered something that cannot be used."""
+
+
+class MissingDependency(SkllmCalibError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+
+class PromptError(SkllmCalibError, ValueError):
+    """A template cannot be filled from the data at hand."""
+
+
+class CalibrationMismatch(SkllmCalibError):
+    """A saved calibration was used with another model, prompt or label set."""
+
+
+class NotCertifiableError(SkllmCalibError, ValueError):
+    """Too few labels, or too many errors among them, for the promise asked for.
+
+    Parameters
+    ----------
+    message : str
+        What to tell the user.
+    n_more : int or None, default=None
+        About how many further labels are needed; None when more labels of the same kind would
+        not help.
+    """
+
+    def __init__(self, message: str, n_more: int | None = None) -> None:
+        super().__init__(message)
+        self.n_more = n_more
+
+    def __reduce__(self) -> tuple[type[NotCertifiableError], tuple[str, int | None]]:
+        return type(self), (str(self), self.n_more)
