@@ -1,0 +1,70 @@
+"""Small numerical tools that every calibrator shares; nothing here knows about estimators."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+FLOOR_NATS = 25.0
+"""How far below the best class of its row a log-probability may lie (e**-25 is about 1e-11)."""
+
+LOWEST_LOG_PROBA = -700.0
+"""No output lies below it, so that its exponential is a positive, normal float64."""
+
+
+def log_normalise(scores: Floats) -> Floats:
+    """Shift every row so that its exponentials sum to one."""
+    return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True), dtype=np.float64)
+
+
+def floor_and_normalise(scores: Floats) -> Floats:
+    """Lift entries to 25 nats below the best of their row, then normalise.
+
+    A label outside the list of alternatives a server returned, or one ruled out by a grammar,
+    comes as minus infinity. It is unlikely, not impossible, and one such row must not decide
+    alone about the temperature.
+    """
+    best = scores.max(axis=1, keepdims=True)
+    return log_normalise(np.maximum(scores, best - FLOOR_NATS))
+
+
+def one_vs_rest_log_odds(log_proba: Floats) -> Floats:
+    """Return log p - log(1 - p) of every entry of normalised log-probabilities (n, K).
+
+    ``log1p(-p)`` is exact enough for all but the largest entry of a row, whose complement is
+    summed from the other entries instead: 1 - p itself would lose every digit near p = 1.
+    """
+    rows = np.arange(len(log_proba))
+    top = log_proba.argmax(axis=1)
+    proba = np.exp(log_proba)
+    proba[rows, top] = 0.0
+    rest = np.log1p(-proba)
+    # With a single class nothing is left over; any number below the floor will do.
+    others = np.maximum(proba.sum(axis=1), np.exp(-2 * FLOOR_NATS))
+    rest[rows, top] = np.log(others)
+    return np.asarray(log_proba - rest, dtype=np.float64)
+
+
+def warn_at_bound(name: str, value: float, bounds: tuple[float, float]) -> None:
+    """Warn when a search ended where it was not allowed to go further.
+
+    A temperature at its upper bound, for one, means flat answers with a flattering calibration
+    error, which nobody should have to find out alone.
+    """
+    low, high = bounds
+    if not np.isclose(value, bounds, rtol=1e-6, atol=0).any():
+        return
+    warnings.warn(
+        f"{name} ended at the edge of its search range, {value:.4g} of [{low:.4g}, {high:.4g}]: "
+        "the scores may say nothing about the labels, the labels may be in another order than "
+        "the columns, or there are too few of them.",
+        ConvergenceWarning,
+        stacklevel=5,
+    )

@@ -1,0 +1,5 @@
+"""Pictures of calibrated classification; matplotlib is imported when one is drawn."""
+
+from skllm_calib.display.reliability import ReliabilityDisplay
+
+__all__ = ["ReliabilityDisplay"]

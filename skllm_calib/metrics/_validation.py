@@ -1,0 +1,194 @@
+"""Labels and probabilities in every accepted form -> one plain form the metrics can trust."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Rows may miss 1 by rounding only. Two-decimal self-reports (0.99, 1.01) must be refused, not used.
+_SUM_TOLERANCE = 1e-5
+
+
+class Checked(NamedTuple):
+    """Validated input: ``proba`` (n, K), ``codes`` (n,), ``classes`` (K,), ``weight`` (n,)."""
+
+    proba: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    classes: NDArray[Any]
+    weight: NDArray[np.float64]
+
+
+def check_proba(y_proba: ArrayLike) -> NDArray[np.float64]:
+    """Return probabilities as an (n, K) float64 matrix; 1-D ``p`` becomes ``(1 - p, p)``.
+
+    Rows are checked, never renormalised: dividing would break ties between equal confidences in
+    their last bit.
+
+    Parameters
+    ----------
+    y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+        Probabilities in [0, 1]; the rows of a matrix sum to 1.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        The same in float64.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, a value is NaN or outside [0, 1], or a row does not sum to 1.
+    """
+    raw = np.asarray(y_proba)
+    try:
+        proba = raw.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"y_proba must hold numbers, got dtype {raw.dtype}.") from error
+    if proba.ndim not in (1, 2) or proba.shape[0] == 0:
+        raise ValueError(
+            "y_proba must have shape (n_samples,) or (n_samples, n_classes) with at least one "
+            f"row, got shape {proba.shape}."
+        )
+    if proba.ndim == 2 and proba.shape[1] < 2:
+        raise ValueError(f"y_proba needs at least two columns, one a class, got {proba.shape}.")
+    rows = proba.reshape(proba.shape[0], -1)
+    missing = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if missing.size:
+        raise ValueError(
+            f"y_proba holds NaN or infinity in {missing.size} row(s), first in row {missing[0]}."
+        )
+    outside = np.flatnonzero(((rows < 0) | (rows > 1)).any(axis=1))
+    if outside.size:
+        raise ValueError(
+            f"y_proba must lie in [0, 1], but row {outside[0]} is {rows[outside[0]].tolist()}."
+        )
+    if proba.ndim == 1:
+        return np.column_stack([1 - proba, proba])
+    sums = proba.sum(axis=1)
+    precision = np.finfo(raw.dtype).eps if raw.dtype.kind == "f" else 0.0
+    wrong = np.flatnonzero(np.abs(sums - 1) > max(_SUM_TOLERANCE, float(precision) ** 0.5))
+    if wrong.size:
+        raise ValueError(
+            f"every row of y_proba must sum to 1, but row {wrong[0]} sums to "
+            f"{sums[wrong[0]]:.6g} ({wrong.size} row(s) in all). Renormalise the rows, or pass "
+            "probabilities instead of scores."
+        )
+    return proba
+
+
+def check_weight(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+    """Return one finite, non-negative float64 weight a row (ones when none are given)."""
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_rows,):
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weight.shape}.")
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"sample_weight must be finite and not negative, but row {wrong[0]} has "
+            f"{weight[wrong[0]]}."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere.")
+    return weight
+
+
+def check_labels(labels: ArrayLike) -> NDArray[Any]:
+    """Return the column classes, which must be distinct and sorted as scikit-learn sorts them."""
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or classes.size < 2:
+        raise ValueError(f"labels must list at least two classes, got {labels!r}.")
+    ordered = np.unique(classes)
+    if ordered.size < classes.size:
+        raise ValueError(f"labels must not repeat a class, got {classes.tolist()}.")
+    if not np.array_equal(ordered, classes):
+        # Sorting in silence would swap columns for everyone who listed them in their own order.
+        raise ValueError(
+            "labels must be sorted, and the columns of y_proba in the same order, as in "
+            f"estimator.classes_; got {classes.tolist()}, expected {ordered.tolist()}."
+        )
+    return classes
+
+
+def check_input(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    pos_label: object = None,
+    sample_weight: ArrayLike | None = None,
+) -> Checked:
+    """Validate labels, probabilities and weights together; rows of weight zero are dropped.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels: strings, integers or booleans.
+    y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+        Probabilities; 1-D holds those of ``pos_label``.
+    labels : array-like of shape (n_classes,), default=None
+        Sorted classes of the columns; taken from `y_true` when None.
+    pos_label : object, default=None
+        The class that 1-D probabilities belong to; the last label when None.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    checked : Checked
+        The input in one plain form.
+
+    Raises
+    ------
+    ValueError
+        If anything does not fit; the message names the row or the value.
+    """
+    proba = check_proba(y_proba)
+    truth = np.asarray(y_true)
+    if truth.ndim != 1:
+        raise ValueError(f"y_true must have shape (n_samples,), got {truth.shape}.")
+    if truth.shape[0] != proba.shape[0]:
+        raise ValueError(
+            f"y_true has {truth.shape[0]} rows and y_proba has {proba.shape[0]}; they must agree."
+        )
+    values = truth.tolist()
+    for row, value in enumerate(values):
+        # pandas' NA can neither be compared nor imported without pandas: know it by its name.
+        nan = isinstance(value, float) and np.isnan(value)
+        if value is None or nan or type(value).__name__ == "NAType":
+            raise ValueError(f"y_true has no label in row {row}.")
+    classes = np.unique(truth) if labels is None else check_labels(labels)
+    if classes.size != proba.shape[1]:
+        raise ValueError(_column_message(classes, proba.shape[1], labels is None))
+    lookup = {label: code for code, label in enumerate(classes.tolist())}
+    if pos_label is not None and pos_label not in lookup:
+        raise ValueError(f"pos_label={pos_label!r} is not one of the labels {classes.tolist()}.")
+    codes = np.array([lookup.get(value, -1) for value in values], dtype=np.int64)
+    unknown = np.flatnonzero(codes < 0)
+    if unknown.size:
+        raise ValueError(
+            f"y_true holds {values[unknown[0]]!r} in row {unknown[0]}, which is not one of the "
+            f"labels {classes.tolist()}."
+        )
+    if np.ndim(y_proba) == 1 and pos_label is not None and lookup[pos_label] == 0:
+        proba = proba[:, ::-1]
+    weight = check_weight(sample_weight, proba.shape[0])
+    keep = weight > 0
+    return Checked(proba[keep], codes[keep], classes, weight[keep])
+
+
+def _column_message(classes: NDArray[Any], n_columns: int, inferred: bool) -> str:
+    if inferred:
+        return (
+            f"y_true holds {classes.size} class(es), {classes.tolist()}, but y_proba describes "
+            f"{n_columns}: say which with labels=, for scorers with "
+            "calibration_scoring(labels=estimator.classes_)."
+        )
+    return (
+        f"labels lists {classes.size} classes, {classes.tolist()}, but y_proba describes "
+        f"{n_columns}. If it comes from cross-validation, the estimator was fitted on a fold "
+        "without one of the classes: stratify the folds or declare the classes to the estimator."
+    )

@@ -1,0 +1,55 @@
+"""Public names and the resolution of a method."""
+
+from __future__ import annotations
+
+import pytest
+
+from skllm_calib import calibrators
+from skllm_calib.calibrators import (
+    AutoCalibrator,
+    BaseCalibrator,
+    IsotonicCalibration,
+    PlattScaling,
+    TemperatureScaling,
+    VectorScaling,
+    get_calibrator,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("auto", AutoCalibrator),
+        ("isotonic", IsotonicCalibration),
+        ("platt", PlattScaling),
+        ("sigmoid", PlattScaling),
+        ("temperature", TemperatureScaling),
+        ("vector", VectorScaling),
+    ],
+)
+def test_names(name, kind):
+    assert type(get_calibrator(name)) is kind
+
+
+def test_object_is_copied_unfitted():
+    mine = VectorScaling(bias_scale=0.5).fit([[0.0, -1.0]], [0], classes=[0, 1])
+    copy = get_calibrator(mine)
+    assert copy is not mine
+    assert copy.get_params() == mine.get_params()
+    assert not hasattr(copy, "classes_")
+
+
+def test_clear_errors():
+    with pytest.raises(ValueError, match=r"did you mean 'temperature'.*Valid names: 'auto'"):
+        get_calibrator("Temprature")
+    with pytest.raises(ValueError, match=r"Unknown calibration method 'xyz'\. Valid names"):
+        get_calibrator("xyz")
+    with pytest.raises(TypeError, match="must be a name or a calibrator object"):
+        get_calibrator(VectorScaling)
+
+
+def test_public_names():
+    assert all(hasattr(calibrators, name) for name in calibrators.__all__)
+    assert issubclass(AutoCalibrator, BaseCalibrator)
+    with pytest.raises(TypeError, match="abstract"):
+        BaseCalibrator()
