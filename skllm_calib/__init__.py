@@ -1,1 +1,68 @@
-"""Calibrated class probabilities from any large language model, inside scikit-learn."""
+"""Calibrated class probabilities from any large language model, inside scikit-learn.
+
+The public names live here; ``backends``, ``calibrators``, ``datasets`` and ``exceptions`` are
+public modules of their own.
+"""
+
+from skllm_calib._version import __version__
+from skllm_calib.backends import LlamaCppBackend, OpenAIBackend
+from skllm_calib.cache import ResponseCache
+from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibrators import (
+    AutoCalibrator,
+    IsotonicCalibration,
+    PlattScaling,
+    TemperatureScaling,
+    VectorScaling,
+)
+from skllm_calib.card import CalibrationCard
+from skllm_calib.classifier import FailedRowsWarning, LLMClassifier
+from skllm_calib.display import ReliabilityDisplay
+from skllm_calib.metrics import (
+    brier_score,
+    brier_scorer,
+    calibration_error_interval,
+    calibration_noise_floor,
+    calibration_scoring,
+    classwise_calibration_error,
+    classwise_ece_scorer,
+    debiased_calibration_error,
+    ece_scorer,
+    expected_calibration_error,
+    log_loss_scorer,
+    reliability_curve,
+)
+from skllm_calib.prompts import Prompt
+from skllm_calib.review import AcceptThreshold, accept_threshold
+
+__all__ = [
+    "AcceptThreshold",
+    "AutoCalibrator",
+    "CalibratedLLMClassifier",
+    "CalibrationCard",
+    "FailedRowsWarning",
+    "IsotonicCalibration",
+    "LLMClassifier",
+    "LlamaCppBackend",
+    "OpenAIBackend",
+    "PlattScaling",
+    "Prompt",
+    "ReliabilityDisplay",
+    "ResponseCache",
+    "TemperatureScaling",
+    "VectorScaling",
+    "__version__",
+    "accept_threshold",
+    "brier_score",
+    "brier_scorer",
+    "calibration_error_interval",
+    "calibration_noise_floor",
+    "calibration_scoring",
+    "classwise_calibration_error",
+    "classwise_ece_scorer",
+    "debiased_calibration_error",
+    "ece_scorer",
+    "expected_calibration_error",
+    "log_loss_scorer",
+    "reliability_curve",
+]

@@ -29,9 +29,7 @@ def import_pyplot(user: str) -> Any:
 
 def counts_axes(plt: Any, ax: Any) -> Any:
     """Return the strip below ``ax``, made at the first call and shared by later curves."""
-    from mpl_toolkits.axes_grid1 import (  # type: ignore[import-untyped]  # noqa: PLC0415
-        make_axes_locatable,
-    )
+    from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 (optional)
 
     label = f"confidences below axes {id(ax)}"
     for other in ax.figure.axes:

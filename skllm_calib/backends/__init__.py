@@ -1,0 +1,20 @@
+"""Backends: one file a provider, all with one contract (see :class:`BaseBackend`)."""
+
+from skllm_calib.backends.base import BaseBackend, Message, Reply, Request
+from skllm_calib.backends.llama_cpp import LlamaCppBackend
+from skllm_calib.backends.names import resolve_model
+from skllm_calib.backends.openai import OpenAIBackend
+from skllm_calib.backends.registry import clear_handles
+from skllm_calib.backends.testing import TestingBackend
+
+__all__ = [
+    "BaseBackend",
+    "LlamaCppBackend",
+    "Message",
+    "OpenAIBackend",
+    "Reply",
+    "Request",
+    "TestingBackend",
+    "clear_handles",
+    "resolve_model",
+]

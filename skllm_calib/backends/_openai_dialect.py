@@ -1,0 +1,186 @@
+"""What a server takes and gives, found out by asking it.
+
+"OpenAI-compatible" servers differ in the parameters they take, in how many alternatives they list
+and in how they let an answer be continued, and a model behind the same address differs from the
+next. Tables of model names are out of date the day they are written; a refusal says what is wrong.
+So each refusal is read once, remembered for the life of the process, and the request sent again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from skllm_calib.backends._openai_errors import Problem
+
+__all__ = ["CONTINUATIONS", "LENGTH_NAMES", "Continuation", "Dialect"]
+
+# Enough for any model that thinks of a budget of one token as an error.
+_ENOUGH_LENGTH = 16
+# Rows without a usable sample after which continuing is not tried any more.
+_MAX_TRIALS = 3
+
+LENGTH_NAMES = ("max_tokens", "max_completion_tokens")
+_OPTIONAL = (*LENGTH_NAMES, "logprobs", "top_logprobs", "temperature", "seed")
+_REFUSAL = re.compile(
+    r"\bnot (?:be )?(?:support|allow|permit|enabl|availab|recogni|implement)|unsupported|"
+    r"unrecogni|unknown|unexpected|deprecated|forbid|only the default|only supports?\b",
+    re.I,
+)
+_AT_MOST = re.compile(
+    r"(?:less than or equal to|greater than|more than|at most|up to|"
+    r"max(?:imum)?(?: allowed)?(?: is| of)?:?|<=|between \d+ and|\[\s*\d+\s*,)\s*(\d+)",
+    re.I,
+)
+
+
+class Continuation(NamedTuple):
+    """A way to have an answer begun by the user continued by the model.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in this file.
+    message, extra : mapping
+        What it adds to the message that holds the beginning, and to the request.
+    """
+
+    name: str
+    message: Mapping[str, Any]
+    extra: Mapping[str, Any]
+
+
+CONTINUATIONS = (
+    Continuation("plain", {}, {}),  # llama.cpp goes on with a trailing turn of the assistant
+    Continuation(  # vLLM, SGLang
+        "flagged", {}, {"continue_final_message": True, "add_generation_prompt": False}
+    ),
+    Continuation("marked", {"prefix": True}, {}),  # Mistral, DeepSeek
+)
+
+
+@dataclass
+class Dialect:
+    """What is known of one model behind one address. Shared by all threads of the process.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held while something is found out, so that eight threads do not all ask the same.
+    asked : set of str
+        The kinds of request of which a first one has been answered.
+    length_name : str
+        The parameter that bounds the answer.
+    least_length : int
+        The smallest bound that is accepted.
+    most_listed : int or None
+        Most alternatives a position may list, once a larger number was refused.
+    dropped : set of str
+        Parameters that the model refuses.
+    shows_logprobs : bool
+        Whether log-probabilities were seen.
+    no_logprobs : str or None
+        Why there are none, once that is known.
+    continuation : Continuation or None
+        How an answer is continued, where `can_continue` is True.
+    can_continue : bool or None
+        None until it was tried.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    asked: set[str] = field(default_factory=set)
+    length_name: str = "max_tokens"  # what the most servers understand; the newer name follows
+    least_length: int = 1
+    most_listed: int | None = None
+    dropped: set[str] = field(default_factory=set)
+    shows_logprobs: bool = False
+    no_logprobs: str | None = None
+    continuation: Continuation | None = None
+    can_continue: bool | None = None
+    _n_trials: int = 0
+
+    def phrase(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a request as this server takes it; the bound of the answer is `max_tokens`."""
+        body = {name: value for name, value in wanted.items() if name not in self.dropped}
+        body[self.length_name] = max(self.least_length, body.pop("max_tokens"))
+        if self.most_listed is not None and "top_logprobs" in body:
+            body["top_logprobs"] = min(self.most_listed, body["top_logprobs"])
+        return body
+
+    def learn(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+        """Read a refusal; return whether the request should be sent again in the new phrasing.
+
+        Only parameters that were sent can be learned about, and each only downwards: so a request
+        is sent again a bounded number of times.
+        """
+        if problem.status not in (400, 403, 422, 501):
+            return False
+        with self.lock:
+            return self._learn(problem, sent)
+
+    def _learn(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+        text = problem.message
+        length = sent.get(self.length_name, _ENOUGH_LENGTH)
+        if "output limit was reached" in text:
+            self.least_length = _ENOUGH_LENGTH
+            return bool(length < _ENOUGH_LENGTH)
+        if "logprobs" in sent and _names(problem, "logprobs", "top_logprobs"):
+            limit = _limit(text, sent["top_logprobs"])
+            if limit > 0:
+                self.most_listed = min(limit, self.most_listed or limit)
+                return True
+            self.no_logprobs = text
+            return False
+        if problem.status == 403 or not _is_refusal(problem):
+            return False
+        # The refusal of max_tokens names the other one too, so it is looked at first.
+        if "max_tokens" in sent and _names(problem, "max_tokens"):
+            self.length_name = "max_completion_tokens"
+            return True
+        for name in ("temperature", "seed"):
+            if name in sent and _names(problem, name):
+                self.dropped.add(name)
+                return True
+        return False
+
+    def settle_continuation(self, found: Continuation | None) -> None:
+        """Remember how an answer is continued, or that it cannot be."""
+        self.continuation, self.can_continue = found, found is not None
+
+    def had_no_sample(self) -> None:
+        """Count a row that gave nothing to find out with how an answer is continued."""
+        self._n_trials += 1
+        if self._n_trials >= _MAX_TRIALS:
+            self.settle_continuation(None)
+
+    def notes(self, n_wanted: int | None = None) -> tuple[str, ...]:
+        """Say what was asked for and not given; `n_wanted` alternatives, for label requests."""
+        notes = [f"the model refuses {name!r}; its default was used" for name in self.dropped]
+        if n_wanted is not None and self.most_listed is not None and self.most_listed < n_wanted:
+            notes.append(f"the model lists {self.most_listed} alternatives, not {n_wanted}")
+        return tuple(sorted(notes))
+
+
+def _is_refusal(problem: Problem) -> bool:
+    unsupported = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
+    return problem.code in unsupported or _REFUSAL.search(problem.message) is not None
+
+
+def _names(problem: Problem, *names: str) -> bool:
+    """Tell whether a refusal is about one of these parameters."""
+    if problem.param in _OPTIONAL:
+        return problem.param in names
+    # Other servers set `param` to something else or not at all; the text then names it.
+    about = (rf"(?<![a-z_]){name}(?![a-z_])" for name in names)
+    return any(re.search(name, problem.message, re.I) for name in about)
+
+
+def _limit(text: str, sent: int) -> int:
+    """Return how many alternatives to ask for instead; 0 if there are none to be had."""
+    said = [int(n) for n in _AT_MOST.findall(text) if int(n) < sent]
+    if said:
+        return max(said)
+    return 0 if _REFUSAL.search(text) else sent // 2

@@ -1,0 +1,191 @@
+"""What a server's refusal means, in the errors of this library, and without its secrets.
+
+Codes and fields decide, texts only where a server gives nothing else: their wording changes from
+one provider to the next, and an answer may quote what the user wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from skllm_calib.exceptions import (
+    AuthenticationFailed,
+    BackendError,
+    BackendUnavailable,
+    ContextTooLong,
+    ModelNotFound,
+    RateLimited,
+    Refused,
+    SignalUnavailable,
+    UnreadableReply,
+)
+
+__all__ = ["Access", "Problem", "StopRunError", "failure_of", "no_log_probabilities", "redact"]
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_TOO_LONG = re.compile(
+    r"context (?:length|size|window)|maximum (?:model|input|prompt) length|prompt is too long", re.I
+)
+_LIMIT = re.compile(
+    r"(?:context|model|input) (?:length|size|window)(?: is| of)?(?: only)?\W*(\d+)", re.I
+)
+_N_TOKENS = re.compile(r"(\d+) (?:input |prompt )?tokens|length (\d+)|contains (\d+)", re.I)
+
+
+class StopRunError(Exception):
+    """Carries a failure that every request of the run would share, out of the thread pool.
+
+    It is no ``BackendError``, so that it is never taken for the failure of one row.
+    """
+
+    def __init__(self, failure: BackendError) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where requests go and with which key.
+
+    Attributes
+    ----------
+    address : str
+        Base URL as sent, perhaps with a user and a password in it.
+    key_name : str
+        The environment variable that holds the key.
+    key : str or None
+        Its value at the time of the call.
+    """
+
+    address: str
+    key_name: str
+    key: str | None
+
+    @property
+    def public_address(self) -> str:
+        """The base URL without user and password."""
+        return re.sub(r"(?<=://)[^/\s@]+@", "", self.address).rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Access({self.public_address!r}, {self.key_name!r})"
+
+
+def redact(text: str, access: Access) -> str:
+    """Replace the key, and users and passwords in addresses, by three stars."""
+    if access.key:
+        text = text.replace(access.key, "***")
+    return _USER_IN_URL.sub("***", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer with an error status, read once."""
+
+    status: int
+    code: str
+    param: str
+    message: str
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, error: openai.APIStatusError, access: Access) -> Problem:
+        """Read what the SDK raised."""
+        fields = error.body if isinstance(error.body, Mapping) else {}
+        # Without the documented field, whatever was sent, as far as it can be read at a glance.
+        said = fields.get("message") or str(error.body or error.message)[:500]
+        return cls(
+            error.status_code,
+            str(fields.get("code") or ""),
+            str(fields.get("param") or ""),
+            redact(str(said), access),
+            fields,
+        )
+
+    @property
+    def is_refused_request(self) -> bool:
+        """Whether the request itself was at fault, not the key, the model or the load."""
+        return self.status in (400, 413, 422)
+
+
+def failure_of(error: openai.APIError, access: Access) -> BackendError | StopRunError:
+    """Translate what the SDK raised after its last retry."""
+    where = access.public_address
+    if isinstance(error, openai.APIStatusError):
+        return _status_failure(Problem.of(error, access), access)
+    if isinstance(error, openai.APITimeoutError):
+        return BackendUnavailable(f"no answer from {where} in time: raise 'timeout', or ask less")
+    if isinstance(error, openai.APIConnectionError):
+        why = redact(str(error.__cause__ or error), access)
+        return BackendUnavailable(f"no connection to {where}: {why}")
+    return BackendError(f"{where}: {redact(str(error), access)}")
+
+
+def _status_failure(problem: Problem, access: Access) -> BackendError | StopRunError:
+    said = f"{access.public_address} said: {problem.message}"
+    if _is_filtered(problem):
+        return Refused(f"a content filter declined this text; {said}")
+    if problem.is_refused_request and (excess := _too_long(problem)) is not None:
+        by = f" by {excess} tokens" if excess else ""
+        return ContextTooLong(f"the prompt is too long{by}; {said}", excess or None)
+    if "output limit was reached" in problem.message:
+        return UnreadableReply(f"max_tokens left no room for an answer; {said}")
+    if problem.code == "insufficient_quota":
+        return StopRunError(RateLimited(f"the account has no quota left; {said}"))
+    if problem.code in ("model_not_found", "DeploymentNotFound") or problem.status == 404:
+        return StopRunError(ModelNotFound(f"no such model or address; {said}"))
+    if problem.status in (401, 403):
+        hint = "" if access.key else ", which is not set: no key was sent"
+        return StopRunError(
+            AuthenticationFailed(
+                f"the key is refused; it comes from the environment variable {access.key_name}"
+                f"{hint}; {said}"
+            )
+        )
+    if problem.status == 429:
+        advice = "lower 'max_concurrency' or raise 'max_retries'"
+        return RateLimited(f"too many requests, also after every retry: {advice}; {said}")
+    if problem.status >= 500 or problem.status in (408, 409):
+        return BackendUnavailable(f"status {problem.status} after every retry; {said}")
+    return BackendError(f"status {problem.status}; {said}")
+
+
+def _is_filtered(problem: Problem) -> bool:
+    codes = ("content_filter", "content_policy_violation")
+    azure, router = problem.fields.get("innererror"), problem.fields.get("metadata")
+    return (
+        problem.code in codes
+        or (isinstance(azure, Mapping) and azure.get("code") == "ResponsibleAIPolicyViolation")
+        # OpenRouter says so with the status of a refused key.
+        or (isinstance(router, Mapping) and "flagged_input" in router)
+    )
+
+
+def _too_long(problem: Problem) -> int | None:
+    """Tell by how many tokens the prompt is too long; 0 where unknown, None where it is not."""
+    fields = problem.fields
+    if isinstance(fields.get("n_prompt_tokens"), int) and isinstance(fields.get("n_ctx"), int):
+        # llama.cpp needs room for the one token that it is to write.
+        return max(0, int(fields["n_prompt_tokens"]) - int(fields["n_ctx"]) + 1)
+    named = problem.code == "context_length_exceeded" or (
+        fields.get("type") == "exceed_context_size_error"
+    )
+    if not named and not _TOO_LONG.search(problem.message):
+        return None
+    text = problem.message.replace(",", "")
+    limit = _LIMIT.search(text)
+    counts = [int(next(filter(None, m.groups()))) for m in _N_TOKENS.finditer(text)]
+    return max(0, max(counts) - int(limit[1])) if limit and counts else 0
+
+
+def no_log_probabilities(model: str, why: str) -> SignalUnavailable:
+    """Say that a model shows no log-probabilities, and what works instead."""
+    return SignalUnavailable(
+        f"the model {model!r} shows no log-probabilities here ({why}). Use signal='self_reported' "
+        "or signal='self_consistency', which need only text. Of some reasoning models they can be "
+        "had with reasoning off: extra_body={'reasoning_effort': 'none'}."
+    )

@@ -1,0 +1,374 @@
+"""llama.cpp in this process, through the prebuilt wheels of ``xllamacpp``.
+
+The label probabilities are exact: the whole distribution over the vocabulary is at hand, a label of
+several tokens is followed token by token, and what the prompts share is read once (the prefix stays
+in the model's cache between requests).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from skllm_calib.backends._pool import answer_all
+from skllm_calib.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
+from skllm_calib.backends.registry import get_handle
+from skllm_calib.backends.smollm2 import find_smollm2
+from skllm_calib.exceptions import (
+    BackendError,
+    ContextTooLong,
+    MissingDependency,
+    ModelNotFound,
+    UnreadableReply,
+)
+from skllm_calib.label_tokens import N_SHOWN, Distribution, LabelTree, Token
+
+__all__ = ["LlamaCppBackend"]
+
+# How many alternatives are read at a position. Reading 500 costs no more than one; the whole
+# vocabulary would cost half a second. Label tokens behind the 500th are read one by one.
+_N_LISTED = 500
+_NO_IDS: tuple[int, ...] = ()
+
+
+class LlamaCppBackend(BaseBackend):
+    """A GGUF model run by llama.cpp inside this process.
+
+    Parameters
+    ----------
+    model : str, default="smollm2"
+        Path of a GGUF file, or "smollm2" for the small model that comes by pip
+        (``skllm-calib download smollm2``).
+    n_ctx : int, default=2048
+        Tokens of context for one prompt.
+    n_parallel : int or None, default=None
+        Prompts worked on at the same time (slots), each with a context of its own. None takes one
+        for every four cores in use: fewer cores are kept busy by one prompt alone, and more slots
+        were slower on two.
+    n_threads : int or None, default=None
+        Processor cores to use; None takes the cores this process may use, at most eight. More
+        threads than free cores make it several times slower.
+    n_ubatch : int, default=32
+        Tokens computed in one step. Up to 32, a prompt gives the same numbers to the last bit
+        whether its beginning was reused or not, alone or beside others; from 64 on llama.cpp
+        chooses other matrix routines on many processors and log-probabilities of a small
+        quantised model move by up to 0.4 with the order of the rows. Raise it for a large model
+        on a GPU, where speed matters more.
+    n_gpu_layers : int, default=0
+        Layers to place on a GPU, if the installed wheel was built for one; -1 for all.
+    reuse_prefix : bool, default=True
+        Whether the beginning that prompts share is read once. Off only to measure what it saves.
+
+    Notes
+    -----
+    Every worker process loads a model of its own: for local models use ``n_jobs=1`` or threads in
+    scikit-learn's tools; the rows are computed in parallel here anyway.
+
+    Examples
+    --------
+    >>> from skllm_calib.backends import LlamaCppBackend
+    >>> LlamaCppBackend("models/my-model.gguf", n_ctx=4096)
+    LlamaCppBackend(model='models/my-model.gguf', n_ctx=4096)
+    """
+
+    answer_form: AnswerForm = "words"
+
+    def __init__(
+        self,
+        model: str = "smollm2",
+        *,
+        n_ctx: int = 2048,
+        n_parallel: int | None = None,
+        n_threads: int | None = None,
+        n_ubatch: int = 32,
+        n_gpu_layers: int = 0,
+        reuse_prefix: bool = True,
+    ) -> None:
+        self.model = model
+        self.n_ctx = n_ctx
+        self.n_parallel = n_parallel
+        self.n_threads = n_threads
+        self.n_ubatch = n_ubatch
+        self.n_gpu_layers = n_gpu_layers
+        self.reuse_prefix = reuse_prefix
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes an answer: the content of the model file, not where it lies."""
+        return {
+            "provider": "llama_cpp",
+            "model": file_digest(self._path()),
+            "n_ubatch": self.n_ubatch,
+            "n_gpu_layers": self.n_gpu_layers,
+        }
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer the requests, `n_parallel` at a time."""
+        engine = self._engine()
+        return answer_all(engine.answer, requests, engine.n_parallel)
+
+    def _path(self) -> Path:
+        if self.model == "smollm2":
+            return find_smollm2()
+        path = Path(self.model).expanduser()
+        if not path.is_file():
+            raise ModelNotFound(
+                f"no model file {self.model!r}: 'model' of the llama.cpp backend is the path of a "
+                "GGUF file, or 'smollm2' for the small model that comes by pip"
+            )
+        return path
+
+    def _engine(self) -> _Engine:
+        path = self._path()
+        key = ("llama_cpp", str(path.resolve()), *_sorted_params(self))
+        return get_handle(key, lambda: _Engine(self, path))
+
+
+def _sorted_params(backend: LlamaCppBackend) -> list[tuple[str, Any]]:
+    return sorted(backend.get_params().items())
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, mtime_ns: int) -> str:
+    """Hash the size and evenly spread samples: a file of many gigabytes is told in a blink."""
+    digest = hashlib.sha256(str(size).encode())
+    block, n_blocks = 1 << 20, 16
+    with open(path, "rb") as f:
+        for i in range(n_blocks):
+            f.seek(max(0, (size - block)) * i // (n_blocks - 1))
+            digest.update(f.read(block))
+    return f"gguf:{digest.hexdigest()[:20]}"
+
+
+def file_digest(path: Path) -> str:
+    """Return a short name for the content of a model file, such as "gguf:1f0c...".
+
+    Only 16 MB are read, spread evenly over the file.
+    """
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+class _Engine:
+    """A loaded model. Lives in the registry of the process, never on an estimator."""
+
+    def __init__(self, backend: LlamaCppBackend, path: Path) -> None:
+        try:
+            import xllamacpp  # noqa: PLC0415 (optional)
+        except ImportError as e:
+            raise MissingDependency(
+                "local models need the package 'xllamacpp': pip install 'skllm-calib[llamacpp]'"
+            ) from e
+        with open(path, "rb") as f:
+            if f.read(4) != b"GGUF":
+                raise ModelNotFound(
+                    f"{str(path)!r} is not a GGUF file (it does not begin with GGUF)"
+                )
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        threads = backend.n_threads or min(8, _usable_cores())
+        self.n_parallel = backend.n_parallel or max(1, threads // 4)
+        # The context is shared by the slots, in equal parts that do not touch each other.
+        params.n_ctx = backend.n_ctx * self.n_parallel
+        params.n_parallel = self.n_parallel
+        params.kv_unified = False
+        params.cpuparams.n_threads = threads
+        params.cpuparams_batch.n_threads = threads
+        params.n_ubatch = backend.n_ubatch
+        params.n_gpu_layers = backend.n_gpu_layers
+        params.warmup = False
+        params.verbosity = -1
+        try:
+            self._server = xllamacpp.Server(params)
+        except RuntimeError as e:
+            raise ModelNotFound(
+                f"llama.cpp could not load {str(path)!r}: the file is damaged, of a kind this "
+                f"version does not know, or too large for the memory at hand ({e})"
+            ) from e
+        self._reuse = backend.reuse_prefix
+        self._n_ctx = backend.n_ctx
+        self._model = file_digest(path)
+        self._spellings: dict[tuple[str, ...], _Spellings] = {}
+
+    def answer(self, request: Request) -> Reply:
+        prompt = self._prompt(request.messages)
+        return self._labels(prompt, request) if request.answers else self._text(prompt, request)
+
+    def _text(self, prompt: list[int], request: Request) -> Reply:
+        # One draw is one seed, so that a draw can be repeated and two draws differ.
+        reply = self._complete(
+            prompt,
+            n_predict=request.max_tokens,
+            temperature=request.temperature,
+            seed=request.draw,
+        )
+        usage = reply["usage"]
+        return Reply(
+            text=reply["choices"][0]["text"],
+            model=self._model,
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
+        )
+
+    def _labels(self, prompt: list[int], request: Request) -> Reply:
+        """Follow each label token by token through the tree of their spellings."""
+        spelled = self._spelled(request.answers)
+        tree = spelled.tree
+        listed: dict[bytes, dict[int, Token]] = {}
+        found: dict[bytes, Distribution] = {}
+        written, wanted = "", [b""]
+        while wanted:
+            for prefix in wanted:
+                ids = prompt + list(spelled.paths[prefix])
+                top, text = self._next(ids, request.answers if not prefix else ())
+                written = written or text
+                listed[prefix] = top
+                found[prefix] = spelled.distribution(prefix, top)
+            for prefix, k in tree.doubtful(found):
+                token_id = spelled.own_next.get((prefix, k))
+                if token_id is not None and token_id not in listed[prefix]:
+                    ids = prompt + list(spelled.paths[prefix])
+                    piece = spelled.steps[prefix][token_id]
+                    listed[prefix][token_id] = Token(piece, self._logprob_of(ids, token_id))
+                    found[prefix] = spelled.distribution(prefix, listed[prefix])
+            wanted = [p for p in tree.pending(found) if p in spelled.paths and p not in found]
+        return Reply(
+            text=written,
+            distributions=tuple(found.values()),
+            model=self._model,
+            prompt_tokens=len(prompt),
+            completion_tokens=len(found),
+        )
+
+    def _next(
+        self, prompt: list[int], restrict_to: tuple[str, ...]
+    ) -> tuple[dict[int, Token], str]:
+        """Return the listed tokens after a prompt by their ids, and what was written.
+
+        A grammar restricts what is written to the answers; the probabilities reported are those
+        of the unrestricted model.
+        """
+        extra = {"grammar": _grammar(restrict_to)} if restrict_to else {}
+        reply = self._complete(prompt, n_predict=1, n_probs=_N_LISTED, temperature=0.0, **extra)
+        choice = reply["choices"][0]
+        content = (choice.get("logprobs") or {}).get("content") or []
+        if not content:
+            raise UnreadableReply("llama.cpp reported no probabilities for this prompt")
+        top = {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in content[0]["top_logprobs"]}
+        return top, choice["text"]
+
+    def _logprob_of(self, prompt: list[int], token_id: int) -> float:
+        """Read the log-probability of one chosen token, however unlikely.
+
+        A bias forces it to be written; what is reported is its probability without the bias.
+        """
+        reply = self._complete(
+            prompt, n_predict=1, n_probs=1, temperature=0.0, logit_bias=[[token_id, 1000.0]]
+        )
+        return float(reply["choices"][0]["logprobs"]["content"][0]["logprob"])
+
+    def _spelled(self, answers: tuple[str, ...]) -> _Spellings:
+        if answers not in self._spellings:
+            self._spellings[answers] = _Spellings(answers, self._tokenize)
+        return self._spellings[answers]
+
+    def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
+        tokens = self._post("/tokenize", {"content": text, "with_pieces": True})["tokens"]
+        # A piece that is no text by itself (part of a character) comes as a list of bytes.
+        return [
+            (t["id"], t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"]))
+            for t in tokens
+        ]
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Write the conversation in the model's own chat format, as token ids."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        text = self._post("/apply-template", {"messages": turns})["prompt"]
+        body = {"content": text, "add_special": True, "parse_special": True}
+        ids: list[int] = self._post("/tokenize", body)["tokens"]
+        return ids
+
+    def _complete(self, prompt: list[int], **options: Any) -> dict[str, Any]:
+        body = {"prompt": prompt, "cache_prompt": self._reuse, **options}
+        reply: dict[str, Any] = self._server.handle_completions(body)
+        error = reply.get("error")
+        if error is None:
+            return reply
+        if error.get("type") == "exceed_context_size_error":
+            excess = error["n_prompt_tokens"] - error["n_ctx"] + 1
+            raise ContextTooLong(
+                f"the prompt has {error['n_prompt_tokens']} tokens, {excess} more than fit into "
+                f"the context of n_ctx={self._n_ctx}: shorten the text or raise n_ctx",
+                excess,
+            )
+        raise BackendError(f"llama.cpp: {error.get('message', error)}")
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self._server.listening_address + path,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        # The address is the loopback of this very process; a proxy must not see it.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            return json.load(response)
+
+
+class _Spellings:
+    """How this model's tokenizer spells each answer: the nodes of a tree of token ids.
+
+    Attributes
+    ----------
+    paths : dict of bytes to tuple of int
+        Token ids of each beginning after which some answer goes on.
+    steps : dict of bytes to dict of int to bytes
+        After each beginning, the tokens that go on, and their texts.
+    own_next : dict of (bytes, int) to int
+        The token with which the label itself, written as given, goes on after a beginning.
+    """
+
+    def __init__(
+        self, answers: tuple[str, ...], tokenize: Callable[[str], list[tuple[int, bytes]]]
+    ) -> None:
+        self.tree = LabelTree(answers)
+        self.paths: dict[bytes, tuple[int, ...]] = {}
+        self.steps: dict[bytes, dict[int, bytes]] = {}
+        self.own_next: dict[tuple[bytes, int], int] = {}
+        for k, answer in enumerate(answers):
+            for spelling in self.tree.spellings(k):
+                for lead in ("", " "):
+                    prefix, ids = b"", _NO_IDS
+                    for token_id, piece in tokenize(lead + spelling):
+                        # Two spellings may reach the same text over other tokens: first wins.
+                        if self.paths.setdefault(prefix, ids) != ids:
+                            break
+                        self.steps.setdefault(prefix, {})[token_id] = piece
+                        if not lead and spelling == answer:
+                            self.own_next[prefix, k] = token_id
+                        prefix, ids = prefix + piece, (*ids, token_id)
+
+    def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
+        """Keep of the listed tokens those that spell an answer, and the likeliest few."""
+        found = self.tree.distribution(prefix, listed.values())
+        wanted = {listed[i].text for i in self.steps[prefix] if i in listed}
+        kept = (t for i, t in enumerate(found.tokens) if i < N_SHOWN or t.text in wanted)
+        return replace(found, tokens=tuple(kept), followed=True)
+
+
+@lru_cache(maxsize=256)
+def _grammar(answers: tuple[str, ...]) -> str:
+    return "root ::= " + " | ".join(json.dumps(a) for a in answers)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,146 @@
+"""A backend for tests: no model, no network, the same answers every time.
+
+Use it to test code that uses an ``LLMClassifier`` without paying for it or waiting. It must be
+asked for by name; nothing falls back to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skllm_calib.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
+from skllm_calib.exceptions import BackendError
+from skllm_calib.label_tokens import Distribution, LabelTree, Token
+
+__all__ = ["TestingBackend"]
+
+_lock = threading.Lock()
+_asked: dict[str, Counter[str]] = {}
+
+
+class TestingBackend(BaseBackend):
+    """Made-up, deterministic answers for tests.
+
+    Parameters
+    ----------
+    rules : dict of str to (dict of str to float) or None, default=None
+        Which probabilities to give: by a piece of text to look for in the row's part of the
+        prompt, the probability of each answer (an option key or label text, as asked for). The
+        first rule that applies counts; a prompt without one gets probabilities drawn from a hash
+        of its content.
+    fail_on : tuple of str, default=()
+        Rows that contain one of these fail, each with a ``BackendError``.
+    off_label : float, default=0.05
+        Probability that falls on no label, in [0, 1).
+    n_listed : int or None, default=None
+        How many tokens are listed, as a hosted model lists only its likeliest; None for all.
+    seed : int, default=0
+        Another seed gives other drawn probabilities.
+    name : str, default="test"
+        Backends of one name share :meth:`asked`, across clones.
+
+    Examples
+    --------
+    >>> from skllm_calib import LLMClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> backend = TestingBackend({"free prize": {"spam": 0.9, "ham": 0.1}})
+    >>> clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
+    >>> clf.predict(["You won a free prize!"]).tolist()
+    ['spam']
+    """
+
+    __test__ = False  # not a test class, whatever its name looks like to pytest
+    answer_form: AnswerForm = "words"
+
+    def __init__(
+        self,
+        rules: dict[str, dict[str, float]] | None = None,
+        *,
+        fail_on: tuple[str, ...] = (),
+        off_label: float = 0.05,
+        n_listed: int | None = None,
+        seed: int = 0,
+        name: str = "test",
+    ) -> None:
+        self.rules = rules
+        self.fail_on = fail_on
+        self.off_label = off_label
+        self.n_listed = n_listed
+        self.seed = seed
+        self.name = name
+
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters that change an answer."""
+        params = self.get_params()
+        return {"provider": "testing", **{k: params[k] for k in sorted(params) if k != "fail_on"}}
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer the requests in order."""
+        for i, request in enumerate(requests):
+            row = request.messages[-1].content
+            with _lock:
+                _asked.setdefault(self.name, Counter())[_joined(request.messages)] += 1
+            failing = [piece for piece in self.fail_on if piece in row]
+            if failing:
+                yield i, BackendError(f"the test backend was told to fail on {failing[0]!r}")
+            else:
+                yield i, self._reply(request, row)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often each prompt was asked in this process by backends of this name."""
+        with _lock:
+            return Counter(_asked.get(self.name, ()))
+
+    def forget(self) -> None:
+        """Set the counts of :attr:`asked` to zero."""
+        with _lock:
+            _asked.pop(self.name, None)
+
+    def _reply(self, request: Request, row: str) -> Reply:
+        n_tokens = len(_joined(request.messages).split())
+        shares = self._shares(request, row)
+        text = max(shares, key=lambda answer: shares[answer]) if shares else "ok"
+        distributions: tuple[Distribution, ...] = ()
+        if request.answers:
+            listed = [
+                Token(answer.encode(), float(np.log((1 - self.off_label) * share)))
+                for answer, share in shares.items()
+                if share > 0
+            ]
+            if self.off_label > 0:
+                # The other tokens of a vocabulary, each of little weight.
+                rest = self.off_label * np.exp2(-np.arange(1, 30))
+                listed += [Token(f"~{j}".encode(), float(np.log(p))) for j, p in enumerate(rest)]
+            listed.sort(key=lambda t: -t.logprob)
+            tree = LabelTree(request.answers)
+            distributions = (tree.distribution(b"", listed[: self.n_listed]),)
+        return Reply(
+            text=text,
+            distributions=distributions,
+            model=f"testing-{self.name}",
+            prompt_tokens=n_tokens,
+            completion_tokens=1,
+        )
+
+    def _shares(self, request: Request, row: str) -> Mapping[str, float]:
+        for piece, shares in (self.rules or {}).items():
+            if piece in row:
+                total = sum(shares.values())
+                return {a: shares.get(a, 0.0) / total for a in request.answers}
+        content = json.dumps([self.seed, request.messages, request.answers, request.draw])
+        digest = hashlib.sha256(content.encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        drawn = rng.dirichlet(np.full(max(1, len(request.answers)), 0.7)).tolist()
+        return dict(zip(request.answers, drawn, strict=False))
+
+
+def _joined(messages: Sequence[Message]) -> str:
+    return "\n".join(m.content for m in messages)

@@ -1,0 +1,242 @@
+"""ResponseCache: every reply is paid for once.
+
+Plain SQLite in write-ahead mode, one row a reply, written as it arrives: a run that is killed loses
+only what was still under way, and clones, grid searches and worker processes read what any of them
+has asked. Values are JSON, so opening a cache runs no code.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["CacheStats", "ResponseCache", "default_cache_path", "resolve_cache"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
+    created REAL NOT NULL
+) WITHOUT ROWID
+"""
+_BATCH = 500  # keys a query; SQLite allows 999 parameters in its oldest builds
+_TIMEOUT = 60.0  # seconds a writer waits for another
+
+_local = threading.local()
+
+
+class CacheStats(NamedTuple):
+    """What a cache holds and how often this process found something in it."""
+
+    path: str
+    n_replies: int
+    n_bytes: int
+    hits: int
+    misses: int
+
+
+class ResponseCache:
+    """Replies of language models, kept on disk and shared by processes.
+
+    Parameters
+    ----------
+    path : str or path-like or None, default=None
+        File to keep them in; made when first written to. None takes the path in the environment
+        variable ``SKLLM_CALIB_CACHE``, else ``skllm-calib/replies.sqlite`` in the user's cache
+        folder.
+
+    Notes
+    -----
+    The key of a reply is a hash of everything that changes the answer, made by
+    ``Request.key``; neither an API key nor a retry setting is part of it. On a network file system
+    that cannot share memory between machines, the cache falls back to SQLite's rollback journal.
+
+    Two workers that miss the same key at the same moment both ask; the first answer is kept.
+
+    Examples
+    --------
+    >>> import tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "replies.sqlite")
+    >>> cache = ResponseCache(path)
+    >>> cache.set_many({"some-key": '{"text": "spam"}'})
+    >>> cache.get_many(["some-key", "another"])
+    {'some-key': '{"text": "spam"}'}
+    >>> cache.stats().n_replies, cache.stats().hits, cache.stats().misses
+    (1, 1, 1)
+    >>> cache.clear()
+    1
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path).expanduser() if path is not None else default_cache_path()
+        self._forget_counts()
+
+    def _forget_counts(self) -> None:
+        self._hits = self._misses = 0
+        self._lock = threading.Lock()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the values of those of `keys` that are known.
+
+        Parameters
+        ----------
+        keys : sequence of str
+
+        Returns
+        -------
+        dict of str to str
+        """
+        found: dict[str, str] = {}
+        if self.path.exists():
+            connection = self._connect()
+            for start in range(0, len(keys), _BATCH):
+                part = keys[start : start + _BATCH]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, value FROM replies WHERE key IN ({marks})"
+                found.update(connection.execute(query, part))
+        with self._lock:
+            self._hits += len(found)
+            self._misses += len(set(keys)) - len(found)
+        return found
+
+    def set_many(self, items: Mapping[str, str]) -> None:
+        """Keep values by key; a key that is known keeps its first value.
+
+        Returns only when they are safe from the death of this process.
+        """
+        now = time.time()
+        rows: Iterable[tuple[str, str, float]] = [(k, v, now) for k, v in items.items()]
+        connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def __len__(self) -> int:
+        if not self.path.exists():
+            return 0
+        (n,) = self._connect().execute("SELECT COUNT(*) FROM replies").fetchone()
+        return int(n)
+
+    def stats(self) -> CacheStats:
+        """Return path, number of replies, size in bytes, and this object's hits and misses."""
+        files = (self.path, Path(f"{self.path}-wal"))
+        n_bytes = sum(f.stat().st_size for f in files if f.exists())
+        return CacheStats(str(self.path), len(self), n_bytes, self._hits, self._misses)
+
+    def clear(self) -> int:
+        """Remove every reply, give the space back, and return how many there were."""
+        n = len(self)
+        if n:
+            connection = self._connect()
+            connection.execute("DELETE FROM replies")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._forget_counts()
+        return n
+
+    def __repr__(self) -> str:
+        return f"ResponseCache({str(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ResponseCache) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path = state["path"]
+        self._forget_counts()
+
+    def __sklearn_clone__(self) -> ResponseCache:
+        return self  # has no parameters a search could change, and its counts are worth sharing
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return the connection of this process and thread; SQLite forbids sharing one."""
+        connections: dict[tuple[int, str], sqlite3.Connection]
+        connections = _local.__dict__.setdefault("connections", {})
+        key = (os.getpid(), str(self.path))
+        if key in connections and not self.path.exists():  # the file was removed under us
+            connections.pop(key).close()
+        if key not in connections:
+            connections[key] = self._open()
+        return connections[key]
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            connection = _Connection(self.path, timeout=_TIMEOUT, isolation_level=None)
+            _write_ahead(connection)
+            # Survives the death of the process; a loss of power may cost the last few replies.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(_SCHEMA)
+        except sqlite3.DatabaseError as e:
+            raise ValueError(
+                f"cannot use {str(self.path)!r} as a response cache ({e}): 'cache' must be the "
+                "path of a file made by ResponseCache, or of one that does not exist yet"
+            ) from e
+        return connection
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that closes itself when its thread ends."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead mode; at the first opening, workers race for it."""
+    for attempt in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or attempt == 99:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def default_cache_path() -> Path:
+    """Return where replies are kept when nothing else is said.
+
+    Examples
+    --------
+    >>> default_cache_path().suffix
+    '.sqlite'
+    """
+    if path := os.environ.get("SKLLM_CALIB_CACHE"):
+        return Path(path).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
+    elif sys.platform == "darwin":
+        base = Path("~/Library/Caches")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return base.expanduser() / "skllm-calib" / "replies.sqlite"
+
+
+def resolve_cache(
+    cache: ResponseCache | str | os.PathLike[str] | None,
+) -> ResponseCache | None:
+    """Turn the `cache` parameter of an estimator into a cache, or None where it is turned off."""
+    if cache is None or isinstance(cache, ResponseCache):
+        return cache
+    if isinstance(cache, str | os.PathLike):
+        return ResponseCache(None if cache == "default" else cache)
+    raise TypeError(
+        f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None for none"
+    )

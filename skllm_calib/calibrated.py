@@ -1,0 +1,485 @@
+"""CalibratedLLMClassifier: any classifier with probabilities that mean what they say."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+import numpy as np
+import scipy
+import sklearn
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss
+from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_is_fitted,
+    has_fit_parameter,
+)
+
+from skllm_calib._version import __version__
+from skllm_calib.calibrators import BaseCalibrator, get_calibrator
+from skllm_calib.card import CalibrationCard
+from skllm_calib.labels import check_labels
+from skllm_calib.metrics import (
+    brier_score,
+    calibration_error_interval,
+    calibration_noise_floor,
+    expected_calibration_error,
+)
+
+__all__ = ["CalibratedLLMClassifier"]
+
+_N_FOLDS = 5
+_CONFIDENCE = 0.9
+# Headline bins: ten of equal mass, the least noisy choice that still sees wiggles.
+_BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
+
+
+def _estimator_has(name: str) -> Any:
+    def check(self: CalibratedLLMClassifier) -> bool:
+        return hasattr(getattr(self, "estimator_", self.estimator), name)
+
+    return check
+
+
+class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Calibrate the probabilities of a classifier on a few hundred labelled rows.
+
+    Scores that do not depend on the labels (a zero-shot :class:`LLMClassifier`, a
+    ``FrozenEstimator``) are computed once, and every row serves the calibrator. All other
+    estimators are cross-fitted: no row is scored by a model that has seen it.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Usually an :class:`LLMClassifier`; any classifier with probabilities will do.
+    method : {"auto", "temperature", "vector", "platt", "isotonic"} or calibrator, default="auto"
+        How to calibrate; "auto" chooses from the data (see :class:`AutoCalibrator`).
+    cv : "auto", int, cross-validation generator or iterable, default="auto"
+        How to cross-fit. "auto": once for scores that do not depend on the labels, else five
+        stratified folds.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted; also those declared by the estimator and absent from `y`.
+    estimator_ : classifier
+        The fitted classifier.
+    calibrator_ : BaseCalibrator
+        The fitted calibrator.
+    calibration_card_ : CalibrationCard
+        What was done and how good it is: prints, and saves to JSON.
+
+    See Also
+    --------
+    sklearn.calibration.CalibratedClassifierCV : The general tool; fails on declared but absent
+        classes and on some labels, and scores a text once a fold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skllm_calib import CalibratedLLMClassifier, LLMClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> from skllm_calib.datasets import load_messages
+    >>> X, y = load_messages(return_X_y=True)
+    >>> llm = LLMClassifier(TestingBackend(), classes=["negative", "positive"], cache=None)
+    >>> clf = CalibratedLLMClassifier(llm, method="vector").fit(X[:200], y[:200])
+    >>> clf.predict_proba(X[200:]).shape
+    (565, 2)
+    >>> clf.calibration_card_["n"]
+    200
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        method: str | BaseCalibrator = "auto",
+        cv: Literal["auto"] | int | BaseCrossValidator | Any = "auto",
+    ) -> None:
+        self.estimator = estimator
+        self.method = method
+        self.cv = cv
+
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> CalibratedLLMClassifier:
+        """Score the rows, fit the calibrator, and write the card.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            What the estimator takes.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Weights for the calibrator, and for the estimator if it takes them.
+
+        Returns
+        -------
+        CalibratedLLMClassifier
+            This object.
+        """
+        calibrator = get_calibrator(self.method)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        labels = check_labels(y, "y", keep_all=True)
+        check_classification_targets(labels)
+        weight = None
+        if sample_weight is not None:
+            weight = np.asarray(_check_sample_weight(sample_weight, labels))
+        # The estimator reads X first, so that its own errors for a bad X are the ones seen.
+        self.estimator_ = self._fitted(X, labels, weight)
+        if _num_samples(X) != len(labels):
+            raise ValueError(
+                f"X has {_num_samples(X)} rows and y has {len(labels)}: one label a row is needed"
+            )
+        self.classes_ = self._all_classes(labels)
+        log_proba, how = self._scores(X, labels, weight)
+
+        usable = ~np.isnan(log_proba).any(axis=1)
+        if not usable.any():
+            raise ValueError("the estimator scored none of the rows: there is nothing to calibrate")
+        log_proba, labels = log_proba[usable], labels[usable]
+        weight = weight[usable] if weight is not None else None
+        self.calibrator_ = calibrator.fit(log_proba, labels, weight, classes=self.classes_)
+        self.calibration_card_ = CalibrationCard(
+            {
+                **self._describe(X, labels),
+                "n_failed_rows": int((~usable).sum()),
+                "scores": how,
+                "held_out": self._held_out(log_proba, labels, weight),
+            }
+        )
+        return self
+
+    # -- scores to calibrate on ------------------------------------------------------------------
+
+    def _fitted(self, X: Any, y: NDArray[Any], weight: NDArray[Any] | None) -> Any:
+        if isinstance(self.estimator, FrozenEstimator):
+            return self.estimator
+        estimator = clone(self.estimator)
+        if weight is not None and has_fit_parameter(estimator, "sample_weight"):
+            return estimator.fit(X, y, sample_weight=weight)
+        return estimator.fit(X, y)
+
+    def _all_classes(self, y: NDArray[Any]) -> NDArray[Any]:
+        declared = np.asarray(self.estimator_.classes_)
+        strange = [label for label in np.unique(y).tolist() if label not in set(declared.tolist())]
+        if strange:
+            raise ValueError(
+                f"y holds the label {strange[0]!r}, which the estimator does not know: its classes "
+                f"are {declared.tolist()}"
+            )
+        return declared
+
+    def _scores(
+        self, X: Any, y: NDArray[Any], weight: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], str]:
+        splits = self._splits(X, y)
+        if splits is None:
+            return self._log_proba(self.estimator_, X), "computed once"
+        log_proba = np.full((len(y), len(self.classes_)), np.nan)
+        for train, test in splits:
+            part = None if weight is None else weight[train]
+            estimator = self._fitted(_safe_indexing(X, train), y[train], part)
+            log_proba[test] = self._log_proba(estimator, _safe_indexing(X, test))
+            # A class that the training part lacks is unknown to this model: its rows say nothing.
+            unknown = ~np.isin(y[test], estimator.classes_)
+            log_proba[test[unknown]] = np.nan
+        return log_proba, f"cross-fitted in {len(splits)} folds"
+
+    def _splits(
+        self, X: Any, y: NDArray[Any]
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]] | None:
+        if isinstance(self.cv, str) and self.cv != "auto":
+            raise ValueError(
+                f"cv={self.cv!r}: must be 'auto', a number of folds or a splitter; for a fitted "
+                "estimator pass FrozenEstimator(estimator) as 'estimator'"
+            )
+        if self.cv != "auto":
+            return list(check_cv(self.cv, y, classifier=True).split(np.zeros(len(y)), y))
+        needs = getattr(self.estimator, "needs_cross_fitting", None)
+        if isinstance(self.estimator, FrozenEstimator) or (needs is not None and not needs()):
+            return None
+        return _folds(y)
+
+    def _log_proba(self, estimator: Any, X: Any) -> NDArray[np.float64]:
+        """Return the estimator's log-probabilities with a column for each of ``classes_``."""
+        scores = _any_log_proba(estimator, X)
+        known = np.asarray(estimator.classes_)
+        if len(known) == len(self.classes_):
+            return scores
+        full = np.full((len(scores), len(self.classes_)), -np.inf)
+        full[:, np.searchsorted(self.classes_, known)] = scores
+        return full
+
+    # -- the card --------------------------------------------------------------------------------
+
+    def _describe(self, X: Any, y: NDArray[Any]) -> dict[str, Any]:
+        fingerprint = getattr(self.estimator_, "fingerprint_", {})
+        served = getattr(self.estimator_, "served_model", lambda X: None)(X)
+        counts = {str(c): int((y == c).sum()) for c in self.classes_}
+        absent = [label for label, n in counts.items() if n == 0]
+        return {
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "n": len(y),
+            "classes": self.classes_.tolist(),
+            "n_by_class": counts,
+            "absent_classes": absent,
+            "estimator": type(self.estimator_).__name__,
+            "model": fingerprint.get("backend", {}).get("model"),
+            "model_as_served": served,
+            "prompt_hash": fingerprint.get("prompt"),
+            "signal": fingerprint.get("signal"),
+            "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
+            "calibrator": type(self.calibrator_).__name__,
+            "parameters": self.calibrator_.parameters_,
+            "versions": {
+                "skllm-calib": __version__,
+                "scikit-learn": sklearn.__version__,
+                "numpy": np.__version__,
+                "scipy": scipy.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _held_out(
+        self, log_proba: NDArray[np.float64], y: NDArray[Any], weight: NDArray[Any] | None
+    ) -> dict[str, Any] | None:
+        """Measure before and after, on calibrators that have not seen the row."""
+        if len(y) < 2 * _N_FOLDS or len(self.classes_) < 2:
+            return None
+        after = np.empty((len(y), len(self.classes_)))
+        for train, test in _folds(y):
+            part = None if weight is None else weight[train]
+            if part is not None and not part.any():
+                return None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the full fit has said it already
+                fold = get_calibrator(self.method).fit(
+                    log_proba[train], y[train], part, classes=self.classes_
+                )
+            after[test] = fold.predict_proba(log_proba[test])
+        before = np.exp(log_proba - np.logaddexp.reduce(log_proba, axis=1, keepdims=True))
+        return {
+            "how": f"{len(y)} rows, calibrator refitted in {_N_FOLDS} folds",
+            "confidence": _CONFIDENCE,
+            "before": self._metrics(y, before, weight),
+            "after": self._metrics(y, after, weight),
+        }
+
+    def _metrics(
+        self, y: NDArray[Any], proba: NDArray[np.float64], weight: NDArray[Any] | None
+    ) -> dict[str, Any]:
+        proba = proba / proba.sum(axis=1, keepdims=True)
+        common: dict[str, Any] = {"labels": self.classes_, "sample_weight": weight}
+        interval = calibration_error_interval(
+            y, proba, confidence=_CONFIDENCE, n_resamples=500, **_BINS, **common
+        )
+        right = self.classes_[proba.argmax(axis=1)] == y
+        return {
+            "log_loss": float(log_loss(y, proba, **common)),
+            "brier": float(brier_score(y, proba, **common)),
+            "ece": float(expected_calibration_error(y, proba, **_BINS, **common)),
+            "ece_interval": [float(interval.low), float(interval.high)],
+            "ece_floor": float(calibration_noise_floor(proba, **_BINS, **common)),
+            "accuracy": float(np.average(right, weights=weight)),
+        }
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return calibrated log-probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Natural logarithms, columns in the order of ``classes_``; NaN for rows that the
+            estimator could not score.
+        """
+        check_is_fitted(self)
+        scores = self._log_proba(self.estimator_, X)
+        usable = ~np.isnan(scores).any(axis=1)
+        out = np.full(scores.shape, np.nan)
+        if usable.any():
+            out[usable] = self.calibrator_.predict_log_proba(scores[usable])
+        return out
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return calibrated probabilities; rows sum to one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        proba = np.exp(self.predict_log_proba(X))
+        return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return calibrated log-probabilities; for two classes their difference.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        log_proba = self.predict_log_proba(X)
+        return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label with the highest calibrated probability.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            None for rows that the estimator could not score.
+        """
+        log_proba = self.predict_log_proba(X)
+        failed = np.asarray(np.isnan(log_proba).any(axis=1))
+        best = np.where(failed[:, None], 0.0, log_proba).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        if failed.any():
+            labels = labels.astype(object)
+            labels[failed] = None
+        return labels
+
+    @available_if(_estimator_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
+    def explain(self, X: Any) -> list[dict[str, Any]]:
+        """Return the estimator's record of each row, with the calibrated probabilities added."""
+        check_is_fitted(self)
+        records: list[dict[str, Any]] = self.estimator_.explain(X)
+        names = self.classes_.tolist()
+        for record in records:
+            if record["log_proba"] is not None:
+                row = np.array([[record["log_proba"][name] for name in names]])
+                calibrated = self.calibrator_.predict_proba(row)[0]
+                record["calibrated"] = dict(zip(names, calibrated.tolist(), strict=True))
+        return records
+
+    # -- keeping ---------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep the classifier in a folder: ``model.joblib`` and, to read, ``card.json``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder; made if need be.
+        """
+        check_is_fitted(self)
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        joblib.dump(self, folder / "model.joblib")
+        self.calibration_card_.save(folder / "card.json")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibratedLLMClassifier:
+        """Read a classifier that :meth:`save` wrote. The file is code: trust where it comes from.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder.
+
+        Returns
+        -------
+        CalibratedLLMClassifier
+        """
+        file = Path(path) / "model.joblib"
+        if not file.is_file():
+            raise FileNotFoundError(f"no calibrated classifier in {str(path)!r}: no {file.name}")
+        loaded = joblib.load(file)
+        if not isinstance(loaded, cls):
+            raise TypeError(f"{str(file)!r} holds a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of a table seen in fit."""
+        return self._of_estimator("n_features_in_")  # type: ignore[no-any-return]
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns of a DataFrame seen in fit."""
+        return self._of_estimator("feature_names_in_")  # type: ignore[no-any-return]
+
+    def _of_estimator(self, name: str) -> Any:
+        try:
+            check_is_fitted(self)
+        except NotFittedError as e:
+            raise AttributeError(f"{type(self).__name__} has no {name} before fit") from e
+        return getattr(self.estimator_, name)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags = inner.input_tags
+        if inner.classifier_tags is not None:
+            tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
+        return tags
+
+
+def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
+    """Return log-probabilities of any classifier, from the best it offers."""
+    if hasattr(estimator, "predict_log_proba") and hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
+    if hasattr(estimator, "predict_proba"):
+        # Forests give exact zeros; the calibrator knows what to do with minus infinity.
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64)))
+    if hasattr(estimator, "decision_function"):
+        margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
+        if margin.ndim == 1:
+            margin = np.column_stack([np.zeros_like(margin), margin])
+        return np.asarray(margin - np.logaddexp.reduce(margin, axis=1, keepdims=True))
+    raise TypeError(
+        f"{type(estimator).__name__} has neither predict_proba nor decision_function: there is no "
+        "score to calibrate"
+    )
+
+
+def _folds(y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Split into folds that keep the shares of the classes as far as their counts allow."""
+    n_folds = min(_N_FOLDS, len(y))
+    if n_folds < 2:
+        raise ValueError("one row is not enough to cross-fit: pass more labelled rows")
+    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if counts.max() < n_folds:
+        splitter = KFold(n_folds, shuffle=True, random_state=0)
+    else:
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        # It warns of classes with fewer rows than folds; those are dealt with row by row.
+        warnings.simplefilter("ignore", UserWarning)
+        return list(splitter.split(codes, codes))

@@ -1,0 +1,109 @@
+"""CalibrationCard: what was calibrated, on what, how, and how good it is on held-out rows."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CalibrationCard"]
+
+_METRICS = {"log_loss": "log-loss", "brier": "Brier", "ece": "ECE", "accuracy": "accuracy"}
+
+
+class CalibrationCard(Mapping[str, Any]):
+    """A read-only record in plain JSON values that prints well.
+
+    Parameters
+    ----------
+    content : dict
+        Plain JSON values.
+
+    Examples
+    --------
+    >>> card = CalibrationCard({"n": 200, "classes": ["ham", "spam"], "method": "vector"})
+    >>> card["n"]
+    200
+    >>> print(card)
+    Calibration card
+      n        200
+      classes  ham, spam
+      method   vector
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = dict(content)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON."""
+        return json.dumps(self._content, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the card to a JSON file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationCard:
+        """Read a card that :meth:`save` wrote."""
+        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def __repr__(self) -> str:
+        rows = list(self._rows())
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [f"  {name:<{width}}  {value}" for name, value in rows]
+        return "\n".join(["Calibration card", *lines, *self._table()])
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self._rows()
+        )
+        table = html.escape("\n".join(self._table()))
+        return f"<b>Calibration card</b><table>{cells}</table><pre>{table}</pre>"
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        for name, value in self._content.items():
+            if name != "held_out":
+                yield name.replace("_", " "), _shown(value)
+
+    def _table(self) -> list[str]:
+        """Lay out the held-out metrics before and after, a line each."""
+        held_out = self._content.get("held_out")
+        if not held_out:
+            return []
+        before, after = held_out["before"], held_out["after"]
+        lines = ["", f"  held out ({held_out['how']})", f"  {'':<10}{'raw':>8}{'calibrated':>12}"]
+        for key, name in _METRICS.items():
+            line = f"  {name:<10}{before[key]:>8.3f}{after[key]:>12.3f}"
+            if key == "ece":
+                low, high = after["ece_interval"]
+                line += (
+                    f"   {held_out['confidence']:.0%} interval {low:.3f} to {high:.3f}, "
+                    f"a perfect model would show {after['ece_floor']:.3f}"
+                )
+            lines.append(line)
+        return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        shown = [_shown(v) for v in value[:12]]
+        return ", ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{k}: {_shown(v)}" for k, v in value.items())
+    return "-" if value is None else str(value)

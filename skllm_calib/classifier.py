@@ -1,0 +1,516 @@
+"""LLMClassifier: a language model as an ordinary scikit-learn classifier.
+
+Only the scikit-learn contract lives here; what to ask stands in ``prompts``, how to read the reply
+in ``signals``, who answers in ``backends``, and where they meet in ``evidence``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import check_consistent_length
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from skllm_calib import _progress
+from skllm_calib.backends.base import BaseBackend, Reply
+from skllm_calib.backends.names import resolve_model
+from skllm_calib.cache import ResponseCache, resolve_cache
+from skllm_calib.evidence import RowRecord, collect
+from skllm_calib.examples import select_examples
+from skllm_calib.exceptions import BackendError
+from skllm_calib.labels import check_labels, label_wording
+from skllm_calib.prompts import BoundPrompt, Prompt, resolve_prompt
+from skllm_calib.signals import Signal, resolve_signal
+from skllm_calib.text_input import Rows, read_rows
+from skllm_calib.usage import Usage
+
+__all__ = ["FailedRowsWarning", "LLMClassifier"]
+
+
+class FailedRowsWarning(UserWarning):
+    """Some rows could not be answered and are NaN in the result."""
+
+
+class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Classify texts with a language model and read its probability of each class.
+
+    Parameters
+    ----------
+    model : str or BaseBackend or None, default=None
+        Which model to ask: "smollm2" (small, on this machine), "llamacpp:PATH.gguf",
+        "openai:NAME", or a backend such as ``OpenAIBackend(NAME, base_url=...)``. There is no
+        default: None is an error when the model is needed.
+    classes : array-like or None, default=None
+        The labels to choose from (str, int or bool). With it the classifier works without
+        ``fit``, and `y` may lack some of them. None takes the labels of `y`.
+    label_texts : dict or None, default=None
+        The wording of labels in the prompt, by label, for example ``{0: "no", 1: "yes"}``. A
+        label without one is written as ``str(label)``.
+    label_descriptions : dict or None, default=None
+        What labels mean, by label; shown to the model beside them.
+    prompt : Prompt or str or list of dict or None, default=None
+        The question: a template such as ``"Is this spam? {hint} {text}"``, a chat, or a
+        :class:`Prompt`; None takes a wording of our own.
+    signal : {"auto", "logprobs"}, default="auto"
+        The evidence to read. "logprobs": the token probabilities of the labels. "auto": the best
+        this version has, at present "logprobs".
+    n_shots : int, default=0
+        Examples a class to show in the prompt, chosen in ``fit``.
+    on_error : {"raise", "nan"}, default="raise"
+        What a row that cannot be answered means. "raise": an error, after all other rows have
+        been answered and kept in the cache. "nan": a row of NaN, None as its prediction, a
+        ``FailedRowsWarning``, and the reason in ``explain``. Never a guess.
+    cache : ResponseCache or str or None, default="default"
+        Where replies are kept, so that nothing is paid for twice: "default" (see
+        :class:`ResponseCache`), the path of a file, a cache, or None for none.
+    random_state : int or None, default=None
+        Seed of the choice of examples; None is the same as 0, so that results repeat.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted; known before ``fit`` when `classes` is given.
+    examples_ : list of (str, label)
+        The rows shown in the prompt.
+    signal_ : str
+        The evidence in use.
+    fingerprint_ : dict
+        Model, prompt, labels and signal in plain values: what a calibration depends on.
+    n_features_in_ : int
+        Number of columns, for tables only.
+    feature_names_in_ : ndarray of str
+        Names of the columns, for DataFrames only.
+
+    See Also
+    --------
+    CalibratedLLMClassifier : Fixes the over-confidence of the probabilities with some labels.
+
+    References
+    ----------
+    .. [1] T. B. Brown et al. (2020). "Language Models are Few-Shot Learners." NeurIPS.
+
+    Examples
+    --------
+    >>> from skllm_calib import LLMClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> backend = TestingBackend({"free prize": {"ham": 0.2, "spam": 0.8}})
+    >>> clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
+    >>> clf.predict(["You won a free prize!"])
+    array(['spam'], dtype='<U4')
+    >>> clf.predict_proba(["You won a free prize!"])
+    array([[0.2, 0.8]])
+    """
+
+    def __init__(
+        self,
+        model: str | BaseBackend | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        label_texts: Mapping[Any, str] | None = None,
+        label_descriptions: Mapping[Any, str] | None = None,
+        prompt: Prompt | str | list[dict[str, str]] | None = None,
+        signal: str = "auto",
+        n_shots: int = 0,
+        on_error: Literal["raise", "nan"] = "raise",
+        cache: ResponseCache | str | os.PathLike[str] | None = "default",
+        random_state: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.classes = classes
+        self.label_texts = label_texts
+        self.label_descriptions = label_descriptions
+        self.prompt = prompt
+        self.signal = signal
+        self.n_shots = n_shots
+        self.on_error = on_error
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> LLMClassifier:
+        """Learn the labels and choose the examples; asks the model nothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Texts, or rows of a table.
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels. Needed unless `classes` is given and `n_shots` is 0.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Rows of weight zero are left out; other weights change nothing.
+
+        Returns
+        -------
+        LLMClassifier
+            This object.
+
+        Raises
+        ------
+        ValueError
+            For labels outside `classes`, texts that cannot be used, or bad parameters.
+        """
+        rows = read_rows(X, self, reset=True, allow_missing=self.on_error == "nan")
+        self._check_rows(rows)
+        if y is None:
+            if self.classes is None:
+                raise ValueError(
+                    f"{type(self).__name__} requires y to be passed, but the target y is None. "
+                    "Without labels, say which to choose from: classes=[...]"
+                )
+            if self.n_shots:
+                raise ValueError(f"n_shots={self.n_shots} needs labelled examples: pass y to fit")
+            self._fit_classes = check_labels(self.classes, "classes")
+            examples: list[int] = []
+            codes = np.empty(0, dtype=np.intp)
+        else:
+            labels = check_labels(y, "y", keep_all=True)
+            check_classification_targets(labels)
+            check_consistent_length(rows.fields, labels)
+            used = np.ones(len(labels), dtype=np.bool_)
+            if sample_weight is not None:
+                used = np.asarray(_check_sample_weight(sample_weight, labels)) != 0
+                if not used.any():
+                    raise ValueError("sample_weight is zero for every row: nothing to learn from")
+            self._fit_classes = self._classes_of(labels[used])
+            codes = np.searchsorted(self._fit_classes, labels)
+            texts = [t if u else "" for t, u in zip(rows.texts, used, strict=True)]
+            examples = select_examples(
+                texts, codes, len(self._fit_classes), self._shots(), self.random_state or 0
+            )
+        self._examples = [(rows.fields[i], int(codes[i])) for i in examples]
+        self.examples_ = [(rows.texts[i], self._fit_classes[codes[i]]) for i in examples]
+        self._columns = rows.columns
+        self.signal_ = resolve_signal(self.signal).name
+        bound = self._bind()
+        self.fingerprint_ = {
+            "backend": resolve_model(self.model).identity(),
+            "prompt": _digest(bound.render(dict.fromkeys(("text", *rows.columns), ""), [])),
+            "examples": _digest(self._examples),
+            "classes": self._fit_classes.tolist(),
+            "signal": self.signal_,
+        }
+        return self
+
+    def _shots(self) -> int:
+        if not isinstance(self.n_shots, int | np.integer) or self.n_shots < 0:
+            raise ValueError(f"n_shots={self.n_shots!r}: must be a whole number, 0 or more")
+        return int(self.n_shots)
+
+    def _classes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
+        present = np.unique(labels)
+        if self.classes is None:
+            return present
+        classes = check_labels(self.classes, "classes")
+        strange = [label for label in present.tolist() if label not in set(classes.tolist())]
+        if strange:
+            raise ValueError(
+                f"y holds the label {strange[0]!r}, which is not in classes={classes.tolist()}"
+            )
+        return classes
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, sorted."""
+        if "_fit_classes" in self.__dict__:
+            return self._fit_classes
+        if self.classes is not None:
+            return check_labels(self.classes, "classes")
+        raise AttributeError(f"{type(self).__name__} has no classes_ before fit or classes=[...]")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether it can predict: after fit, or at once with `classes` and no examples."""
+        return "_fit_classes" in self.__dict__ or (self.classes is not None and not self.n_shots)
+
+    def needs_cross_fitting(self) -> bool:
+        """Tell whether scores of rows seen in ``fit`` flatter: only with examples in the prompt."""
+        return self._shots() > 0
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the log-probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Normalised natural logarithms, columns in the order of ``classes_``.
+        """
+        records = self._ask(X)
+        out = np.full((len(records), len(self.classes_)), np.nan)
+        for i, record in enumerate(records):
+            if record.evidence is not None:
+                out[i] = record.evidence.log_proba
+        return out
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class; rows sum to one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        proba = np.exp(self.predict_log_proba(X))
+        return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return normalised log-probabilities; for two classes their difference.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        log_proba = self.predict_log_proba(X)
+        if log_proba.shape[1] == 2:
+            return np.asarray(log_proba[:, 1] - log_proba[:, 0])
+        return log_proba
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            With ``on_error="nan"``, failed rows are None (and the array is of objects).
+        """
+        log_proba = self.predict_log_proba(X)
+        failed = np.asarray(np.isnan(log_proba).any(axis=1))
+        best = np.where(failed[:, None], 0.0, log_proba).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        if failed.any():
+            labels = labels.astype(object)
+            labels[failed] = None
+        return labels
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Return the log-probabilities as features, as ``predict_log_proba``."""
+        return self.predict_log_proba(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the names of the columns of ``transform``, such as "logprob_spam"."""
+        check_is_fitted(self)
+        return np.asarray([f"logprob_{label}" for label in self.classes_], dtype=object)
+
+    def render(self, X: Any) -> list[list[dict[str, str]]]:
+        """Return the conversation that each row becomes, without asking anything.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        list of list of dict
+            Chat messages, one list a row.
+        """
+        rows = self._read(X)
+        bound = self._bind()
+        return [
+            [m._asdict() for m in bound.render(fields, self._shown())] if fields else []
+            for fields in rows.fields
+        ]
+
+    def explain(self, X: Any) -> list[dict[str, Any]]:
+        """Return one record a row: the evidence behind it, and what it took.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        list of dict
+            With the keys ``label`` (None for a failed row), ``probability``, ``log_proba`` (by
+            label), ``off_label`` (probability that fell on no label), ``label_mass_low`` and
+            ``label_mass_high`` (bounds on each label's probability before normalising),
+            ``label_listed``, ``shared_beginnings``, ``top_tokens``, ``written``, ``signal``,
+            ``answers``, ``model``, ``fingerprint``, ``notes``, ``prompt_tokens``,
+            ``completion_tokens``, ``cached`` and ``failure``.
+        """
+        bound = self._bind()
+        labels = self.classes_.tolist()
+        return [
+            self._explain_row(record, labels, bound.answers)
+            for record in self._ask(X, on_error="nan")
+        ]
+
+    def _explain_row(
+        self, record: RowRecord, labels: list[Any], answers: tuple[str, ...]
+    ) -> dict[str, Any]:
+        out: dict[str, Any] = {"label": None, "probability": None, "log_proba": None}
+        if record.evidence is not None:
+            log_proba = record.evidence.log_proba
+            best = int(log_proba.argmax())
+            by_label = {
+                k: dict(zip(labels, v.tolist(), strict=True)) if isinstance(v, np.ndarray) else v
+                for k, v in record.evidence.details.items()
+            }
+            out |= {
+                "label": labels[best],
+                "probability": float(np.exp(log_proba[best])),
+                "log_proba": dict(zip(labels, log_proba.tolist(), strict=True)),
+                "off_label": record.evidence.off_label,
+                **by_label,
+            }
+        first = record.replies[0] if record.replies else None
+        return out | {
+            "signal": resolve_signal(self.signal).name,
+            "answers": dict(zip(labels, answers, strict=True)),
+            "model": record.model,
+            "fingerprint": first.fingerprint if first else None,
+            "notes": list(first.notes) if first else [],
+            "prompt_tokens": sum(r.prompt_tokens for r in record.replies),
+            "completion_tokens": sum(r.completion_tokens for r in record.replies),
+            "cached": record.usage.n_cache_hits > 0,
+            "failure": str(record.failure) if record.failure is not None else None,
+        }
+
+    def served_model(self, X: Any) -> str | None:
+        """Return the model as served for the first row of `X`, as the cache knows it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        str or None
+            None if the row is not in the cache; nothing is asked.
+        """
+        cache = resolve_cache(self.cache)
+        if cache is None:
+            return None
+        rows = self._read(X)
+        bound = self._bind(rows.columns)
+        identity = resolve_model(self.model).identity()
+        fields = next((fields for fields in rows.fields if fields), None)
+        if fields is None:
+            return None
+        messages = bound.render(fields, self._shown())
+        requests = resolve_signal(self.signal).requests(messages, bound.answers)
+        known = cache.get_many([requests[0].key(identity)])
+        return next((Reply.from_json(value).model for value in known.values()), None)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def _read(self, X: Any) -> Rows:
+        check_is_fitted(self)
+        if self.on_error not in ("raise", "nan"):
+            raise ValueError(f"on_error={self.on_error!r}: must be 'raise' or 'nan'")
+        # Without fit, the first table seen says what the columns are.
+        unseen = "_fit_classes" not in self.__dict__
+        reader = _Unfitted() if unseen else self
+        return read_rows(X, reader, reset=unseen, allow_missing=self.on_error == "nan")
+
+    def _check_rows(self, rows: Rows) -> None:
+        if rows.problems and self.on_error == "raise":
+            problem, n = next(iter(rows.problems.values())), len(rows.problems)
+            others = f" ({n} such rows in all)" if n > 1 else ""
+            raise ValueError(
+                f"X cannot be used: {problem}{others}. Remove it, or pass on_error='nan' to get "
+                "NaN for such rows"
+            )
+
+    def _bind(self, columns: Sequence[str] | None = None) -> BoundPrompt:
+        backend = resolve_model(self.model)
+        labels = self.classes_.tolist()
+        return resolve_prompt(self.prompt).bind(
+            label_wording(labels, self.label_texts),
+            [(self.label_descriptions or {}).get(label) for label in labels],
+            answer_form=backend.answer_form,
+            columns=getattr(self, "_columns", ()) if columns is None else columns,
+        )
+
+    def _shown(self) -> list[tuple[Mapping[str, str], int]]:
+        return getattr(self, "_examples", [])
+
+    def _ask(self, X: Any, on_error: str | None = None) -> list[RowRecord]:
+        rows = self._read(X)
+        policy = on_error or self.on_error
+        if policy == "raise":
+            self._check_rows(rows)
+        bound = self._bind(rows.columns)
+        backend = resolve_model(self.model)
+        signal: Signal = resolve_signal(self.signal)
+        usable = [i for i, fields in enumerate(rows.fields) if fields]
+        shown = self._shown()
+        with _progress.bar(self.verbose, "rows") as progress:
+            records = collect(
+                [bound.render(rows.fields[i], shown) for i in usable],
+                bound.answers,
+                signal,
+                backend,
+                resolve_cache(self.cache),
+                progress=progress,
+            )
+        answered = dict(zip(usable, records, strict=True))
+        out = [
+            answered[i] if i in answered else _bad_row(rows.problems[i]) for i in range(len(rows))
+        ]
+        if on_error is None:
+            self._report_failures(out)
+        return out
+
+    def _report_failures(self, records: Sequence[RowRecord]) -> None:
+        failed = [(i, r.failure) for i, r in enumerate(records) if r.failure is not None]
+        if not failed:
+            return
+        i, failure = failed[0]
+        story = f"{len(failed)} of {len(records)} rows failed; the first is row {i}: {failure}"
+        if self.on_error == "nan":
+            warnings.warn(f"{story}. They are NaN", FailedRowsWarning, stacklevel=4)
+            return
+        kept = "" if resolve_cache(self.cache) is None else " The replies to the others are kept."
+        story += f".{kept} Pass on_error='nan' to get NaN for rows that fail"
+        raise type(failure)(story) from failure
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = self.on_error == "nan"
+        tags.requires_fit = self.classes is None
+        tags.target_tags.required = self.classes is None
+        tags.classifier_tags.poor_score = self.n_shots == 0
+        return tags
+
+
+class _Unfitted(BaseEstimator):  # type: ignore[misc]
+    """Stands in for the estimator when a table is read without fit: nothing is to be kept."""
+
+
+def _bad_row(problem: str) -> RowRecord:
+    return RowRecord(None, BackendError(problem), (), Usage())
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,348 @@
+"""From token probabilities to one probability per label.
+
+A causal language model shows a distribution over *tokens*; a classifier needs one over *labels*.
+A label may be one token, several, or share its first tokens with another label; the same label may
+be written " spam", "Spam" or "SPAM"; and a hosted model lists only its k most likely tokens. This
+file keeps the book: which continuations spell which label, how much probability is proven to belong
+to each, how much may still hide behind the cut, and which prefix is worth asking about next.
+
+It is pure: bytes and numbers in, numbers out. Backends use it to decide what to ask, the
+``logprobs`` signal to reduce what came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Distribution", "LabelMass", "LabelTree", "Token"]
+
+# What a model may put before its answer without changing what it says. The last three are the
+# marks with which tokenizers write a leading space (U+2581, U+0120) and a leading line break.
+_OPENING = (b" ", b"\n", b"\t", b"\r", b'"', b"'", b"`", b"*", b"(", b"[")
+_SPACE_MARKS = (b"\xe2\x96\x81", b"\xc4\xa0", b"\xc4\x8a")
+# Tokens kept only to be shown to the user: the model's own favourites, whatever they mean.
+N_SHOWN = 5
+
+
+class Token(NamedTuple):
+    """One token a model may write next: its bytes and its log-probability (natural log)."""
+
+    text: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What a model would write after `prefix`, as far as it is shown.
+
+    Attributes
+    ----------
+    prefix : bytes
+        The part of the answer written so far (empty at its start).
+    tokens : tuple of Token
+        The tokens that matter for the labels, and the few likeliest ones.
+    listed_mass : float
+        Probability of all the tokens that the model listed, also of those not kept here.
+    smallest : float
+        The smallest probability in the model's list: no token left out can have more.
+    followed : bool
+        True if every token that goes on to a label was followed up, as a backend that knows the
+        tokenizer can do: a beginning without a distribution of its own is then known to lead to
+        no label worth counting. False leaves it as a possibility.
+    """
+
+    prefix: bytes
+    tokens: tuple[Token, ...]
+    listed_mass: float
+    smallest: float
+    followed: bool = False
+
+    @property
+    def residual(self) -> float:
+        """Probability of everything that was not listed, in [0, 1]."""
+        return min(1.0, max(0.0, 1.0 - self.listed_mass))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMass:
+    """How the probability of one answer spreads over the labels.
+
+    Attributes
+    ----------
+    point : ndarray of shape (n_labels,)
+        Best estimate of the probability that the answer is this label. Sums to at most one.
+    low, high : ndarray of shape (n_labels,)
+        What is proven to belong to the label, and the most that can: they differ where a list
+        was cut off or a label was only partly spelled out.
+    seen : ndarray of bool of shape (n_labels,)
+        False where no token of the label was listed, so that `point` is bounded, not observed.
+    shared : float
+        Probability of beginnings that fit several labels and were not followed up.
+    """
+
+    point: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+    shared: float
+
+    @property
+    def off_label(self) -> float:
+        """Probability that the answer is none of the labels, in [0, 1]."""
+        return float(min(1.0, max(0.0, 1.0 - self.point.sum())))
+
+
+class _Match(NamedTuple):
+    complete: int | None  # the label that is fully written
+    partial: frozenset[int]  # the labels that could still be completed
+    blank: bool  # nothing but opening marks so far
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The sums of one pass over the distributions."""
+
+    low: NDArray[np.float64]
+    partial: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    capped: NDArray[np.float64]
+    imputed: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+    shared_mass: float = 0.0
+    open: dict[bytes, tuple[float, frozenset[int]]] = field(default_factory=dict)
+    cut: list[tuple[float, bytes, int]] = field(default_factory=list)
+
+
+class LabelTree:
+    """The ways to write each of a set of labels.
+
+    Parameters
+    ----------
+    answers : sequence of str
+        What the model is asked to write for each class, one text a class: option keys ("A") or
+        the label's own words. Texts must differ.
+
+    Notes
+    -----
+    A text counts as a label when it spells the label as given, in lower or upper case or
+    capitalised, after any white space or opening mark, and ends there or before something that is
+    neither letter nor digit. Case variants that two labels would share count for neither. Of two
+    labels of which one begins with the other ("not", "not spam"), an answer is the longest one it
+    spells out.
+    """
+
+    def __init__(self, answers: Sequence[str]) -> None:
+        self.answers = tuple(answers)
+        owners: dict[bytes, set[int]] = {}
+        for k, answer in enumerate(self.answers):
+            for variant in _case_variants(answer):
+                owners.setdefault(variant, set()).add(k)
+        exact = {answer.strip().encode(): k for k, answer in enumerate(self.answers)}
+        # A variant that two labels share is kept only for the label that is written so.
+        self._variants = {
+            variant: exact.get(variant, min(who))
+            for variant, who in owners.items()
+            if variant in exact or len(who) == 1
+        }
+        self._matches: dict[bytes, _Match] = {}
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return len(self.answers)
+
+    def spellings(self, label: int) -> list[str]:
+        """Return the ways of writing a label that can only mean it, as given first."""
+        own = [v.decode() for v, k in self._variants.items() if k == label]
+        answer = self.answers[label].strip()
+        return sorted(own, key=lambda v: (v != answer, v))
+
+    def match(self, written: bytes) -> _Match:
+        """Tell which label `written` spells and which it may still become."""
+        if (known := self._matches.get(written)) is not None:
+            return known
+        bare = _strip_opening(written)
+        complete, length, partial = None, 0, set()
+        for variant, k in self._variants.items():
+            if bare.startswith(variant):
+                if len(variant) > length and _ends_word(bare[len(variant) :]):
+                    complete, length = k, len(variant)
+            elif variant.startswith(bare):
+                partial.add(k)
+        if complete is not None:
+            partial.discard(complete)
+        found = _Match(complete, frozenset(partial), not bare)
+        if len(self._matches) < 100_000:  # a bound for very long runs, far above any vocabulary
+            self._matches[written] = found
+        return found
+
+    def distribution(self, prefix: bytes, listed: Iterable[Token]) -> Distribution:
+        """Keep of a listed distribution what can matter, so that it is cheap to store."""
+        tokens = sorted(listed, key=lambda t: -t.logprob)
+        probabilities = np.exp([t.logprob for t in tokens]) if tokens else np.zeros(1)
+        kept = [
+            token
+            for i, token in enumerate(tokens)
+            if i < N_SHOWN or self._matters(prefix, prefix + token.text)
+        ]
+        return Distribution(
+            prefix, tuple(kept), float(probabilities.sum()), float(probabilities.min())
+        )
+
+    def _matters(self, prefix: bytes, written: bytes) -> bool:
+        match = self.match(written)
+        # What merely goes on behind a finished label stays that label's without being listed.
+        return bool(match.partial) or match.complete not in (None, self.match(prefix).complete)
+
+    def reduce(self, distributions: Mapping[bytes, Distribution]) -> LabelMass:
+        """Sum what the distributions say of each label.
+
+        Parameters
+        ----------
+        distributions : mapping of bytes to Distribution
+            By prefix; the empty prefix must be there, deeper ones refine it.
+
+        Returns
+        -------
+        LabelMass
+        """
+        walk = self._start(distributions)
+        point = walk.low + walk.partial + walk.shared
+        # Censoring, not zero: a label that no list shows has at most the smallest listed
+        # probability, and all such labels together at most the residual.
+        point = np.where(walk.seen, point, walk.imputed)
+        total = point.sum()
+        if total > 1.0:  # rounding in what the server reports
+            point /= total
+        high = np.minimum(1.0, np.maximum(point, walk.low + walk.partial + walk.capped))
+        low = np.minimum(walk.low, point)
+        return LabelMass(point, low, high, walk.seen, walk.shared_mass)
+
+    def pending(
+        self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
+    ) -> list[bytes]:
+        """Prefixes whose continuation could change some label by more than `tolerance`, relatively.
+
+        The likeliest comes first. A backend that can continue a prefix asks for these, adds what
+        it got to `distributions` and calls again, until the list is empty: the labels are then
+        exact up to the tolerance.
+        """
+        walk = self._start(distributions)
+        point = walk.low + walk.partial + walk.shared
+        worth = [
+            (-mass, prefix)
+            for prefix, (mass, labels) in walk.open.items()
+            if any(mass > tolerance * point[k] for k in labels)
+        ]
+        return [prefix for _, prefix in sorted(worth)]
+
+    def doubtful(
+        self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
+    ) -> list[tuple[bytes, int]]:
+        """Pairs (prefix, label) where a token behind the cut could change the label noticeably.
+
+        A backend that can read the probability of one chosen token does so for the label's own
+        next token there; others leave it to the bounds.
+        """
+        walk = self._start(distributions)
+        point = walk.low + walk.partial + walk.shared
+        return [(prefix, k) for cap, prefix, k in walk.cut if cap > tolerance * point[k]]
+
+    def _start(self, distributions: Mapping[bytes, Distribution]) -> _Walk:
+        n = self.n_labels
+        walk = _Walk(
+            low=np.zeros(n),
+            partial=np.zeros(n),
+            shared=np.zeros(n),
+            capped=np.zeros(n),
+            imputed=np.zeros(n),
+            seen=np.zeros(n, dtype=bool),
+        )
+        self._walk(walk, distributions, b"", 1.0)
+        return walk
+
+    def _walk(
+        self,
+        walk: _Walk,
+        distributions: Mapping[bytes, Distribution],
+        prefix: bytes,
+        mass: float,
+    ) -> None:
+        dist = distributions[prefix]
+        here = self.match(prefix)
+        shown: set[int] = set()
+        children: dict[bytes, float] = {}
+        for token in dist.tokens:
+            if token.text:  # end-of-text tokens often decode to nothing
+                written = prefix + token.text
+                children[written] = children.get(written, 0.0) + mass * float(np.exp(token.logprob))
+        for written, p in children.items():
+            complete, partial, blank = self.match(written)
+            # Opening marks say nothing of a label: they do not show it.
+            shown.update(() if blank else partial)
+            if complete is not None:
+                shown.add(complete)
+                walk.seen[complete] = True
+            if partial and written in distributions:
+                before = float((walk.low + walk.partial + walk.shared).sum())
+                self._walk(walk, distributions, written, p)
+                if complete is not None:
+                    # What did not go on to a longer label stays with the shorter one.
+                    went = float((walk.low + walk.partial + walk.shared).sum()) - before
+                    walk.low[complete] += max(0.0, p - went)
+                continue
+            if partial and not blank:
+                walk.open[written] = (p, partial)
+            if complete is not None:
+                (walk.partial if partial else walk.low)[complete] += p
+                for k in partial:
+                    walk.capped[k] += p
+            elif blank or dist.followed:
+                # After a mere quote or line break the model chooses as it would without it:
+                # following would cost much and change little, counting would invent.
+                pass
+            elif len(partial) == 1:
+                (k,) = partial
+                walk.partial[k] += p
+                walk.seen[k] = True
+            elif partial:
+                # Nothing says which of these it is; they share it, and the bounds say so.
+                walk.shared_mass += p
+                for k in partial:
+                    walk.shared[k] += p / len(partial)
+                    walk.capped[k] += p
+                    walk.seen[k] = True
+        missing = [k for k in here.partial if k not in shown]
+        cap = mass * min(dist.residual, dist.smallest)
+        for k in here.partial:
+            walk.capped[k] += cap
+            walk.cut.append((cap, prefix, k))
+        for k in missing:
+            walk.imputed[k] += mass * min(dist.smallest, dist.residual / len(missing))
+
+
+def _case_variants(answer: str) -> set[bytes]:
+    bare = answer.strip()
+    forms = {bare, bare.lower(), bare.upper(), bare[:1].upper() + bare[1:], bare.title()}
+    return {form.encode() for form in forms}
+
+
+def _strip_opening(written: bytes) -> bytes:
+    for mark in _SPACE_MARKS:
+        written = written.replace(mark, b" ")
+    while written.startswith(_OPENING):
+        written = written[1:]
+    return written
+
+
+def _ends_word(rest: bytes) -> bool:
+    """Tell whether a word may end before `rest`."""
+    if not rest:
+        return True
+    first = rest.decode(errors="ignore")[:1]
+    return bool(first) and not (first.isalnum() or first == "_")

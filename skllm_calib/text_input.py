@@ -1,0 +1,193 @@
+"""X in all its forms: texts, tables and rows of numbers become named text fields.
+
+A row is a dict from field name to text. A plain text has the one field "text"; a row of a table
+has a field a column, for templates that name them, and "text" with all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+__all__ = ["Rows", "read_rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ready for a template.
+
+    Attributes
+    ----------
+    fields : list of dict
+        For each row its texts by field name; empty where the row cannot be used.
+    problems : dict of int to str
+        What is wrong with a row, by its position.
+    columns : tuple of str
+        Names of the columns of a table; empty for plain texts.
+    """
+
+    fields: list[dict[str, str]]
+    problems: dict[int, str]
+    columns: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    @property
+    def texts(self) -> list[str]:
+        """The whole text of each row; empty where the row cannot be used."""
+        return [fields.get("text", "") for fields in self.fields]
+
+
+def read_rows(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
+    """Read X, of any container, as rows.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,) or (n_samples, n_features)
+        Texts, or a table (array, DataFrame of any library, list of dict).
+    estimator : estimator
+        Gets ``n_features_in_`` and ``feature_names_in_`` for tables, as in scikit-learn.
+    reset : bool
+        Whether this is ``fit``, which sets them, or later, where they are checked.
+    allow_missing : bool
+        Whether cells may be NaN or None (their rows are then listed as problems).
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what cannot be read as rows at all.
+    """
+    if isinstance(X, str | bytes):
+        raise ValueError(
+            "Iterable over raw text documents expected, string object received. "
+            "Wrap a single text in a list: [text]"
+        )
+    if isinstance(X, list | tuple) and X and all(isinstance(row, dict) for row in X):
+        return _from_dicts(X)
+    if (texts := _as_texts(X)) is not None:
+        if not texts:
+            # scikit-learn's own words, so that its tools recognise the error
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        return _from_texts(texts)
+    return _from_table(X, estimator, reset=reset, allow_missing=allow_missing)
+
+
+def _as_texts(X: Any) -> list[Any] | None:
+    """Return the items of a one-dimensional X that holds texts, else None."""
+    if hasattr(X, "to_pylist") and not hasattr(X, "column_names"):  # pyarrow (Chunked)Array
+        items = X.to_pylist()
+    elif hasattr(X, "columns") or hasattr(X, "column_names"):  # a table of any library
+        return None
+    elif hasattr(X, "to_list") and getattr(X, "ndim", 1) == 1:  # pandas or polars Series
+        items = X.to_list()
+    elif isinstance(X, np.ndarray) and X.ndim == 1:
+        items = X.tolist()
+    elif isinstance(X, list | tuple):
+        items = list(X)
+    else:
+        return None
+    if not items and isinstance(X, list | tuple):
+        return []
+    is_text = any(isinstance(item, str) for item in items)
+    is_all_missing = bool(items) and all(item is None for item in items)
+    return items if is_text or is_all_missing else None
+
+
+def _from_texts(items: Sequence[Any]) -> Rows:
+    fields: list[dict[str, str]] = []
+    problems: dict[int, str] = {}
+    for i, item in enumerate(items):
+        text = _cell(item)
+        if text is None:
+            problems[i] = f"row {i} is missing ({item!r})"
+        elif not text.strip():
+            problems[i] = f"row {i} is an empty text"
+        fields.append({} if i in problems else {"text": text or ""})
+    return Rows(fields, problems)
+
+
+def _from_dicts(rows: Sequence[dict[Any, Any]]) -> Rows:
+    columns = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+    values = [[{str(k): v for k, v in row.items()}.get(c) for c in columns] for row in rows]
+    return _table_rows(columns, values)
+
+
+def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
+    names = getattr(X, "column_names", None) or getattr(X, "columns", None)
+    if hasattr(X, "column_names") and hasattr(X, "to_pandas"):  # a pyarrow Table
+        X = _Table({name: X.column(name).to_pylist() for name in X.column_names}).array()
+    checked = validate_data(
+        estimator,
+        X,
+        dtype=None,
+        reset=reset,
+        ensure_all_finite=not allow_missing,
+    )
+    # Only names that are all texts count, as in scikit-learn: a table with columns 0, 1, 2 is to
+    # mean the same as the array that it holds.
+    if names is not None and all(isinstance(name, str) for name in names):
+        columns = tuple(names)
+    else:
+        columns = tuple(f"x{j}" for j in range(checked.shape[1]))
+    if checked.shape[1] == 1 and names is None:
+        columns = ("text",)
+    return _table_rows(columns, checked.tolist())
+
+
+class _Table:
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self._columns = columns
+
+    def array(self) -> np.ndarray[Any, Any]:
+        values = np.empty((len(next(iter(self._columns.values()))), len(self._columns)), object)
+        for j, column in enumerate(self._columns.values()):
+            values[:, j] = column
+        return check_array(values, dtype=None, ensure_all_finite=False)  # type: ignore[no-any-return]
+
+
+def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Rows:
+    fields: list[dict[str, str]] = []
+    problems: dict[int, str] = {}
+    for i, row in enumerate(values):
+        cells = {name: _cell(value) for name, value in zip(columns, row, strict=True)}
+        missing = [name for name, cell in cells.items() if cell is None]
+        if missing:
+            problems[i] = f"row {i} has no value in column {missing[0]!r}"
+        elif not any((cell or "").strip() for cell in cells.values()):
+            problems[i] = f"row {i} is empty in every column"
+        if i in problems:
+            fields.append({})
+            continue
+        known = {name: cell or "" for name, cell in cells.items()}
+        if "text" not in known:
+            whole = "\n".join(f"{name}: {cell}" for name, cell in known.items())
+            known["text"] = next(iter(known.values())) if len(known) == 1 else whole
+        fields.append(known)
+    return Rows(fields, problems, columns)
+
+
+def _cell(value: Any) -> str | None:
+    """Write a cell as text; None for a missing one (None, NaN, pandas' NA and NaT)."""
+    if isinstance(value, str):
+        return value
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        # The words of scikit-learn's own tests for estimators that take texts.
+        raise TypeError(f"argument must be a string or a number, got {value!r} in X")
+    return str(value)
