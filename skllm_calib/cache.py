@@ -7,6 +7,7 @@ has asked. Values are JSON, so opening a cache runs no code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -177,7 +178,10 @@ class ResponseCache:
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            connection = _Connection(self.path, timeout=_TIMEOUT, isolation_level=None)
+            # Each thread uses its own; but the one that clears up after a thread is another.
+            connection = _Connection(
+                self.path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
             _write_ahead(connection)
             # Survives the death of the process; a loss of power may cost the last few replies.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -194,7 +198,8 @@ class _Connection(sqlite3.Connection):
     """A connection that closes itself when its thread ends."""
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # one that could not be opened
+            self.close()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

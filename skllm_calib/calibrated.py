@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -194,6 +194,7 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
         splits = self._splits(X, y)
         if splits is None:
             return self._log_proba(self.estimator_, X), "computed once"
+        (X,) = indexable(X)
         log_proba = np.full((len(y), len(self.classes_)), np.nan)
         for train, test in splits:
             part = None if weight is None else weight[train]
@@ -212,7 +213,7 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
                 f"cv={self.cv!r}: must be 'auto', a number of folds or a splitter; for a fitted "
                 "estimator pass FrozenEstimator(estimator) as 'estimator'"
             )
-        if self.cv != "auto":
+        if not isinstance(self.cv, str):
             return list(check_cv(self.cv, y, classifier=True).split(np.zeros(len(y)), y))
         needs = getattr(self.estimator, "needs_cross_fitting", None)
         if isinstance(self.estimator, FrozenEstimator) or (needs is not None and not needs()):
@@ -473,7 +474,7 @@ def _folds(y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Split into folds that keep the shares of the classes as far as their counts allow."""
     n_folds = min(_N_FOLDS, len(y))
     if n_folds < 2:
-        raise ValueError("one row is not enough to cross-fit: pass more labelled rows")
+        raise ValueError("n_samples = 1 is not enough to cross-fit: pass more labelled rows")
     _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     if counts.max() < n_folds:
         splitter = KFold(n_folds, shuffle=True, random_state=0)

@@ -6,6 +6,7 @@ in ``signals``, who answers in ``backends``, and where they meet in ``evidence``
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ from skllm_calib.cache import ResponseCache, resolve_cache
 from skllm_calib.evidence import RowRecord, collect
 from skllm_calib.examples import select_examples
 from skllm_calib.exceptions import BackendError
-from skllm_calib.labels import check_labels, label_wording
+from skllm_calib.labels import check_known, check_labels, label_wording
 from skllm_calib.prompts import BoundPrompt, Prompt, resolve_prompt
 from skllm_calib.signals import Signal, resolve_signal
 from skllm_calib.text_input import Rows, read_rows
@@ -163,6 +164,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         ValueError
             For labels outside `classes`, texts that cannot be used, or bad parameters.
         """
+        self._check_on_error()
         rows = read_rows(X, self, reset=True, allow_missing=self.on_error == "nan")
         self._check_rows(rows)
         if y is None:
@@ -253,7 +255,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         ndarray of shape (n_samples, n_classes)
             Normalised natural logarithms, columns in the order of ``classes_``.
         """
-        records = self._ask(X)
+        records, _ = self._ask(X)
         out = np.full((len(records), len(self.classes_)), np.nan)
         for i, record in enumerate(records):
             if record.evidence is not None:
@@ -333,7 +335,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
             Chat messages, one list a row.
         """
         rows = self._read(X)
-        bound = self._bind()
+        bound = self._bind(rows.columns)
         return [
             [m._asdict() for m in bound.render(fields, self._shown())] if fields else []
             for fields in rows.fields
@@ -356,12 +358,9 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
             ``answers``, ``model``, ``fingerprint``, ``notes``, ``prompt_tokens``,
             ``completion_tokens``, ``cached`` and ``failure``.
         """
-        bound = self._bind()
+        records, answers = self._ask(X, on_error="nan")
         labels = self.classes_.tolist()
-        return [
-            self._explain_row(record, labels, bound.answers)
-            for record in self._ask(X, on_error="nan")
-        ]
+        return [self._explain_row(record, labels, answers) for record in records]
 
     def _explain_row(
         self, record: RowRecord, labels: list[Any], answers: tuple[str, ...]
@@ -424,12 +423,15 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
 
     def _read(self, X: Any) -> Rows:
         check_is_fitted(self)
-        if self.on_error not in ("raise", "nan"):
-            raise ValueError(f"on_error={self.on_error!r}: must be 'raise' or 'nan'")
+        self._check_on_error()
         # Without fit, the first table seen says what the columns are.
         unseen = "_fit_classes" not in self.__dict__
         reader = _Unfitted() if unseen else self
         return read_rows(X, reader, reset=unseen, allow_missing=self.on_error == "nan")
+
+    def _check_on_error(self) -> None:
+        if self.on_error not in ("raise", "nan"):
+            raise ValueError(f"on_error={self.on_error!r}: must be 'raise' or 'nan'")
 
     def _check_rows(self, rows: Rows) -> None:
         if rows.problems and self.on_error == "raise":
@@ -443,9 +445,11 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
     def _bind(self, columns: Sequence[str] | None = None) -> BoundPrompt:
         backend = resolve_model(self.model)
         labels = self.classes_.tolist()
+        descriptions = self.label_descriptions or {}
+        check_known(descriptions, labels, "label_descriptions")
         return resolve_prompt(self.prompt).bind(
             label_wording(labels, self.label_texts),
-            [(self.label_descriptions or {}).get(label) for label in labels],
+            [descriptions.get(label) for label in labels],
             answer_form=backend.answer_form,
             columns=getattr(self, "_columns", ()) if columns is None else columns,
         )
@@ -453,7 +457,10 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
     def _shown(self) -> list[tuple[Mapping[str, str], int]]:
         return getattr(self, "_examples", [])
 
-    def _ask(self, X: Any, on_error: str | None = None) -> list[RowRecord]:
+    def _ask(
+        self, X: Any, on_error: str | None = None
+    ) -> tuple[list[RowRecord], tuple[str, ...]]:
+        """Return a record of each row, and what the model was to write for each class."""
         rows = self._read(X)
         policy = on_error or self.on_error
         if policy == "raise":
@@ -478,7 +485,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         ]
         if on_error is None:
             self._report_failures(out)
-        return out
+        return out, bound.answers
 
     def _report_failures(self, records: Sequence[RowRecord]) -> None:
         failed = [(i, r.failure) for i, r in enumerate(records) if r.failure is not None]
@@ -491,7 +498,9 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
             return
         kept = "" if resolve_cache(self.cache) is None else " The replies to the others are kept."
         story += f".{kept} Pass on_error='nan' to get NaN for rows that fail"
-        raise type(failure)(story) from failure
+        error = copy.copy(failure)  # of the same type, with what else it knows
+        error.args = (story,)
+        raise error from failure
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -57,4 +57,5 @@ def select_examples(
 
 
 def _draw(seed: int, code: int, text: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{code}\0{text}".encode()).digest()
+    # Half a character (a lone surrogate) is no valid text, but no reason to fail either.
+    return hashlib.sha256(f"{seed}\0{code}\0{text}".encode(errors="surrogatepass")).digest()

@@ -184,20 +184,20 @@ class LabelTree:
     def distribution(self, prefix: bytes, listed: Iterable[Token]) -> Distribution:
         """Keep of a listed distribution what can matter, so that it is cheap to store."""
         tokens = sorted(listed, key=lambda t: -t.logprob)
-        probabilities = np.exp([t.logprob for t in tokens]) if tokens else np.zeros(1)
+        probabilities = np.exp([t.logprob for t in tokens])
         kept = [
             token
             for i, token in enumerate(tokens)
             if i < N_SHOWN or self._matters(prefix, prefix + token.text)
         ]
-        return Distribution(
-            prefix, tuple(kept), float(probabilities.sum()), float(probabilities.min())
-        )
+        # An empty list bounds nothing: the token left out may have it all.
+        smallest = float(probabilities.min(initial=1.0))
+        return Distribution(prefix, tuple(kept), float(probabilities.sum()), smallest)
 
     def _matters(self, prefix: bytes, written: bytes) -> bool:
         match = self.match(written)
         # What merely goes on behind a finished label stays that label's without being listed.
-        return bool(match.partial) or match.complete not in (None, self.match(prefix).complete)
+        return bool(match.partial) or match.complete != self.match(prefix).complete
 
     def reduce(self, distributions: Mapping[bytes, Distribution]) -> LabelMass:
         """Sum what the distributions say of each label.
@@ -289,15 +289,21 @@ class LabelTree:
                 shown.add(complete)
                 walk.seen[complete] = True
             if partial and written in distributions:
-                before = float((walk.low + walk.partial + walk.shared).sum())
                 self._walk(walk, distributions, written, p)
                 if complete is not None:
-                    # What did not go on to a longer label stays with the shorter one.
-                    went = float((walk.low + walk.partial + walk.shared).sum()) - before
-                    walk.low[complete] += max(0.0, p - went)
+                    # What is not listed as going on stays with the shorter label; what the list
+                    # hides may have gone on, so that much is not proven.
+                    child = distributions[written]
+                    listed = sum(float(np.exp(t.logprob)) for t in child.tokens if t.text)
+                    stayed = p * max(0.0, 1.0 - listed)
+                    hidden = min(stayed, p * child.residual)
+                    walk.low[complete] += stayed - hidden
+                    walk.partial[complete] += hidden
                 continue
             if partial and not blank:
-                walk.open[written] = (p, partial)
+                # Several cuts into tokens may lead to the same beginning.
+                so_far = walk.open[written][0] if written in walk.open else 0.0
+                walk.open[written] = (so_far + p, partial)
             if complete is not None:
                 (walk.partial if partial else walk.low)[complete] += p
                 for k in partial:

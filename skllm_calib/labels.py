@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 
-__all__ = ["check_labels", "label_wording"]
+__all__ = ["check_known", "check_labels", "label_wording"]
 
 
 def check_labels(labels: ArrayLike, name: str, *, keep_all: bool = False) -> NDArray[Any]:
@@ -40,11 +40,15 @@ def check_labels(labels: ArrayLike, name: str, *, keep_all: bool = False) -> NDA
     array = np.asarray(labels)
     if array.dtype.kind == "T":  # numpy's StringDType, which scikit-learn cannot take
         array = array.astype(object)
+    if array.ndim == 0:  # a bare text, a set, a number
+        raise ValueError(f"{name}={labels!r}: must be a list or array of labels")
     array = column_or_1d(array, warn=True)
     if array.dtype == object or array.dtype.kind == "U":
         array = _one_type(labels, array, name)
     elif array.dtype.kind == "f" and np.isnan(array).any():
         raise ValueError(f"Input {name} contains NaN: every row needs a label")
+    elif array.dtype.kind == "f" and np.isinf(array).any():
+        raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
     if array.size == 0:
         raise ValueError(f"{name} is empty: at least one label is needed")
     return array if keep_all else np.unique(array)
@@ -54,7 +58,8 @@ def _one_type(labels: Any, array: NDArray[Any], name: str) -> NDArray[Any]:
     # numpy turns [1, "a"] into texts silently; the list itself still tells.
     items = list(labels) if isinstance(labels, list | tuple) else array.tolist()
     for item in items:
-        if item is None or item != item or type(item).__name__ == "NAType":  # noqa: PLR0124 (NaN)
+        # pandas' NA comes first: it cannot be asked whether it equals itself.
+        if item is None or type(item).__name__ == "NAType" or item != item:  # noqa: PLR0124 (NaN)
             raise ValueError(f"Input {name} contains NaN or None: every row needs a label")
     kinds = {
         "text" if isinstance(i, str) else "bool" if isinstance(i, bool | np.bool_) else "number"
@@ -67,6 +72,13 @@ def _one_type(labels: Any, array: NDArray[Any], name: str) -> NDArray[Any]:
             "example texts only"
         )
     return np.asarray(items) if len(kinds) == 1 else array
+
+
+def check_known(given: Iterable[Any], labels: Sequence[Any], name: str) -> None:
+    """Raise ValueError if `given` has a label that is not among `labels`."""
+    strange = [label for label in given if label not in set(labels)]
+    if strange:
+        raise ValueError(f"{name} has {strange[0]!r}, which is not in classes {list(labels)}")
 
 
 def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) -> list[str]:
@@ -88,10 +100,8 @@ def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) 
     ValueError
         If a wording is empty, is used twice, or belongs to no label.
     """
-    given = dict(label_texts or {})
-    strange = [label for label in given if label not in set(labels)]
-    if strange:
-        raise ValueError(f"label_texts has {strange[0]!r}, which is not in classes {list(labels)}")
+    given = label_texts or {}
+    check_known(given, labels, "label_texts")
     texts = [str(given.get(label, label)).strip() for label in labels]
     by_text: dict[str, Any] = {}
     for label, text in zip(labels, texts, strict=True):

@@ -74,7 +74,7 @@ def read_rows(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Ro
             "Wrap a single text in a list: [text]"
         )
     if isinstance(X, list | tuple) and X and all(isinstance(row, dict) for row in X):
-        return _from_dicts(X)
+        return _from_dicts(X, estimator, reset=reset)
     if (texts := _as_texts(X)) is not None:
         if not texts:
             # scikit-learn's own words, so that its tools recognise the error
@@ -97,11 +97,9 @@ def _as_texts(X: Any) -> list[Any] | None:
         items = list(X)
     else:
         return None
-    if not items and isinstance(X, list | tuple):
-        return []
-    is_text = any(isinstance(item, str) for item in items)
-    is_all_missing = bool(items) and all(item is None for item in items)
-    return items if is_text or is_all_missing else None
+    is_text = any(isinstance(item, str | bytes) for item in items)
+    # Also a column without any text is one of texts, and an empty one.
+    return items if is_text or all(_cell(item) is None for item in items) else None
 
 
 def _from_texts(items: Sequence[Any]) -> Rows:
@@ -117,8 +115,14 @@ def _from_texts(items: Sequence[Any]) -> Rows:
     return Rows(fields, problems)
 
 
-def _from_dicts(rows: Sequence[dict[Any, Any]]) -> Rows:
-    columns = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) -> Rows:
+    # The columns seen in fit, in their order: what a row says must not depend on its neighbours.
+    columns = () if reset else tuple(getattr(estimator, "feature_names_in_", ()))
+    if not columns:
+        columns = tuple(dict.fromkeys(str(name) for row in rows for name in row))
+    if reset:
+        estimator.feature_names_in_ = np.asarray(columns, dtype=object)
+        estimator.n_features_in_ = len(columns)
     values = [[{str(k): v for k, v in row.items()}.get(c) for c in columns] for row in rows]
     return _table_rows(columns, values)
 
@@ -127,6 +131,8 @@ def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> 
     names = getattr(X, "column_names", None) or getattr(X, "columns", None)
     if hasattr(X, "column_names") and hasattr(X, "to_pandas"):  # a pyarrow Table
         X = _Table({name: X.column(name).to_pylist() for name in X.column_names}).array()
+    elif isinstance(X, np.ndarray) and X.dtype.kind == "T":  # scikit-learn cannot take these yet
+        X = X.astype(object)
     checked = validate_data(
         estimator,
         X,
@@ -181,6 +187,8 @@ def _cell(value: Any) -> str | None:
     """Write a cell as text; None for a missing one (None, NaN, pandas' NA and NaT)."""
     if isinstance(value, str):
         return value
+    if isinstance(value, bytes):
+        raise TypeError(f"X holds bytes ({value[:20]!r}), not text: decode them first")
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return None
     if isinstance(value, np.generic):

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from skllm_calib.backends._pool import answer_all
 from skllm_calib.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
@@ -155,16 +156,22 @@ def file_digest(path: Path) -> str:
     return _digest(str(path), stat.st_size, stat.st_mtime_ns)
 
 
+class _Prompt(NamedTuple):
+    """Token ids of a prompt, and the slot that reads it."""
+
+    ids: list[int]
+    slot: int
+
+    def then(self, more: tuple[int, ...]) -> _Prompt:
+        """Return the prompt with the beginning of an answer behind it."""
+        return self._replace(ids=[*self.ids, *more])
+
+
 class _Engine:
     """A loaded model. Lives in the registry of the process, never on an estimator."""
 
     def __init__(self, backend: LlamaCppBackend, path: Path) -> None:
-        try:
-            import xllamacpp  # noqa: PLC0415 (optional)
-        except ImportError as e:
-            raise MissingDependency(
-                "local models need the package 'xllamacpp': pip install 'skllm-calib[llamacpp]'"
-            ) from e
+        xllamacpp = _import_xllamacpp()
         with open(path, "rb") as f:
             if f.read(4) != b"GGUF":
                 raise ModelNotFound(
@@ -191,16 +198,24 @@ class _Engine:
                 f"llama.cpp could not load {str(path)!r}: the file is damaged, of a kind this "
                 f"version does not know, or too large for the memory at hand ({e})"
             ) from e
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(self.n_parallel):
+            self._slots.put(slot)
         self._reuse = backend.reuse_prefix
         self._n_ctx = backend.n_ctx
         self._model = file_digest(path)
         self._spellings: dict[tuple[str, ...], _Spellings] = {}
 
     def answer(self, request: Request) -> Reply:
-        prompt = self._prompt(request.messages)
-        return self._labels(prompt, request) if request.answers else self._text(prompt, request)
+        """Answer one request in a slot of its own, whose memory of the prompt it builds on."""
+        slot = self._slots.get()
+        try:
+            prompt = _Prompt(self._prompt(request.messages), slot)
+            return self._labels(prompt, request) if request.answers else self._text(prompt, request)
+        finally:
+            self._slots.put(slot)
 
-    def _text(self, prompt: list[int], request: Request) -> Reply:
+    def _text(self, prompt: _Prompt, request: Request) -> Reply:
         # One draw is one seed, so that a draw can be repeated and two draws differ.
         reply = self._complete(
             prompt,
@@ -217,7 +232,7 @@ class _Engine:
             cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
         )
 
-    def _labels(self, prompt: list[int], request: Request) -> Reply:
+    def _labels(self, prompt: _Prompt, request: Request) -> Reply:
         """Follow each label token by token through the tree of their spellings."""
         spelled = self._spelled(request.answers)
         tree = spelled.tree
@@ -226,30 +241,28 @@ class _Engine:
         written, wanted = "", [b""]
         while wanted:
             for prefix in wanted:
-                ids = prompt + list(spelled.paths[prefix])
-                top, text = self._next(ids, request.answers if not prefix else ())
+                here = prompt.then(spelled.paths[prefix])
+                top, text = self._next(here, request.answers if not prefix else ())
                 written = written or text
                 listed[prefix] = top
                 found[prefix] = spelled.distribution(prefix, top)
             for prefix, k in tree.doubtful(found):
                 token_id = spelled.own_next.get((prefix, k))
                 if token_id is not None and token_id not in listed[prefix]:
-                    ids = prompt + list(spelled.paths[prefix])
+                    here = prompt.then(spelled.paths[prefix])
                     piece = spelled.steps[prefix][token_id]
-                    listed[prefix][token_id] = Token(piece, self._logprob_of(ids, token_id))
+                    listed[prefix][token_id] = Token(piece, self._logprob_of(here, token_id))
                     found[prefix] = spelled.distribution(prefix, listed[prefix])
             wanted = [p for p in tree.pending(found) if p in spelled.paths and p not in found]
         return Reply(
             text=written,
             distributions=tuple(found.values()),
             model=self._model,
-            prompt_tokens=len(prompt),
+            prompt_tokens=len(prompt.ids),
             completion_tokens=len(found),
         )
 
-    def _next(
-        self, prompt: list[int], restrict_to: tuple[str, ...]
-    ) -> tuple[dict[int, Token], str]:
+    def _next(self, prompt: _Prompt, restrict_to: tuple[str, ...]) -> tuple[dict[int, Token], str]:
         """Return the listed tokens after a prompt by their ids, and what was written.
 
         A grammar restricts what is written to the answers; the probabilities reported are those
@@ -264,7 +277,7 @@ class _Engine:
         top = {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in content[0]["top_logprobs"]}
         return top, choice["text"]
 
-    def _logprob_of(self, prompt: list[int], token_id: int) -> float:
+    def _logprob_of(self, prompt: _Prompt, token_id: int) -> float:
         """Read the log-probability of one chosen token, however unlikely.
 
         A bias forces it to be written; what is reported is its probability without the bias.
@@ -295,8 +308,9 @@ class _Engine:
         ids: list[int] = self._post("/tokenize", body)["tokens"]
         return ids
 
-    def _complete(self, prompt: list[int], **options: Any) -> dict[str, Any]:
-        body = {"prompt": prompt, "cache_prompt": self._reuse, **options}
+    def _complete(self, prompt: _Prompt, **options: Any) -> dict[str, Any]:
+        body = {"prompt": prompt.ids, "id_slot": prompt.slot, "cache_prompt": self._reuse}
+        body |= options
         reply: dict[str, Any] = self._server.handle_completions(body)
         error = reply.get("error")
         if error is None:
@@ -366,6 +380,30 @@ class _Spellings:
 @lru_cache(maxsize=256)
 def _grammar(answers: tuple[str, ...]) -> str:
     return "root ::= " + " | ".join(json.dumps(a) for a in answers)
+
+
+def _import_xllamacpp() -> Any:
+    """Import the package with threads that wait quietly.
+
+    By default its threads (libgomp) spin for milliseconds while they wait for one another; as soon
+    as anything else wants a core, they wait for a thread that does not run, and a prompt takes
+    twenty times as long. The setting is read when the library is loaded, so the environment is
+    changed for this moment only.
+    """
+    name = "GOMP_SPINCOUNT"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1000")
+    try:
+        import xllamacpp  # noqa: PLC0415 (optional)
+    except ImportError as e:
+        raise MissingDependency(
+            "local models need the package 'xllamacpp': pip install 'skllm-calib[llamacpp]' "
+            f"(importing it said: {e})"
+        ) from e
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+    return xllamacpp
 
 
 def _usable_cores() -> int:

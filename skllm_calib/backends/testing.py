@@ -31,10 +31,11 @@ class TestingBackend(BaseBackend):
     Parameters
     ----------
     rules : dict of str to (dict of str to float) or None, default=None
-        Which probabilities to give: by a piece of text to look for in the row's part of the
-        prompt, the probability of each answer (an option key or label text, as asked for). The
-        first rule that applies counts; a prompt without one gets probabilities drawn from a hash
-        of its content.
+        Which probabilities to give: by a piece of text to look for in the last message of the
+        prompt (which without examples also holds the instruction, with the labels), the
+        probability of each answer (an option key or label text, as asked for). The first rule
+        that applies counts; a prompt without one gets probabilities drawn from a hash of its
+        content.
     fail_on : tuple of str, default=()
         Rows that contain one of these fail, each with a ``BackendError``.
     off_label : float, default=0.05

@@ -1,0 +1,177 @@
+"""Probabilities before and after calibration, and the figures that compare them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss
+
+from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.classifier import LLMClassifier
+from skllm_calib.cli.console import aligned
+from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.metrics import (
+    brier_score,
+    calibration_error_interval,
+    calibration_noise_floor,
+    debiased_calibration_error,
+    top_label_accuracy,
+)
+from skllm_calib.review import accept_threshold
+
+__all__ = [
+    "QUESTION",
+    "Scores",
+    "comparison",
+    "measure",
+    "prior_log_loss",
+    "score",
+    "threshold",
+    "thresholds",
+]
+
+_BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
+_INTERVAL = 0.9
+_CONFIDENCE = 0.95
+QUESTION = "Which answers may pass without a person?"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Probabilities of texts, columns in the order of the sorted labels.
+
+    Attributes
+    ----------
+    labels : list of str
+        The labels, sorted.
+    raw, calibrated : ndarray of shape (n_texts, n_labels)
+        Probabilities; NaN for rows that failed. Without a calibration both are the same.
+    failures : dict of int to str
+        Why a row failed, by position.
+    """
+
+    labels: list[str]
+    raw: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
+    failures: dict[int, str]
+
+    def answered(self) -> list[int]:
+        """Return the positions of the rows that did not fail."""
+        return [i for i in range(len(self.raw)) if i not in self.failures]
+
+
+def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[str]) -> Scores:
+    """Ask about every text once, and calibrate."""
+    names = classifier.classes_.tolist()
+    order = sorted(range(len(names)), key=lambda k: str(names[k]))
+    raw = np.full((len(texts), len(names)), np.nan)
+    calibrated = raw.copy()
+    failures: dict[int, str] = {}
+    for i, record in enumerate(classifier.explain(list(texts))):
+        if record["failure"] is not None:
+            failures[i] = record["failure"]
+            continue
+        raw[i] = _normalised([math.exp(record["log_proba"][names[k]]) for k in order])
+        if "calibrated" in record:
+            calibrated[i] = _normalised([record["calibrated"][names[k]] for k in order])
+        else:
+            calibrated[i] = raw[i]
+    return Scores([str(names[k]) for k in order], raw, calibrated, failures)
+
+
+def measure(
+    y: Sequence[str], proba: NDArray[np.float64], labels: Sequence[str]
+) -> dict[str, float]:
+    """Return the figures of some probabilities."""
+    known: dict[str, Any] = {"labels": list(labels)}
+    interval = calibration_error_interval(y, proba, confidence=_INTERVAL, **_BINS, **known)
+    return {
+        "accuracy": float(top_label_accuracy(y, proba, **known)),
+        "log_loss": float(log_loss(y, proba, **known)),
+        "brier": float(brier_score(y, proba, **known)),
+        "ece": float(interval.estimate),
+        "ece_low": float(interval.low),
+        "ece_high": float(interval.high),
+        "ece_floor": float(calibration_noise_floor(proba, **_BINS, **known)),
+        "ece_debiased": float(debiased_calibration_error(y, proba, **_BINS, **known)),
+    }
+
+
+def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence[str]) -> float:
+    """Return the log-loss of always stating the shares of the calibration labels.
+
+    Half a row is added to each class, so that one without a label is not impossible.
+    """
+    share = np.array([counts.get(label, 0) + 0.5 for label in labels])
+    share /= share.sum()
+    position = {label: k for k, label in enumerate(labels)}
+    return float(-np.mean([np.log(share[position[label]]) for label in y]))
+
+
+def comparison(before: Mapping[str, float], after: Mapping[str, float], prior: float) -> str:
+    """Lay out the figures before and after calibration, each with what it means."""
+    rows, remarks = [["", "raw", "calibrated"]], [""]
+
+    def add(name: str, key: str, remark: str) -> None:
+        rows.append([name, f"{before[key]:.3f}", f"{after[key]:.3f}"])
+        remarks.append(remark)
+
+    add("accuracy", "accuracy", "share of right answers")
+    add("log-loss", "log_loss", f"lower is better; class shares alone give {prior:.3f}")
+    add("Brier score", "brier", "lower is better")
+    add("ECE", "ece", "gap between stated confidence and accuracy")
+    ends = [f"{m['ece_low']:.3f}-{m['ece_high']:.3f}" for m in (before, after)]
+    rows.append([f"  {_INTERVAL:.0%} interval", *ends])
+    remarks.append("where the true ECE lies, as far as these rows tell")
+    add("  noise floor", "ece_floor", "ECE of a perfectly honest model on so few rows")
+    add("  noise removed", "ece_debiased", "root mean square; near or below zero: none to see")
+    return aligned(rows, remarks)
+
+
+def threshold(
+    y: Sequence[str], proba: NDArray[np.float64], labels: Sequence[str], target: float
+) -> dict[str, Any]:
+    """Return from which probability on answers are right often enough, or why none can be said."""
+    try:
+        found = accept_threshold(
+            y, proba, target_precision=target, confidence=_CONFIDENCE, labels=list(labels)
+        )
+    except NotCertifiableError as e:
+        return {"target": target, "threshold": None, "n_more": e.n_more, "reason": str(e)}
+    return {
+        "target": target,
+        # Rounded down, so that the rows on the edge pass whoever types it in.
+        "threshold": math.floor(found.threshold * 1e6) / 1e6,
+        "coverage": found.coverage,
+        "n_accepted": found.n_accepted,
+        "n_errors": found.n_errors,
+    }
+
+
+def thresholds(found: Sequence[Mapping[str, Any]], n_rows: int) -> str:
+    """Say for each target from which probability on an answer may be accepted."""
+    lines = []
+    for one in found:
+        head = f"  at least {one['target']:.0%} right: "
+        if one["threshold"] is not None:
+            lines.append(
+                f"{head} accept from probability {one['threshold']:.6g}: passes {one['n_accepted']} "
+                f"of {n_rows} rows ({one['coverage']:.0%}), {one['n_errors']} of them wrong"
+            )
+        elif one["n_more"] is None:
+            lines.append(f"{head} not certifiable; the model is wrong too often, even when surest")
+        else:
+            lines.append(
+                f"{head} not certifiable with these labels; about {one['n_more']:,} more needed"
+            )
+    return "\n".join(lines)
+
+
+def _normalised(row: Sequence[float]) -> NDArray[np.float64]:
+    values = np.asarray(row, dtype=np.float64)
+    return np.asarray(values / values.sum(), dtype=np.float64)

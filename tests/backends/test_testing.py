@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contract import BackendContract
+
+from skllm_calib.backends import Message, Request, TestingBackend
+from skllm_calib.exceptions import BackendError
+from skllm_calib.label_tokens import LabelTree
+
+ANSWERS = ("ham", "spam")
+
+
+def request(text="hello", **options):
+    return Request((Message("user", text),), **{"answers": ANSWERS, **options})
+
+
+def point(backend, *args, **options):
+    (_, reply), = backend.run([request(*args, **options)])
+    return LabelTree(ANSWERS).reduce({d.prefix: d for d in reply.distributions}).point
+
+
+class TestTestingBackend(BackendContract):
+    @pytest.fixture
+    def backend(self, counted):
+        return counted()
+
+    @pytest.fixture
+    def other(self, counted):
+        return counted(seed=1)
+
+
+def test_rules(counted):
+    backend = counted({"prize": {"ham": 1, "spam": 3}, "hello": {"ham": 1}})
+    np.testing.assert_allclose(point(backend, "a prize"), [0.95 * 0.25, 0.95 * 0.75])
+    np.testing.assert_allclose(point(backend, "hello"), [0.95, 0], atol=1e-6)
+
+
+def test_drawn_answers_follow_content_and_seed(counted):
+    first = point(counted(), "one")
+    np.testing.assert_array_equal(point(counted(), "one"), first)
+    assert not np.allclose(point(counted(), "two"), first)
+    assert not np.allclose(point(counted(seed=1), "one"), first)
+    assert not np.allclose(point(counted(), "one", draw=1), first)
+    assert first.sum() == pytest.approx(0.95)
+    assert point(counted(off_label=0.0), "one").sum() == pytest.approx(1.0)
+
+
+def test_a_short_list_is_censored(counted):
+    backend = counted({"": {"ham": 0.999, "spam": 0.001}}, n_listed=2)
+    (_, reply), = backend.run([request()])
+    mass = LabelTree(ANSWERS).reduce({d.prefix: d for d in reply.distributions})
+    assert mass.seen.tolist() == [True, False]
+    assert 0 < mass.point[1] <= mass.high[1]
+
+
+def test_failures_cost_no_other_row(counted):
+    backend = counted(fail_on=("bad",))
+    answers = dict(backend.run([request("good"), request("bad"), request("fine")]))
+    assert isinstance(answers[1], BackendError)
+    assert "bad" in str(answers[1])
+    assert answers[0].text
+    assert answers[2].text
+
+
+def test_counts(counted):
+    backend = counted()
+    list(backend.run([request("one"), request("one"), request("two")]))
+    assert backend.asked == {"one": 2, "two": 1}
+    assert type(backend)(name=backend.name).asked == backend.asked
+    backend.forget()
+    assert not backend.asked
+
+
+def test_what_does_not_change_an_answer_is_no_part_of_the_identity():
+    assert TestingBackend(fail_on=("x",)).identity() == TestingBackend().identity()
+    assert TestingBackend(name="x").identity() != TestingBackend().identity()

@@ -1,0 +1,207 @@
+"""predict: what it writes, what fails, and what survives an interrupt."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from skllm_calib.backends import TestingBackend
+from skllm_calib.backends.names import _PROVIDERS
+from skllm_calib.cli import main
+from skllm_calib.cli.partial import PartialAnswers
+from skllm_calib.cli.tables import read_table
+
+MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_rows_and_actions(rows_csv, calibrated_dir, tmp_path, extension, capsys):
+    out = tmp_path / f"o.{extension}"
+    argv = ["predict", str(rows_csv), "--text", "message", "--classifier", str(calibrated_dir)]
+    assert main([*argv, "--threshold", "0.6", "--out", str(out)]) == 0
+    table = read_table(out)
+    assert table.columns == ["id", "message", "kind", "label", "probability", "proba_ham",
+                             "proba_spam", "failure", "action"]  # fmt: skip
+    assert table.column("id") == [str(i) for i in range(120)]
+    for row in table.rows:
+        p = [float(row["proba_ham"]), float(row["proba_spam"])]
+        assert sum(p) == pytest.approx(1)
+        assert float(row["probability"]) == max(p)
+        assert row["label"] == ("ham" if p[0] >= p[1] else "spam")
+        assert row["action"] == ("accept" if max(p) >= 0.6 else "review")
+    accepted = sum(row["action"] == "accept" for row in table.rows)
+    err = capsys.readouterr().err
+    assert f"Wrote {out}: 120 rows, {accepted} accepted, {120 - accepted} to review" in err
+    assert not out.with_name(out.name + ".part").exists()
+
+
+def test_without_out_it_is_csv_and_raw_is_said(rows_csv, capsys):
+    assert main(["predict", str(rows_csv), *MODEL]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "id,message,kind,label,probability,proba_ham,proba_spam,failure"
+    assert len(out.splitlines()) == 121
+    assert "These probabilities are raw" in err
+
+
+def test_columns_of_the_same_names_are_kept(tmp_path, capsys):
+    path = tmp_path / "r.csv"
+    path.write_text("message,label,predicted_label\na,ham,old\n")
+    assert main(["predict", str(path), *MODEL]) == 0
+    out, err = capsys.readouterr()
+    header = "message,label,predicted_label,predicted_predicted_label,probability"
+    assert out.startswith(header)
+    assert "ours are 'predicted_predicted_label'" in err
+
+
+@pytest.fixture
+def bad_rows(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("bad",))
+    )
+    path = tmp_path / "r.jsonl"
+    rows = [{"message": m} for m in ("fine", None, " ", "bad", "good")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_failures_cost_no_other_row(bad_rows, tmp_path, capsys):
+    out = tmp_path / "o.jsonl"
+    argv = ["predict", str(bad_rows), *MODEL, "--out", str(out), "--threshold", "0"]
+    assert main(argv) == 0
+    err = capsys.readouterr().err
+    assert "3 of 5 rows failed:\n  row 2: the text is missing\n  row 3: the text is empty\n" in err
+    assert "  row 4: the test backend was told to fail on 'bad'" in err
+    assert "5 rows, 3 failed, 2 accepted, 3 to review" in err
+    rows = read_table(out).rows
+    assert [row["label"] is None for row in rows] == [False, True, True, True, False]
+    assert [row["action"] for row in rows] == ["accept", "review", "review", "review", "accept"]
+    assert [row["failure"] is None for row in rows] == [True, False, False, False, True]
+
+
+def test_on_error_raise_writes_no_result_and_keeps_what_is_done(bad_rows, tmp_path, capsys):
+    out = tmp_path / "o.csv"
+    argv = ["predict", str(bad_rows), *MODEL, "--out", str(out), "--cache", "none"]
+    assert main([*argv, "--on-error", "raise"]) == 1
+    assert "no result was written" in capsys.readouterr().err
+    assert not out.exists()
+    backend = TestingBackend(name="pred")
+    backend.forget()
+    assert main(argv) == 0  # what failed is asked again, what is there is not
+    assert "Going on: 2 of 5 rows" in capsys.readouterr().err
+    assert backend.asked.total() == 1
+
+
+def test_a_long_list_of_failures_is_cut(tmp_path, capsys):
+    path = tmp_path / "r.csv"
+    path.write_text("message,n\n" + ",1\n" * 30)
+    assert main(["predict", str(path), *MODEL]) == 0
+    assert "... and 10 more; the column 'failure' has all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "INPUT"], "is the file that is read"),
+        (["--classifier", "DIR", "--classes", "a,b"], "--classes goes with --model"),
+    ],
+)
+def test_contradictions(rows_csv, calibrated_dir, options, message, capsys):
+    known = {"INPUT": str(rows_csv), "DIR": str(calibrated_dir)}
+    options = [known.get(o, o) for o in options]
+    base = ["predict", str(rows_csv)]
+    base += ["--text", "message"] if "--classifier" in options else MODEL
+    assert main([*base, *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_result_is_replaced_only_by_the_finished_one(rows_csv, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "o.csv"
+    out.write_text("old")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skllm_calib.cli.predict.score", interrupted)
+    assert main(["predict", str(rows_csv), *MODEL, "--out", str(out)]) == 130
+    assert f"What is done is kept in {out}.part" in capsys.readouterr().err
+    assert out.read_text() == "old"
+    assert main(["predict", str(rows_csv), *MODEL]) == 130
+    assert "Replies so far are kept" in capsys.readouterr().err
+    assert main(["predict", str(rows_csv), *MODEL, "--cache", "none"]) == 130
+    assert "Nothing was kept" in capsys.readouterr().err
+
+
+def test_progress_is_shown_to_a_terminal(rows_csv, monkeypatch, capsys):
+    monkeypatch.setattr("skllm_calib.cli.predict.progress_wanted", lambda args: 1)
+    assert main(["predict", str(rows_csv), *MODEL]) == 0
+    assert "rows" in capsys.readouterr().err
+
+
+def test_answers_to_another_question_are_not_taken_over(tmp_path):
+    out = tmp_path / "o.csv"
+    PartialAnswers(out, "one").add([{"row": 0, "proba": [1.0], "failure": None}])
+    path = tmp_path / "o.csv.part"
+    path.write_text(path.read_text() + '{"row": 1, "pro')  # the process died here
+    again = PartialAnswers(out, "one")
+    assert list(again.answers) == [0]
+    again.add([{"row": 1, "proba": [1.0], "failure": None}])
+    assert list(PartialAnswers(out, "one").answers) == [0, 1]
+    assert PartialAnswers(out, "two").answers == {}
+    path.write_text("")
+    assert PartialAnswers(out, "two").answers == {}
+
+
+SLOW = """
+import os, sys, time
+from skllm_calib.backends import TestingBackend
+from skllm_calib.backends.names import _PROVIDERS
+from skllm_calib.cli import main
+
+class Slow(TestingBackend):
+    def run(self, requests):
+        for i, answer in super().run(requests):
+            time.sleep(float(os.environ["DELAY"]))
+            with open(os.environ["ASKED"], "a") as f:
+                f.write(requests[i].messages[-1].content.replace(chr(10), " ") + chr(10))
+            yield i, answer
+
+_PROVIDERS["slow"] = lambda name: Slow(name=name)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("cache", ["default", "none"])
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_asks_only_for_what_is_missing(rows_csv, tmp_path, cache, death):
+    out, asked = tmp_path / "o.csv", tmp_path / "asked.txt"
+    asked.touch()
+    command = [sys.executable, "-c", SLOW, "predict", str(rows_csv), "--text", "message"]
+    command += ["--model", "slow:x", "--classes", "ham,spam", "--out", str(out)]
+    command += ["--cache", "none"] if cache == "none" else []
+    env = {**os.environ, "ASKED": str(asked), "DELAY": "0.05"}
+    run = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while asked.read_text().count("\n") < 35 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(death)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL)
+    assert ("run the same command again" in err) == (death == signal.SIGINT)
+    assert not out.exists()
+    first = asked.read_text().splitlines()
+    assert 35 <= len(first) < 120
+
+    done = subprocess.run(
+        command, env={**env, "DELAY": "0"}, capture_output=True, text=True, check=True, timeout=120
+    )
+    second = asked.read_text().splitlines()[len(first) :]
+    assert len(read_table(out).rows) == 120
+    # One reply may have been under way; without a cache, a chunk of ten.
+    assert len(set(first) & set(second)) <= (10 if cache == "none" else 1)
+    assert len(set(first) | set(second)) == 120
+    assert len(second) < 100
+    assert "120 rows" in done.stderr

