@@ -457,9 +457,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
     def _shown(self) -> list[tuple[Mapping[str, str], int]]:
         return getattr(self, "_examples", [])
 
-    def _ask(
-        self, X: Any, on_error: str | None = None
-    ) -> tuple[list[RowRecord], tuple[str, ...]]:
+    def _ask(self, X: Any, on_error: str | None = None) -> tuple[list[RowRecord], tuple[str, ...]]:
         """Return a record of each row, and what the model was to write for each class."""
         rows = self._read(X)
         policy = on_error or self.on_error
@@ -506,7 +504,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.requires_fit = self.classes is None
+        tags.requires_fit = self.classes is None or bool(self.n_shots)
         tags.target_tags.required = self.classes is None
         tags.classifier_tags.poor_score = self.n_shots == 0
         return tags

@@ -48,7 +48,9 @@ def check_labels(labels: ArrayLike, name: str, *, keep_all: bool = False) -> NDA
     elif array.dtype.kind == "f" and np.isnan(array).any():
         raise ValueError(f"Input {name} contains NaN: every row needs a label")
     elif array.dtype.kind == "f" and np.isinf(array).any():
-        raise ValueError(f"Input {name} contains infinity or a value too large for {array.dtype!r}.")
+        raise ValueError(
+            f"Input {name} contains infinity or a value too large for {array.dtype!r}."
+        )
     if array.size == 0:
         raise ValueError(f"{name} is empty: at least one label is needed")
     return array if keep_all else np.unique(array)

@@ -364,7 +364,5 @@ def test_frames(counted):
     frame = pd.DataFrame({"title": TEXTS, "n": range(12)}, index=range(100, 112))
     clf = zero_shot(counted(), prompt="{title} {n}").fit(frame, pd.Series(LABELS))
     assert clf.feature_names_in_.tolist() == ["title", "n"]
-    np.testing.assert_array_equal(
-        clf.predict_proba(frame.iloc[5:]), clf.predict_proba(frame)[5:]
-    )
+    np.testing.assert_array_equal(clf.predict_proba(frame.iloc[5:]), clf.predict_proba(frame)[5:])
     assert clf.get_feature_names_out().tolist() == ["logprob_ham", "logprob_spam"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skllm_calib import ResponseCache
-from skllm_calib.backends import Message, Reply, TestingBackend
+from skllm_calib.backends import Message, TestingBackend
 from skllm_calib.evidence import collect
 from skllm_calib.exceptions import BackendError, UnreadableReply
 from skllm_calib.signals import LogprobSignal

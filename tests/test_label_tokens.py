@@ -78,9 +78,7 @@ def test_end_of_text_tokens_without_bytes_are_off_label():
 
 
 def test_labels_that_differ_in_case_only():
-    np.testing.assert_allclose(
-        points(["IT", "it"], {"IT": 0.5, "it": 0.3, "It": 0.2}), [0.5, 0.3]
-    )
+    np.testing.assert_allclose(points(["IT", "it"], {"IT": 0.5, "it": 0.3, "It": 0.2}), [0.5, 0.3])
     assert LabelTree(["IT", "it"]).spellings(0) == ["IT"]
 
 

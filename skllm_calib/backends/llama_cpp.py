@@ -36,6 +36,8 @@ __all__ = ["LlamaCppBackend"]
 # How many alternatives are read at a position. Reading 500 costs no more than one; the whole
 # vocabulary would cost half a second. Label tokens behind the 500th are read one by one.
 _N_LISTED = 500
+_WHOLE_VOCABULARY = 1 << 20
+_SURELY = 1000.0  # a bias that no logit can match
 _NO_IDS: tuple[int, ...] = ()
 
 
@@ -201,6 +203,7 @@ class _Engine:
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_parallel):
             self._slots.put(slot)
+        self._write_plain = [[self._tokenize("a")[-1][0], _SURELY]]
         self._reuse = backend.reuse_prefix
         self._n_ctx = backend.n_ctx
         self._model = file_digest(path)
@@ -242,7 +245,7 @@ class _Engine:
         while wanted:
             for prefix in wanted:
                 here = prompt.then(spelled.paths[prefix])
-                top, text = self._next(here, request.answers if not prefix else ())
+                top, text = self._next(here, () if prefix else request.answers)
                 written = written or text
                 listed[prefix] = top
                 found[prefix] = spelled.distribution(prefix, top)
@@ -262,30 +265,46 @@ class _Engine:
             completion_tokens=len(found),
         )
 
-    def _next(self, prompt: _Prompt, restrict_to: tuple[str, ...]) -> tuple[dict[int, Token], str]:
+    def _next(
+        self, prompt: _Prompt, restrict_to: tuple[str, ...] = ()
+    ) -> tuple[dict[int, Token], str]:
         """Return the listed tokens after a prompt by their ids, and what was written.
 
         A grammar restricts what is written to the answers; the probabilities reported are those
         of the unrestricted model.
         """
-        extra = {"grammar": _grammar(restrict_to)} if restrict_to else {}
-        reply = self._complete(prompt, n_predict=1, n_probs=_N_LISTED, temperature=0.0, **extra)
+        if restrict_to:
+            listed, text = self._listed(prompt, _N_LISTED, grammar=_grammar(restrict_to))
+            if listed:
+                return listed, text
+        listed, _ = self._listed(prompt, _N_LISTED, logit_bias=self._write_plain)
+        if not listed:
+            raise UnreadableReply("llama.cpp reported no probabilities for this prompt")
+        return listed, ""
+
+    def _listed(
+        self, prompt: _Prompt, n_probs: int, **options: Any
+    ) -> tuple[dict[int, Token], str]:
+        """Let one token be written and read the list; empty if the token is no text by itself.
+
+        llama.cpp reports nothing for a token that writes nothing yet (the end of the text, a part
+        of a character). What is written can be chosen with a bias or a grammar; the reported
+        probabilities are those without it.
+        """
+        reply = self._complete(prompt, n_predict=1, n_probs=n_probs, temperature=0.0, **options)
         choice = reply["choices"][0]
         content = (choice.get("logprobs") or {}).get("content") or []
         if not content:
-            raise UnreadableReply("llama.cpp reported no probabilities for this prompt")
-        top = {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in content[0]["top_logprobs"]}
-        return top, choice["text"]
+            return {}, ""
+        tokens = [content[0], *content[0]["top_logprobs"]]
+        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}, choice["text"]
 
     def _logprob_of(self, prompt: _Prompt, token_id: int) -> float:
-        """Read the log-probability of one chosen token, however unlikely.
-
-        A bias forces it to be written; what is reported is its probability without the bias.
-        """
-        reply = self._complete(
-            prompt, n_predict=1, n_probs=1, temperature=0.0, logit_bias=[[token_id, 1000.0]]
-        )
-        return float(reply["choices"][0]["logprobs"]["content"][0]["logprob"])
+        """Read the log-probability of one chosen token, however unlikely."""
+        listed, _ = self._listed(prompt, 1, logit_bias=[[token_id, _SURELY]])
+        if token_id not in listed:  # a part of a character: only the whole vocabulary shows it
+            listed, _ = self._listed(prompt, _WHOLE_VOCABULARY, logit_bias=self._write_plain)
+        return listed[token_id].logprob
 
     def _spelled(self, answers: tuple[str, ...]) -> _Spellings:
         if answers not in self._spellings:

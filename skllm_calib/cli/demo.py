@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,54 +144,42 @@ def _show_calibration(scores: Scores, truth: Sequence[str], counts: Counter[str]
 
 
 def _show_decision(scores: Scores, truth: Sequence[str], texts: Sequence[str]) -> None:
-    """Set the threshold on one half of the rows and try it on the other."""
-    half = draw(truth, len(truth) // 2, seed=1)
-    other = sorted(set(range(len(truth))) - set(half))
-    y_half = [truth[i] for i in half]
-    found = [threshold(y_half, scores.calibrated[half], scores.labels, t) for t in _TARGETS]
+    """Set the threshold on two thirds of the rows and try it on the others."""
+    known = draw(truth, len(truth) * 2 // 3, seed=1)
+    fresh = sorted(set(range(len(truth))) - set(known))
+    y = [truth[i] for i in known]
+    found = [threshold(y, scores.calibrated[known], scores.labels, t) for t in _TARGETS]
     say(
         "\n"
         + wrapped(
-            f"{QUESTION} {len(half)} of those messages set the threshold. What can be promised "
-            "with 95 % confidence:"
+            f"{QUESTION} {len(known)} of those {len(truth)} messages set the threshold. What can "
+            "be promised with 95 % confidence:"
         )
         + "\n"
     )
-    say(thresholds(found, len(half)))
-    best = _strictest(found)
+    say(thresholds(found, len(known)))
+    # The loosest promise that holds, decided before seeing the fresh rows.
+    best = next((one for one in reversed(found) if one["threshold"] is not None), None)
     if best is None:
         say("\nNo threshold can be promised with so few labels: every message goes to a person.")
         return
-    proba = scores.calibrated[other]
+    proba = scores.calibrated[fresh]
     passes = proba.max(axis=1) >= best["threshold"]
-    right = np.array([scores.labels[k] for k in proba.argmax(axis=1)]) == [truth[i] for i in other]
-    say(
-        "\n"
-        + wrapped(
-            f"The threshold for {best['target']:.0%}, tried on the {len(other)} messages left: "
-            f"{passes.sum()} pass ({passes.mean():.0%}), and {right[passes].sum()} of them are "
-            f"right ({right[passes].mean():.0%}). The other {(~passes).sum()} go to a person, who "
-            f"would correct the {(~right[~passes]).sum()} wrong ones. For example:"
-            if passes.any()
-            else f"Of the {len(other)} messages left, none reaches the threshold for "
-            f"{best['target']:.0%}: all go to a person. For example:"
-        )
-        + "\n"
+    best_label = [scores.labels[k] for k in proba.argmax(axis=1)]
+    right = np.array([label == truth[i] for label, i in zip(best_label, fresh, strict=True)])
+    say("\n" + wrapped(_tried(best["target"], passes, right)) + "\n")
+    _show_examples(scores, texts, fresh, proba, passes)
+
+
+def _tried(target: float, passes: NDArray[np.bool_], right: NDArray[np.bool_]) -> str:
+    head = f"The threshold for {target:.0%}, tried on the {len(passes)} messages left:"
+    if not passes.any():
+        return f"{head} none reaches it, so all go to a person. For example:"
+    return (
+        f"{head} {passes.sum()} pass ({passes.mean():.0%}), and {right[passes].mean():.0%} of them "
+        f"are right. The other {(~passes).sum()} go to a person, who finds "
+        f"{(~right[~passes]).sum()} wrong ones among them. For example:"
     )
-    _show_examples(scores, texts, other, proba, passes)
-
-
-def _strictest(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the strictest target that holds, going up from the loosest until one does not.
-
-    Tested in this order, all the promises together are kept with the stated confidence.
-    """
-    best = None
-    for one in reversed(found):
-        if one["threshold"] is None:
-            break
-        best = one
-    return best
 
 
 def _show_examples(

@@ -155,21 +155,23 @@ def threshold(
 
 def thresholds(found: Sequence[Mapping[str, Any]], n_rows: int) -> str:
     """Say for each target from which probability on an answer may be accepted."""
-    lines = []
-    for one in found:
-        head = f"  at least {one['target']:.0%} right: "
-        if one["threshold"] is not None:
-            lines.append(
-                f"{head} accept from probability {one['threshold']:.6g}: passes {one['n_accepted']} "
-                f"of {n_rows} rows ({one['coverage']:.0%}), {one['n_errors']} of them wrong"
-            )
-        elif one["n_more"] is None:
-            lines.append(f"{head} not certifiable; the model is wrong too often, even when surest")
-        else:
-            lines.append(
-                f"{head} not certifiable with these labels; about {one['n_more']:,} more needed"
-            )
-    return "\n".join(lines)
+    return "\n".join(
+        f"  at least {one['target']:.0%} right:  {_said(one, n_rows)}" for one in found
+    )
+
+
+def _said(one: Mapping[str, Any], n_rows: int) -> str:
+    if one["threshold"] is not None:
+        return (
+            f"accept from probability {one['threshold']:.6g}: passes {one['n_accepted']} of "
+            f"{n_rows} rows ({one['coverage']:.0%}), {one['n_errors']} of them wrong"
+        )
+    if one["n_more"] is None:
+        return "not certifiable; the model is wrong too often, even when surest"
+    # A plan, not a measurement: two digits are all it is good for.
+    more = int(float(f"{one['n_more']:.2g}"))
+    how_many = f"about {more:,}" if more else "a few"
+    return f"not certifiable with these labels; {how_many} more needed"
 
 
 def _normalised(row: Sequence[float]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ def request(text="hello", **options):
 
 
 def point(backend, *args, **options):
-    (_, reply), = backend.run([request(*args, **options)])
+    ((_, reply),) = backend.run([request(*args, **options)])
     return LabelTree(ANSWERS).reduce({d.prefix: d for d in reply.distributions}).point
 
 
@@ -48,7 +48,7 @@ def test_drawn_answers_follow_content_and_seed(counted):
 
 def test_a_short_list_is_censored(counted):
     backend = counted({"": {"ham": 0.999, "spam": 0.001}}, n_listed=2)
-    (_, reply), = backend.run([request()])
+    ((_, reply),) = backend.run([request()])
     mass = LabelTree(ANSWERS).reduce({d.prefix: d for d in reply.distributions})
     assert mass.seen.tolist() == [True, False]
     assert 0 < mass.point[1] <= mass.high[1]

@@ -37,10 +37,7 @@ def calibrated_dir(rows_csv, tmp_path, capsys):
     from skllm_calib.cli import main
 
     out = tmp_path / "classifier"
-    code = main(
-        ["calibrate", str(rows_csv), "--text", "message", "--label", "kind", "--model"]
-        + ["testing:cli", "--out", str(out), "--n-rows", "60", "--quiet"]
-    )
-    assert code == 0
+    argv = ["calibrate", str(rows_csv), "--text", "message", "--label", "kind", "--out", str(out)]
+    assert main([*argv, "--model", "testing:cli", "--n-rows", "60", "--quiet"]) == 0
     capsys.readouterr()
     return out

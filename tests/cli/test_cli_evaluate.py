@@ -129,6 +129,8 @@ def test_thresholds_say_what_is_the_case():
     p = np.column_stack([1 - (q := rng.uniform(0.9, 1, 400)), q])
     good = threshold(["b"] * 400, p, ["a", "b"], 0.95)
     few = threshold(["b"] * 40, p[:40], ["a", "b"], 0.95)
+    assert "; a few more needed" in thresholds([{**few, "n_more": 0}], 40)
+    assert "; about 12,000 more needed" in thresholds([{**few, "n_more": 12_345}], 40)
     bad = threshold(["a"] * 400, p, ["a", "b"], 0.95)
     assert good["threshold"] <= p[:, 1].min()
     shown = thresholds([good, few, bad], 400)

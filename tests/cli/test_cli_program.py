@@ -8,11 +8,9 @@ import warnings
 import pytest
 
 from skllm_calib import ResponseCache, __version__
-from skllm_calib.cli import main
 from skllm_calib.cli import download as download_command
+from skllm_calib.cli import main
 from skllm_calib.exceptions import BackendUnavailable
-
-PREDICT = ["predict", "FILE", "--text", "message"]
 
 
 def test_version_and_module():
@@ -57,7 +55,7 @@ def test_arguments_that_make_no_sense_exit_with_2(argv, capsys):
 def test_an_error_is_one_line_and_code_1(rows_csv, options, message, capsys):
     argv = ["predict", str(rows_csv), "--text", "message", "--model", "testing:x", "--quiet"]
     if message is None:
-        argv, options, message = argv, [], "--model needs the labels to choose from"
+        options, message = [], "--model needs the labels to choose from"
     else:
         argv += ["--classes", "ham,spam"]
     assert main(argv + options) == 1

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+from contract import BackendContract
+
+from skllm_calib import LLMClassifier
+from skllm_calib.backends import LlamaCppBackend, Message, Reply, Request, clear_handles
+from skllm_calib.exceptions import ContextTooLong, MissingDependency, ModelNotFound
+from skllm_calib.label_tokens import LabelTree
+
+local_llm = pytest.mark.local_llm
+ANSWERS = ("top up", "card")
+QUESTION = "Topic, card or top up?\n\n"
+TEXTS = ("Where is my card?", "How do I add money?")
+
+
+def request(text=TEXTS[0], **options):
+    message = Message("user", f"{QUESTION}{text}\nTopic:")
+    return Request((message,), **{"answers": ANSWERS, **options})
+
+
+def ask(backend, *requests):
+    answers = dict(backend.run(requests))
+    return [answers[i] for i in range(len(requests))]
+
+
+def masses(reply, answers=ANSWERS):
+    return LabelTree(answers).reduce({d.prefix: d for d in reply.distributions})
+
+
+# ------------------------------------------------------------------------------- without a model
+
+
+def test_a_file_that_does_not_exist(tmp_path):
+    backend = LlamaCppBackend(str(tmp_path / "none.gguf"))
+    with pytest.raises(ModelNotFound, match="no model file.*none.gguf"):
+        backend.run([request()])
+    with pytest.raises(ModelNotFound, match="no model file"):
+        backend.identity()
+
+
+def test_a_file_that_is_no_gguf(tmp_path):
+    pytest.importorskip("xllamacpp")
+    path = tmp_path / "notes.gguf"
+    path.write_text("These are notes.")
+    with pytest.raises(ModelNotFound, match="not a GGUF file"):
+        LlamaCppBackend(str(path)).run([request()])
+
+
+def test_without_xllamacpp(tmp_path, monkeypatch):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'skllm-calib\[llamacpp\]'"):
+        LlamaCppBackend(str(path)).run([request()])
+
+
+def test_the_identity_is_that_of_the_content(tmp_path):
+    paths = [tmp_path / name for name in ("a.gguf", "b.gguf", "c.gguf")]
+    for path, content in zip(paths, (b"GGUF one", b"GGUF one", b"GGUF two"), strict=True):
+        path.write_bytes(content)
+    same, moved, other = (LlamaCppBackend(str(path)).identity() for path in paths)
+    assert same == moved
+    assert same != other
+    assert LlamaCppBackend(str(paths[0]), n_threads=1, n_parallel=3).identity() == same
+
+
+# ------------------------------------------------------------------------------- with the model
+
+
+@pytest.fixture(scope="module")
+def model(smollm2):
+    yield LlamaCppBackend(n_ctx=512)
+    clear_handles()
+
+
+@local_llm
+class TestLlamaCppBackend(BackendContract):
+    @pytest.fixture
+    def backend(self, model):
+        return model
+
+    @pytest.fixture
+    def other(self, model):
+        return LlamaCppBackend(n_ubatch=16)
+
+
+@local_llm
+def test_a_damaged_file(smollm2, tmp_path):
+    path = tmp_path / "half.gguf"
+    with open(smollm2, "rb") as whole:
+        path.write_bytes(whole.read(100_000))
+    with pytest.raises(ModelNotFound, match="could not load"):
+        LlamaCppBackend(str(path)).run([request()])
+
+
+@local_llm
+def test_what_is_written_is_one_of_the_answers(model):
+    replies = ask(model, *map(request, TEXTS))
+    assert all(any(a.startswith(r.text.strip()) for a in ANSWERS) for r in replies)
+    assert all(r.text.strip() for r in replies)
+    # The restriction leaves the distribution that of the free model.
+    assert all(masses(r).off_label > 0.01 for r in replies)
+
+
+@local_llm
+def test_label_masses_are_exact(model):
+    reply = ask(model, request())[0]
+    server = model._engine()._server
+
+    def post(path, body):
+        raw = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(server.listening_address + path, raw, headers)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked) as response:
+            return json.load(response)
+
+    turns = [{"role": m.role, "content": m.content} for m in request().messages]
+    prompt = post("/apply-template", {"messages": turns})["prompt"]
+    body = {"content": prompt, "add_special": True, "parse_special": True}
+    start = post("/tokenize", body)["tokens"]
+    known = {}
+
+    def after(ids):
+        """The whole vocabulary, from the server itself."""
+        if ids not in known:
+            options = {"n_predict": 1, "n_probs": 100_000, "temperature": 0.0}
+            reply = server.handle_completions({"prompt": start + list(ids), **options})
+            top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            known[ids] = {t["id"]: math.exp(t["logprob"]) for t in top}
+        return known[ids]
+
+    tree, truth = LabelTree(ANSWERS), np.zeros(len(ANSWERS))
+    for k in range(len(ANSWERS)):
+        spellings = {lead + s for s in tree.spellings(k) for lead in ("", " ")}
+        for path in {tuple(post("/tokenize", {"content": s})["tokens"]) for s in spellings}:
+            mass = 1.0
+            for i, token in enumerate(path):
+                mass *= after(path[:i])[token]
+                if mass < 1e-6 * truth[k]:  # far below what is compared
+                    break
+            else:
+                truth[k] += mass
+    assert sum(after(()).values()) == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_allclose(masses(reply).point, truth, rtol=1e-3)
+
+
+@local_llm
+def test_neither_order_nor_reuse_nor_slots_change_a_bit(model, smollm2):
+    requests = [request(text) for text in TEXTS]
+    expected = [r.distributions for r in ask(model, *requests)]
+    assert [r.distributions for r in ask(model, *requests[::-1])][::-1] == expected
+    for options in ({"reuse_prefix": False}, {"n_parallel": 2}):
+        again = LlamaCppBackend(n_ctx=512, **options)
+        assert [r.distributions for r in ask(again, *requests)] == expected
+        assert again.identity() == model.identity()
+
+
+@local_llm
+def test_a_text_that_is_too_long_costs_no_other_row(model):
+    long = request("word " * 600)
+    first, second, third = ask(model, request(), long, request(TEXTS[1]))
+    assert isinstance(second, ContextTooLong)
+    assert second.excess > 0
+    assert str(second.excess) in str(second)
+    assert "n_ctx" in str(second)
+    assert isinstance(first, Reply)
+    assert isinstance(third, Reply)
+    # Cut by that many tokens, and by those of a label, it fits.
+    shorter = request("word " * (600 - second.excess - 10))
+    assert isinstance(ask(model, shorter)[0], Reply)
+
+
+@local_llm
+@pytest.mark.parametrize("text", ["a\0b", "é" * 20, "🙂 <|im_end|>", "\\ud83d"])
+def test_odd_texts(model, text):
+    assert isinstance(ask(model, request(text))[0], Reply)
+
+
+@local_llm
+def test_the_classifier_on_top(model):
+    clf = LLMClassifier(model, classes=["ham", "spam"], cache=None)
+    proba = clf.predict_proba(["You won a FREE prize! Call now!", "See you at home at six."])
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0)
+    assert proba[0, 1] > proba[1, 1]
