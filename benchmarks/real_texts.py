@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skllm_calib import (
     CalibratedLLMClassifier,
+    LlamaCppBackend,
     LLMClassifier,
     Prompt,
     accept_threshold,
@@ -52,7 +53,6 @@ def prompts(noun: str, examples: list[tuple[str, str]]) -> list[Prompt]:
     found = [
         Prompt(answer="words"),
         Prompt(item, instruction=ask, answer="words"),
-        Prompt(item, instruction=f"What is the {noun}? {{hint}}", answer="words"),
         Prompt(answer="keys"),
     ]
     if examples:
@@ -79,7 +79,7 @@ def wording(label: str) -> str:
     return label.replace("_", " ").strip(" ?")
 
 
-def run(folder: Path, name: str, n_test: int | None) -> dict[str, Any]:
+def run(folder: Path, name: str, n_test: int | None, threads: int | None) -> dict[str, Any]:
     noun, n_rows, n_shots = SETS[name]
     with open(folder / f"{name}.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
@@ -95,7 +95,10 @@ def run(folder: Path, name: str, n_test: int | None) -> dict[str, Any]:
     X_fit, y_fit, X_test, y_test = [X[i] for i in fit], y[fit], X[test], y[test]
 
     llm = LLMClassifier(
-        "smollm2", classes=classes, label_texts={c: wording(c) for c in classes}, verbose=1
+        LlamaCppBackend("smollm2", n_threads=threads),
+        classes=classes,
+        label_texts={c: wording(c) for c in classes},
+        verbose=1,
     )
     search = GridSearchCV(
         CalibratedLLMClassifier(llm),
@@ -164,10 +167,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder with the CSV files")
     parser.add_argument("sets", nargs="*", default=list(SETS), help="which; default all")
     parser.add_argument("--n-test", type=int, help="rows to test, if fewer than 2,000")
+    parser.add_argument("--threads", type=int, help="cores to use; default all")
     parser.add_argument("--json", type=Path, help="append the results here, a line a set")
     args = parser.parse_args()
     for name in args.sets:
-        result = run(args.folder, name, args.n_test)
+        result = run(args.folder, name, args.n_test, args.threads)
         show(result)
         if args.json:
             with open(args.json, "a", encoding="utf-8") as f:

@@ -150,7 +150,7 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
                 f"X has {_num_samples(X)} rows and y has {len(labels)}: one label a row is needed"
             )
         self.classes_ = self._all_classes(labels)
-        log_proba, how = self._scores(X, labels, weight)
+        log_proba, how, served = self._scores(X, labels, weight)
 
         usable = ~np.isnan(log_proba).any(axis=1)
         if not usable.any():
@@ -160,7 +160,7 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
         self.calibrator_ = calibrator.fit(log_proba, labels, weight, classes=self.classes_)
         self.calibration_card_ = CalibrationCard(
             {
-                **self._describe(X, labels),
+                **self._describe(labels, served),
                 "n_failed_rows": int((~usable).sum()),
                 "scores": how,
                 "held_out": self._held_out(log_proba, labels, weight),
@@ -190,20 +190,25 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
 
     def _scores(
         self, X: Any, y: NDArray[Any], weight: NDArray[Any] | None
-    ) -> tuple[NDArray[np.float64], str]:
+    ) -> tuple[NDArray[np.float64], str, str | None]:
+        """Return the scores to calibrate on, how they were made, and by which model as served."""
         splits = self._splits(X, y)
         if splits is None:
-            return self._log_proba(self.estimator_, X), "computed once"
+            scores = self._log_proba(self.estimator_, X)
+            return scores, "computed once", _served_model(self.estimator_, X)
         (X,) = indexable(X)
         log_proba = np.full((len(y), len(self.classes_)), np.nan)
+        served = None
         for train, test in splits:
             part = None if weight is None else weight[train]
             estimator = self._fitted(_safe_indexing(X, train), y[train], part)
-            log_proba[test] = self._log_proba(estimator, _safe_indexing(X, test))
+            held_out = _safe_indexing(X, test)
+            log_proba[test] = self._log_proba(estimator, held_out)
+            served = served or _served_model(estimator, held_out)
             # A class that the training part lacks is unknown to this model: its rows say nothing.
             unknown = ~np.isin(y[test], estimator.classes_)
             log_proba[test[unknown]] = np.nan
-        return log_proba, f"cross-fitted in {len(splits)} folds"
+        return log_proba, f"cross-fitted in {len(splits)} folds", served
 
     def _splits(
         self, X: Any, y: NDArray[Any]
@@ -232,9 +237,8 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
 
     # -- the card --------------------------------------------------------------------------------
 
-    def _describe(self, X: Any, y: NDArray[Any]) -> dict[str, Any]:
+    def _describe(self, y: NDArray[Any], served: str | None) -> dict[str, Any]:
         fingerprint = getattr(self.estimator_, "fingerprint_", {})
-        served = getattr(self.estimator_, "served_model", lambda X: None)(X)
         counts = {str(c): int((y == c).sum()) for c in self.classes_}
         absent = [label for label, n in counts.items() if n == 0]
         return {
@@ -249,7 +253,7 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
             "prompt_hash": fingerprint.get("prompt"),
             "signal": fingerprint.get("signal"),
             "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
-            "calibrator": type(self.calibrator_).__name__,
+            "calibrator": getattr(self.calibrator_, "chosen_", type(self.calibrator_).__name__),
             "parameters": self.calibrator_.parameters_,
             "versions": {
                 "skllm-calib": __version__,
@@ -449,6 +453,12 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
         if inner.classifier_tags is not None:
             tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
         return tags
+
+
+def _served_model(estimator: Any, X: Any) -> str | None:
+    """Return the model that answered, where the estimator can tell."""
+    tell = getattr(estimator, "served_model", None)
+    return None if tell is None else tell(X)
 
 
 def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:

@@ -101,9 +101,9 @@ class CalibrationCard(Mapping[str, Any]):
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and value:
         shown = [_shown(v) for v in value[:12]]
         return ", ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
     if isinstance(value, Mapping):
         return "; ".join(f"{k}: {_shown(v)}" for k, v in value.items())
-    return "-" if value is None else str(value)
+    return str(value) if value or value == 0 else "-"  # None and empty lists

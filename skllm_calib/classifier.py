@@ -52,7 +52,9 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         default: None is an error when the model is needed.
     classes : array-like or None, default=None
         The labels to choose from (str, int or bool). With it the classifier works without
-        ``fit``, and `y` may lack some of them. None takes the labels of `y`.
+        ``fit``, and `y` may lack some of them. Where they are str, `y` may also hold their
+        positions in sorted order, as scikit-learn's ``cross_val_predict`` passes them; the
+        classifier then predicts positions. None takes the labels of `y`.
     label_texts : dict or None, default=None
         The wording of labels in the prompt, by label, for example ``{0: "no", 1: "yes"}``. A
         label without one is written as ``str(label)``.
@@ -217,10 +219,14 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         if self.classes is None:
             return present
         classes = check_labels(self.classes, "classes")
+        if classes.dtype.kind == "U" and present.dtype.kind in "iu":
+            # scikit-learn's cross_val_predict and temperature calibration replace labels by their
+            # positions before they call fit. The model must still be asked for the words.
+            classes = np.arange(len(classes))
         strange = [label for label in present.tolist() if label not in set(classes.tolist())]
         if strange:
             raise ValueError(
-                f"y holds the label {strange[0]!r}, which is not in classes={classes.tolist()}"
+                f"y holds the label {strange[0]!r}, which is not in classes={_listed(self.classes)}"
             )
         return classes
 
@@ -444,7 +450,8 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
 
     def _bind(self, columns: Sequence[str] | None = None) -> BoundPrompt:
         backend = resolve_model(self.model)
-        labels = self.classes_.tolist()
+        named = self.classes_ if self.classes is None else check_labels(self.classes, "classes")
+        labels = named.tolist()
         descriptions = self.label_descriptions or {}
         check_known(descriptions, labels, "label_descriptions")
         return resolve_prompt(self.prompt).bind(
@@ -516,6 +523,11 @@ class _Unfitted(BaseEstimator):  # type: ignore[misc]
 
 def _bad_row(problem: str) -> RowRecord:
     return RowRecord(None, BackendError(problem), (), Usage())
+
+
+def _listed(classes: Any) -> list[Any]:
+    labels: list[Any] = check_labels(classes, "classes").tolist()
+    return labels
 
 
 def _digest(content: Any) -> str:

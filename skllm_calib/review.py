@@ -256,7 +256,7 @@ def _not_certifiable(profile: _Profile, promise: _Promise) -> NotCertifiableErro
             f"{head}; more labels would not help, for as far as these tell, the precision is "
             f"{best:.1%} at its best. Lower the target or improve the model."
         )
-    more = needed - have
+    more = max(1, needed - have)  # the plan is rounder than the test that has just failed
     return NotCertifiableError(
         f"{head}; about {more} more needed if they look like the present ones.", more
     )

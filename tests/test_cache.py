@@ -136,7 +136,7 @@ def test_a_killed_process_loses_nothing_written(cache):
 def test_a_file_that_is_no_cache(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("These are notes, not replies. " * 100)
-    with pytest.raises(ValueError, match="cannot use .*notes.txt.*'cache' must be"):
+    with pytest.raises(ValueError, match=r"cannot use .*notes.txt.*'cache' must be"):
         ResponseCache(path).get_many(["a"])
     assert path.read_text().startswith("These are notes")
     with pytest.raises(ValueError, match="cannot use"):

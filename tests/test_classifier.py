@@ -247,7 +247,7 @@ def test_the_error_keeps_what_it_knows(counted):
         def run(self, requests):
             yield from ((i, ContextTooLong("7 too many", 7)) for i in range(len(requests)))
 
-    with pytest.raises(ContextTooLong, match="1 of 1 rows.*7 too many") as caught:
+    with pytest.raises(ContextTooLong, match=r"1 of 1 rows.*7 too many") as caught:
         zero_shot(Short()).predict(["a"])
     assert caught.value.excess == 7
 

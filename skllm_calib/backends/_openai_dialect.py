@@ -78,6 +78,8 @@ class Dialect:
         The smallest bound that is accepted.
     most_listed : int or None
         Most alternatives a position may list, once a larger number was refused.
+    lists_many : bool or None
+        Whether hundreds of alternatives can be had; None until it was tried.
     dropped : set of str
         Parameters that the model refuses.
     shows_logprobs : bool
@@ -95,6 +97,7 @@ class Dialect:
     length_name: str = "max_tokens"  # what the most servers understand; the newer name follows
     least_length: int = 1
     most_listed: int | None = None
+    lists_many: bool | None = None
     dropped: set[str] = field(default_factory=set)
     shows_logprobs: bool = False
     no_logprobs: str | None = None

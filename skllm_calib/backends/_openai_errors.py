@@ -185,7 +185,8 @@ def _too_long(problem: Problem) -> int | None:
 def no_log_probabilities(model: str, why: str) -> SignalUnavailable:
     """Say that a model shows no log-probabilities, and what works instead."""
     return SignalUnavailable(
-        f"the model {model!r} shows no log-probabilities here ({why}). Use signal='self_reported' "
-        "or signal='self_consistency', which need only text. Of some reasoning models they can be "
-        "had with reasoning off: extra_body={'reasoning_effort': 'none'}."
+        f"the model {model!r} shows no log-probabilities here ({why}), so signal='logprobs' cannot "
+        "work with it. The signals 'self_reported' and 'self_consistency' need only text and would "
+        "work (see the signals that this version has in LLMClassifier). Of some reasoning models "
+        "log-probabilities can be had with reasoning off: extra_body={'reasoning_effort': 'none'}."
     )

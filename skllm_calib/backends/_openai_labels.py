@@ -29,6 +29,8 @@ __all__ = ["LabelReader"]
 _THINKING = ("<think", "<|channel|>", "<reasoning", "[think", "◁think")
 # Most tokens that are sampled to see how an answer goes on.
 _MAX_SAMPLED = 4
+# What hosted models document as their most, and what a server of one's own lists at no cost.
+_USUALLY_LISTED, _MANY_LISTED = 20, 500
 # Servers write minus infinity as a large negative number: JSON has no infinity.
 _IMPOSSIBLE = -9000.0
 _SAME_LOGPROB = 0.1
@@ -52,12 +54,12 @@ class LabelReader:
     request : Request
     tally : Tally
         Where the calls are counted.
-    top_logprobs : int
+    top_logprobs : int or None
         As in the backend.
     """
 
     def __init__(
-        self, chat: Chat, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int
+        self, chat: Chat, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int | None
     ) -> None:
         self._chat = chat
         self._dialect = chat.dialect
@@ -72,7 +74,10 @@ class LabelReader:
         known, tree = self._dialect, self._tree
         text, positions = self._look(self._n_to_sample())
         found = {b"": tree.distribution(b"", positions[0].listed)}
-        notes = known.notes(self._top_logprobs)
+        if tree.doubtful(found) and self._may_list_more():
+            text, positions = self._look_further(text, positions)
+            found = {b"": tree.distribution(b"", positions[0].listed)}
+        notes = known.notes(self._n_listed)
         if tree.pending(found):
             if self._can_continue(positions[1:]):
                 self._follow(found)
@@ -88,6 +93,34 @@ class LabelReader:
                         "continue a given beginning",
                     )
         return Reply(text, tuple(found[prefix] for prefix in sorted(found)), notes=notes)
+
+    @property
+    def _n_listed(self) -> int:
+        """How many alternatives to ask for at a position."""
+        if self._top_logprobs is not None:
+            return self._top_logprobs
+        return _MANY_LISTED if self._dialect.lists_many else _USUALLY_LISTED
+
+    def _may_list_more(self) -> bool:
+        return self._top_logprobs is None and self._dialect.lists_many is None
+
+    def _look_further(self, text: str, positions: list[_Position]) -> tuple[str, list[_Position]]:
+        """Ask for many alternatives, to find out, once, whether the server lists them."""
+        known = self._dialect
+        with known.lock:
+            if known.lists_many is None:
+                known.lists_many = True
+                try:
+                    further = self._look(self._n_to_sample())
+                except (BackendUnavailable, ContextTooLong):
+                    known.lists_many = None  # says nothing of the list; the next row tries again
+                    raise
+                except BackendError:
+                    known.lists_many = False
+                    return text, positions
+                known.lists_many = len(further[1][0].listed) > _USUALLY_LISTED
+                return further
+        return self._look(self._n_to_sample()) if known.lists_many else (text, positions)
 
     def _n_to_sample(self) -> int:
         """Return how many tokens to have written.
@@ -169,7 +202,7 @@ class LabelReader:
             draw=self._draw,
             extra=extra,
             logprobs=True,
-            top_logprobs=self._top_logprobs,
+            top_logprobs=self._n_listed,
         )
         choice = completion.choices[0]
         text = choice.message.content or ""

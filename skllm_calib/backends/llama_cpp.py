@@ -116,6 +116,17 @@ class LlamaCppBackend(BaseBackend):
         engine = self._engine()
         return answer_all(engine.answer, requests, engine.n_parallel)
 
+    def http_address(self) -> str:
+        """Load the model and return its address on this machine, for other programs.
+
+        Returns
+        -------
+        str
+            Base address of an OpenAI-compatible server, such as "http://127.0.0.1:40123/v1"; it
+            answers for as long as this process keeps the model.
+        """
+        return f"{self._engine().address}/v1"
+
     def _path(self) -> Path:
         if self.model == "smollm2":
             return find_smollm2()
@@ -208,6 +219,11 @@ class _Engine:
         self._n_ctx = backend.n_ctx
         self._model = file_digest(path)
         self._spellings: dict[tuple[str, ...], _Spellings] = {}
+
+    @property
+    def address(self) -> str:
+        """Where the server in this process listens; on the loopback interface only."""
+        return str(self._server.listening_address)
 
     def answer(self, request: Request) -> Reply:
         """Answer one request in a slot of its own, whose memory of the prompt it builds on."""
@@ -345,7 +361,7 @@ class _Engine:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
-            self._server.listening_address + path,
+            self.address + path,
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )

@@ -50,10 +50,11 @@ class OpenAIBackend(BaseBackend):
         show in representations, pickles and reports. A server given by its address may need none.
     api_version : str or None, default=None
         Version of Azure's API, such as ``"2024-10-21"``. Giving it means Azure.
-    top_logprobs : int, default=20
-        How many alternatives to ask for at a position of the answer. 20 is the most that OpenAI
-        documents; where a model lists fewer, fewer are asked for. Servers of your own may list
-        more, which tightens the bounds on unlikely labels.
+    top_logprobs : int or None, default=None
+        How many alternatives to ask for at a position of the answer. None asks for 20, the most
+        that OpenAI documents, and once for 500 where a label may hide behind the end of the list:
+        servers of your own often list as many, which makes the labels exact. Where a model lists
+        fewer, fewer are asked for.
     max_concurrency : int, default=8
         How many requests are under way at the same time.
     timeout : float, default=60.0
@@ -97,7 +98,7 @@ class OpenAIBackend(BaseBackend):
         base_url: str | None = None,
         api_key_env: str | None = None,
         api_version: str | None = None,
-        top_logprobs: int = 20,
+        top_logprobs: int | None = None,
         max_concurrency: int = 8,
         timeout: float = 60.0,
         max_retries: int = 5,

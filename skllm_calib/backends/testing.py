@@ -79,8 +79,9 @@ class TestingBackend(BaseBackend):
 
     def identity(self) -> dict[str, Any]:
         """Return the parameters that change an answer."""
-        params = self.get_params()
-        return {"provider": "testing", **{k: params[k] for k in sorted(params) if k != "fail_on"}}
+        answering = ("rules", "off_label", "n_listed", "seed")
+        params = {name: getattr(self, name) for name in answering}
+        return {"provider": "testing", "model": f"testing-{self.name}", **params}
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
         """Answer the requests in order."""

@@ -42,11 +42,9 @@ def draw_before_after(
     figure = Figure(figsize=(10.4, 6.0), layout="tight")
     pairs = (("raw", raw), ("calibrated", calibrated))
     for axes, (name, proba) in zip(figure.subplots(1, 2), pairs, strict=True):
-        display = ReliabilityDisplay.from_predictions(
+        ReliabilityDisplay.from_predictions(
             y, proba, n_bins=10, strategy="quantile", labels=list(labels), name=name, ax=axes
         )
-        # Free in both pictures, whether the model claims too much or too little.
-        display.ax_.get_legend().set_loc("lower right")
         axes.set_title(f"{name.capitalize()} probabilities")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -213,9 +213,9 @@ class ReliabilityDisplay:
             ylabel="Accuracy" if top else f"Share of {self.kind}",
         )
         self.ax_.spines[["top", "right"]].set_visible(False)
-        # Over-confident curves sag below the diagonal: the upper left is free.
+        # Over-confident curves sag below the diagonal, modest ones rise above it.
         self.ax_.legend(
-            loc="upper left", framealpha=0.85, edgecolor="none", fontsize="small", handlelength=2.6
+            loc="best", framealpha=0.85, edgecolor="none", fontsize="small", handlelength=2.6
         )
 
     def _draw_counts(self, plt: Any, drawn: int, colour: str) -> Any:

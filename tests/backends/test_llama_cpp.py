@@ -16,12 +16,12 @@ from skllm_calib.label_tokens import LabelTree
 
 local_llm = pytest.mark.local_llm
 ANSWERS = ("top up", "card")
-QUESTION = "Topic, card or top up?\n\n"
+QUESTION = "Classify the text. Answer with one word: card or top up.\n\nText: "
 TEXTS = ("Where is my card?", "How do I add money?")
 
 
 def request(text=TEXTS[0], **options):
-    message = Message("user", f"{QUESTION}{text}\nTopic:")
+    message = Message("user", f"{QUESTION}{text}\nAnswer:")
     return Request((message,), **{"answers": ANSWERS, **options})
 
 
@@ -39,7 +39,7 @@ def masses(reply, answers=ANSWERS):
 
 def test_a_file_that_does_not_exist(tmp_path):
     backend = LlamaCppBackend(str(tmp_path / "none.gguf"))
-    with pytest.raises(ModelNotFound, match="no model file.*none.gguf"):
+    with pytest.raises(ModelNotFound, match=r"no model file.*none.gguf"):
         backend.run([request()])
     with pytest.raises(ModelNotFound, match="no model file"):
         backend.identity()
@@ -148,7 +148,9 @@ def test_label_masses_are_exact(model):
             else:
                 truth[k] += mass
     assert sum(after(()).values()) == pytest.approx(1.0, abs=1e-3)
-    np.testing.assert_allclose(masses(reply).point, truth, rtol=1e-3)
+    # Spellings whose first token is behind the 500 likeliest (here " card" and "TOP UP") are not
+    # read, unless they are those of the label as given: about three in a thousand.
+    np.testing.assert_allclose(masses(reply).point, truth, rtol=5e-3)
 
 
 @local_llm

@@ -36,7 +36,7 @@ def test_the_file_is_found_without_importing_the_package(package, monkeypatch):
 
 def test_another_file_is_refused(package):
     path = package()
-    with pytest.raises(ModelNotFound, match="SHA-256 differs.*skllm-calib download smollm2"):
+    with pytest.raises(ModelNotFound, match=r"SHA-256 differs.*skllm-calib download smollm2"):
         module.find_smollm2()
     assert path.exists()
 
