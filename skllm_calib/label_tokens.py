@@ -50,6 +50,8 @@ class Distribution:
         Probability of all the tokens that the model listed, also of those not kept here.
     smallest : float
         The smallest probability in the model's list: no token left out can have more.
+    n_listed : int
+        How many tokens were listed, also those not kept here.
     followed : bool
         True if every token that goes on to a label was followed up, as a backend that knows the
         tokenizer can do: a beginning without a distribution of its own is then known to lead to
@@ -60,6 +62,7 @@ class Distribution:
     tokens: tuple[Token, ...]
     listed_mass: float
     smallest: float
+    n_listed: int = 0
     followed: bool = False
 
     @property
@@ -192,7 +195,7 @@ class LabelTree:
         ]
         # An empty list bounds nothing: the token left out may have it all.
         smallest = float(probabilities.min(initial=1.0))
-        return Distribution(prefix, tuple(kept), float(probabilities.sum()), smallest)
+        return Distribution(prefix, tuple(kept), float(probabilities.sum()), smallest, len(tokens))
 
     def _matters(self, prefix: bytes, written: bytes) -> bool:
         match = self.match(written)

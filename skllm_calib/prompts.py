@@ -36,6 +36,7 @@ _CONTROL = re.compile(
     r"|<(?=/?(?:start|end)_of_turn>)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT)\])"
     r"|<(?=<\/?SYS>>)"
+    r"|<(?=(?:bos|eos|pad|unk|repo_name|file_sep|filename|jupyter_[a-z]+|gh_stars|reponame)>)"
 )
 
 
@@ -60,10 +61,11 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
         classes) or the label's own words. "auto" takes what works best with the backend: words
         for small local models, keys for hosted ones.
     fence : bool or "auto", default="auto"
-        Whether the row's texts are put between tags with a number that is not in the text, so
+        Whether the row's texts are put between marks with a number that is not in the text, so
         that a text cannot end its own part of the prompt and pose as instructions. "auto" fences
         in the wordings of our own and leaves a template of yours as you wrote it. It mitigates
-        prompt injection and does not end it.
+        prompt injection and does not end it; very small models discriminate a little less with it
+        (SmolLM2 on the bundled messages: AUC .84 with, .88 without, 120 rows).
 
     Examples
     --------
@@ -133,8 +135,9 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
             "hint": _hint(texts, notes, keys, form),
         }
         row_fields = {"text", *columns}
-        for where, content in (*((m.role, m.content) for m in head), ("user", item)):
-            _check_fields(content, row_fields if content is item else set(), constants, where)
+        for message in head:
+            _check_fields(message.content, set(), constants, message.role)
+        _check_fields(item, row_fields, constants, "row")
         if not any(name in row_fields for name in _fields(item)):
             wanted = "{text}" + "".join(f" or {{{c}}}" for c in columns)
             raise PromptError(
@@ -149,6 +152,8 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
             answers=tuple(keys if form == "keys" else texts),
             form=form,
             fenced=fenced,
+            # Small local models, which are asked for words, lose their way over the sentence.
+            explained=form == "keys",
         )
 
     def _parts(self, form: AnswerForm) -> tuple[list[Message], str]:
@@ -185,6 +190,7 @@ class BoundPrompt:
     answers: tuple[str, ...]
     form: AnswerForm
     fenced: bool
+    explained: bool = True
 
     def render(
         self,
@@ -206,34 +212,32 @@ class BoundPrompt:
         """
         turns = [m for m in self.head if m.role != "instruction"]
         opening = "\n".join(m.content for m in self.head if m.role == "instruction")
-        for row, answer in ((*example,) for example in examples):
-            turns.append(Message("user", self._item(row, opening)))
+        tag = self._tag([fields, *(row for row, _ in examples)]) if self.fenced else None
+        if tag and opening and self.explained:
+            opening += f" {_FENCE.format(tag=tag)}"
+        for row, answer in examples:
+            turns.append(Message("user", self._item(row, opening, tag)))
             turns.append(Message("assistant", self.answers[answer]))
             opening = ""
-        turns.append(Message("user", self._item(fields, opening)))
+        turns.append(Message("user", self._item(fields, opening, tag)))
         return tuple(turns)
 
-    def _item(self, fields: Mapping[str, str], opening: str) -> str:
+    def _item(self, fields: Mapping[str, str], opening: str, tag: str | None) -> str:
         filled = dict(self.constants)
-        tag = self._tag(fields) if self.fenced else None
         for name, text in fields.items():
             clean = _CONTROL.sub(lambda m: m.group() + " ", text)
             filled[name] = f"«{tag}» {clean} «{tag}»" if tag else clean
         item = _fill(self.item, filled)
-        if not opening:
-            return item
-        if tag:
-            opening += f" {_FENCE.format(tag=tag)}"
-        return f"{opening}\n\n{item}"
+        return f"{opening}\n\n{item}" if opening else item
 
-    def _tag(self, fields: Mapping[str, str]) -> str:
-        """Return a tag that no text of the row contains.
+    def _tag(self, rows: Sequence[Mapping[str, str]]) -> str:
+        """Return a mark that no text of the conversation contains.
 
         It is the same for nearly all rows, so that a model can reuse what it has read before it;
-        a text that contains it, by chance or by intent, gets another one.
+        where a text contains it, by chance or by intent, another one is taken.
         """
         seed = repr((self.answers, self.item))
-        whole = "\n".join(fields.values()).lower()
+        whole = "\n".join(text for fields in rows for text in fields.values()).lower()
         for attempt in range(1_000):
             number = int(hashlib.sha256(f"{seed}{attempt}".encode()).hexdigest(), 16) % 10_000
             if (tag := f"{number:04d}") not in whole:

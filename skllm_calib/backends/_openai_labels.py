@@ -29,8 +29,9 @@ __all__ = ["LabelReader"]
 _THINKING = ("<think", "<|channel|>", "<reasoning", "[think", "◁think")
 # Most tokens that are sampled to see how an answer goes on.
 _MAX_SAMPLED = 4
-# What hosted models document as their most, and what a server of one's own lists at no cost.
-_USUALLY_LISTED, _MANY_LISTED = 20, 500
+# What hosted models document as their most; what a server of one's own lists at no cost; and what
+# it lists for rows where the labels hold so little that they hide even behind that.
+_LISTED = (20, 500, 5_000, 50_000)
 # Servers write minus infinity as a large negative number: JSON has no infinity.
 _IMPOSSIBLE = -9000.0
 _SAME_LOGPROB = 0.1
@@ -68,13 +69,14 @@ class LabelReader:
         self._draw = request.draw
         self._tally = tally
         self._top_logprobs = top_logprobs
+        self._rung = 1 if self._dialect.lists_many else 0
 
     def read(self) -> Reply:
         """Return text, distributions and notes."""
         known, tree = self._dialect, self._tree
         text, positions = self._look(self._n_to_sample())
         found = {b"": tree.distribution(b"", positions[0].listed)}
-        if tree.doubtful(found) and self._may_list_more():
+        while tree.doubtful(found) and self._may_list_more():
             text, positions = self._look_further(text, positions)
             found = {b"": tree.distribution(b"", positions[0].listed)}
         notes = known.notes(self._n_listed)
@@ -99,14 +101,16 @@ class LabelReader:
         """How many alternatives to ask for at a position."""
         if self._top_logprobs is not None:
             return self._top_logprobs
-        return _MANY_LISTED if self._dialect.lists_many else _USUALLY_LISTED
+        return _LISTED[self._rung if self._dialect.lists_many else 0]
 
     def _may_list_more(self) -> bool:
-        return self._top_logprobs is None and self._dialect.lists_many is None
+        more = self._dialect.lists_many is not False and self._rung < len(_LISTED) - 1
+        return self._top_logprobs is None and more
 
     def _look_further(self, text: str, positions: list[_Position]) -> tuple[str, list[_Position]]:
-        """Ask for many alternatives, to find out, once, whether the server lists them."""
+        """Ask for more alternatives; find out, once, whether the server lists them."""
         known = self._dialect
+        self._rung += 1
         with known.lock:
             if known.lists_many is None:
                 known.lists_many = True
@@ -118,7 +122,7 @@ class LabelReader:
                 except BackendError:
                     known.lists_many = False
                     return text, positions
-                known.lists_many = len(further[1][0].listed) > _USUALLY_LISTED
+                known.lists_many = len(further[1][0].listed) > _LISTED[0]
                 return further
         return self._look(self._n_to_sample()) if known.lists_many else (text, positions)
 

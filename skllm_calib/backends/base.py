@@ -117,6 +117,7 @@ class Reply:
                         "tokens": [[_encode(t.text), t.logprob] for t in d.tokens],
                         "listed_mass": d.listed_mass,
                         "smallest": d.smallest,
+                        "n_listed": d.n_listed,
                         "followed": d.followed,
                     }
                     for d in self.distributions
@@ -141,6 +142,7 @@ class Reply:
                     tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
                     x["listed_mass"],
                     x["smallest"],
+                    x["n_listed"],
                     x["followed"],
                 )
                 for x in d["distributions"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ __all__ = ["LlamaCppBackend"]
 # How many alternatives are read at a position. Reading 500 costs no more than one; the whole
 # vocabulary would cost half a second. Label tokens behind the 500th are read one by one.
 _N_LISTED = 500
+_N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
 _WHOLE_VOCABULARY = 1 << 20
 _SURELY = 1000.0  # a bias that no logit can match
 _NO_IDS: tuple[int, ...] = ()
@@ -235,6 +237,7 @@ class _Engine:
             self._slots.put(slot)
 
     def _text(self, prompt: _Prompt, request: Request) -> Reply:
+        self._check_length(len(prompt.ids) + request.max_tokens)
         # One draw is one seed, so that a draw can be repeated and two draws differ.
         reply = self._complete(
             prompt,
@@ -255,7 +258,7 @@ class _Engine:
         """Follow each label token by token through the tree of their spellings."""
         spelled = self._spelled(request.answers)
         tree = spelled.tree
-        listed: dict[bytes, dict[int, Token]] = {}
+        self._check_length(len(prompt.ids) + spelled.depth)
         found: dict[bytes, Distribution] = {}
         written, wanted = "", [b""]
         while wanted:
@@ -263,15 +266,8 @@ class _Engine:
                 here = prompt.then(spelled.paths[prefix])
                 top, text = self._next(here, () if prefix else request.answers)
                 written = written or text
-                listed[prefix] = top
                 found[prefix] = spelled.distribution(prefix, top)
-            for prefix, k in tree.doubtful(found):
-                token_id = spelled.own_next.get((prefix, k))
-                if token_id is not None and token_id not in listed[prefix]:
-                    here = prompt.then(spelled.paths[prefix])
-                    piece = spelled.steps[prefix][token_id]
-                    listed[prefix][token_id] = Token(piece, self._logprob_of(here, token_id))
-                    found[prefix] = spelled.distribution(prefix, listed[prefix])
+            self._read_behind_the_cut(prompt, spelled, found)
             wanted = [p for p in tree.pending(found) if p in spelled.paths and p not in found]
         return Reply(
             text=written,
@@ -280,6 +276,28 @@ class _Engine:
             prompt_tokens=len(prompt.ids),
             completion_tokens=len(found),
         )
+
+    def _read_behind_the_cut(
+        self, prompt: _Prompt, spelled: _Spellings, found: dict[bytes, Distribution]
+    ) -> None:
+        """Where a label may hide behind the end of a list: read a longer list, then its tokens."""
+        for prefix in {prefix for prefix, _ in spelled.tree.doubtful(found)}:
+            if found[prefix].n_listed < _N_LISTED_LONG:
+                here = prompt.then(spelled.paths[prefix])
+                top, _ = self._listed(here, _N_LISTED_LONG, logit_bias=self._write_plain)
+                found[prefix] = spelled.distribution(prefix, top)
+        for prefix, k in spelled.tree.doubtful(found):
+            if (token_id := spelled.own_next.get((prefix, k))) is None:
+                continue
+            piece, known = spelled.steps[prefix][token_id], found[prefix]
+            if piece not in {t.text for t in known.tokens}:
+                here = prompt.then(spelled.paths[prefix])
+                token = Token(piece, self._logprob_of(here, token_id))
+                found[prefix] = replace(
+                    known,
+                    tokens=(*known.tokens, token),
+                    listed_mass=known.listed_mass + math.exp(token.logprob),
+                )
 
     def _next(
         self, prompt: _Prompt, restrict_to: tuple[str, ...] = ()
@@ -347,17 +365,19 @@ class _Engine:
         body = {"prompt": prompt.ids, "id_slot": prompt.slot, "cache_prompt": self._reuse}
         body |= options
         reply: dict[str, Any] = self._server.handle_completions(body)
-        error = reply.get("error")
-        if error is None:
-            return reply
-        if error.get("type") == "exceed_context_size_error":
-            excess = error["n_prompt_tokens"] - error["n_ctx"] + 1
+        if (error := reply.get("error")) is not None:
+            raise BackendError(f"llama.cpp: {error.get('message', error)}")
+        return reply
+
+    def _check_length(self, n_tokens: int) -> None:
+        """Refuse a prompt that does not fit together with its answer, before reading any of it."""
+        excess = n_tokens - self._n_ctx
+        if excess > 0:
             raise ContextTooLong(
-                f"the prompt has {error['n_prompt_tokens']} tokens, {excess} more than fit into "
-                f"the context of n_ctx={self._n_ctx}: shorten the text or raise n_ctx",
+                f"prompt and answer take {n_tokens} tokens, {excess} more than fit into the "
+                f"context of n_ctx={self._n_ctx}: shorten the text or raise n_ctx",
                 excess,
             )
-        raise BackendError(f"llama.cpp: {error.get('message', error)}")
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(
@@ -382,6 +402,8 @@ class _Spellings:
         After each beginning, the tokens that go on, and their texts.
     own_next : dict of (bytes, int) to int
         The token with which the label itself, written as given, goes on after a beginning.
+    depth : int
+        Tokens of the longest spelling.
     """
 
     def __init__(
@@ -391,6 +413,7 @@ class _Spellings:
         self.paths: dict[bytes, tuple[int, ...]] = {}
         self.steps: dict[bytes, dict[int, bytes]] = {}
         self.own_next: dict[tuple[bytes, int], int] = {}
+        self.depth = 0
         for k, answer in enumerate(answers):
             for spelling in self.tree.spellings(k):
                 for lead in ("", " "):
@@ -403,6 +426,7 @@ class _Spellings:
                         if not lead and spelling == answer:
                             self.own_next[prefix, k] = token_id
                         prefix, ids = prefix + piece, (*ids, token_id)
+                        self.depth = max(self.depth, len(ids))
 
     def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
         """Keep of the listed tokens those that spell an answer, and the likeliest few."""

@@ -52,9 +52,9 @@ class OpenAIBackend(BaseBackend):
         Version of Azure's API, such as ``"2024-10-21"``. Giving it means Azure.
     top_logprobs : int or None, default=None
         How many alternatives to ask for at a position of the answer. None asks for 20, the most
-        that OpenAI documents, and once for 500 where a label may hide behind the end of the list:
-        servers of your own often list as many, which makes the labels exact. Where a model lists
-        fewer, fewer are asked for.
+        that OpenAI documents, and tries 500 and more where a label may hide behind the end of the
+        list: servers of your own often list as many, which makes the labels exact. Whether a
+        server does is found out once. Where a model lists fewer, fewer are asked for.
     max_concurrency : int, default=8
         How many requests are under way at the same time.
     timeout : float, default=60.0
@@ -86,7 +86,7 @@ class OpenAIBackend(BaseBackend):
     OpenAIBackend(base_url='http://localhost:8000/v1', model='qwen3-8b')
     >>> backend.identity()
     {'provider': 'openai', 'model': 'qwen3-8b', 'base_url': 'http://localhost:8000/v1',
-     'api_version': None, 'top_logprobs': 20, 'seed': None, 'extra_body': {}}
+     'api_version': None, 'top_logprobs': None, 'seed': None, 'extra_body': {}}
     """
 
     answer_form: AnswerForm = "keys"
@@ -196,7 +196,7 @@ class OpenAIBackend(BaseBackend):
 class _Run:
     """One call of :meth:`OpenAIBackend.run`."""
 
-    def __init__(self, chat: Chat, top_logprobs: int) -> None:
+    def __init__(self, chat: Chat, top_logprobs: int | None) -> None:
         self._chat = chat
         self._top_logprobs = top_logprobs
         self._trees: dict[tuple[str, ...], LabelTree] = {}

@@ -71,7 +71,8 @@ def text_request(text="hello", **options):
 
 
 def backend(server, **options):
-    return OpenAIBackend("m", base_url=server.base_url, **{"max_retries": 0, **options})
+    options = {"max_retries": 0, "top_logprobs": 20, **options}
+    return OpenAIBackend("m", base_url=server.base_url, **options)
 
 
 def run(model, *requests):
@@ -916,3 +917,46 @@ def test_llama_cpp_failures(llama):
     assert failure.excess > 900
     assert reply.text
     assert reply.completion_tokens == 3
+
+
+# -- how many alternatives ----------------------------------------------------------------------
+
+
+LONG_TAIL = {"A": 0.5, **{f"x{i}": 0.4 / 40 for i in range(40)}, "B": 0.001}
+
+
+def listed_numbers(server):
+    return [body["top_logprobs"] for body in server.bodies()]
+
+
+def test_asks_for_more_where_a_label_may_hide(serve):
+    server = serve(ChatModel({"": LONG_TAIL}))
+    replies = run(backend(server, top_logprobs=None, max_concurrency=1), request(), request("b"))
+    for reply in replies:
+        mass = masses(reply, ("A", "B"))
+        assert mass.seen.all()
+        assert mass.point.tolist() == pytest.approx([0.5, 0.001])
+    # Found out once: from then on the long list is asked for at once.
+    numbers = listed_numbers(server)
+    assert numbers[:2] == [20, 500]
+    assert 20 not in numbers[1:]
+
+
+def test_a_server_that_refuses_more_is_asked_once(serve):
+    def refuses(body):
+        return body["top_logprobs"] > 20
+
+    picky = Picky([(refuses, refusal(400, "top_logprobs must be between 0 and 20"))])
+    server = serve(picky)
+    replies = run(backend(server, top_logprobs=None, max_concurrency=1), request(), request("b"))
+    assert all(isinstance(reply, Reply) for reply in replies)
+    assert listed_numbers(server).count(500) <= 1
+    assert max(listed_numbers(server)[-1:]) <= 20
+
+
+def test_a_server_that_silently_lists_fewer_is_asked_once(serve):
+    short = dict(list(LONG_TAIL.items())[:15])
+    server = serve(ChatModel({"": short}))
+    replies = run(backend(server, top_logprobs=None, max_concurrency=1), request(), request("b"))
+    assert not masses(replies[1], ("A", "B")).seen[1]
+    assert listed_numbers(server) == [20, 500, 20]
