@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from skllm_calib.backends._openai_chat import Chat, Tally
@@ -83,6 +84,8 @@ class LabelReader:
         if tree.pending(found):
             if self._can_continue(positions[1:]):
                 self._follow(found)
+                # What is still open was too little to follow: too little to count, too.
+                found = {p: replace(d, followed=True) for p, d in found.items()}
             else:
                 for position in positions[1:]:
                     if not tree.match(position.prefix).partial:

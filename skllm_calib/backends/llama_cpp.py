@@ -39,6 +39,10 @@ __all__ = ["LlamaCppBackend"]
 _N_LISTED = 500
 _N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
 _WHOLE_VOCABULARY = 1 << 20
+# A token that spells a label in an unusual way ("s" + "pam") is kept from this log-probability on,
+# and followed where it holds this share of the label.
+_UNLIKELY = math.log(1e-4)
+_TOLERANCE_OTHERS = 5e-3
 _SURELY = 1000.0  # a bias that no logit can match
 _NO_IDS: tuple[int, ...] = ()
 
@@ -260,18 +264,24 @@ class _Engine:
         tree = spelled.tree
         self._check_length(len(prompt.ids) + spelled.depth)
         found: dict[bytes, Distribution] = {}
+        paths = dict(spelled.paths)
         written, wanted = "", [b""]
         while wanted:
             for prefix in wanted:
-                here = prompt.then(spelled.paths[prefix])
+                here = prompt.then(paths[prefix])
                 top, text = self._next(here, () if prefix else request.answers)
                 written = written or text
                 found[prefix] = spelled.distribution(prefix, top)
+                for token_id, token in top.items():
+                    paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
             self._read_behind_the_cut(prompt, spelled, found)
+            # The tokenizer's own spellings, and of others (single letters, mostly) the likely ones.
             wanted = [p for p in tree.pending(found) if p in spelled.paths and p not in found]
+            others = tree.pending(found, _TOLERANCE_OTHERS)
+            wanted += [p for p in others if p in paths and p not in found and p not in wanted]
         return Reply(
             text=written,
-            distributions=tuple(found.values()),
+            distributions=tuple(replace(d, followed=True) for d in found.values()),
             model=self._model,
             prompt_tokens=len(prompt.ids),
             completion_tokens=len(found),
@@ -281,7 +291,8 @@ class _Engine:
         self, prompt: _Prompt, spelled: _Spellings, found: dict[bytes, Distribution]
     ) -> None:
         """Where a label may hide behind the end of a list: read a longer list, then its tokens."""
-        for prefix in {prefix for prefix, _ in spelled.tree.doubtful(found)}:
+        doubtful = {prefix for prefix, _ in spelled.tree.doubtful(found)}
+        for prefix in doubtful & set(spelled.paths):
             if found[prefix].n_listed < _N_LISTED_LONG:
                 here = prompt.then(spelled.paths[prefix])
                 top, _ = self._listed(here, _N_LISTED_LONG, logit_bias=self._write_plain)
@@ -431,9 +442,13 @@ class _Spellings:
     def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
         """Keep of the listed tokens those that spell an answer, and the likeliest few."""
         found = self.tree.distribution(prefix, listed.values())
-        wanted = {listed[i].text for i in self.steps[prefix] if i in listed}
-        kept = (t for i, t in enumerate(found.tokens) if i < N_SHOWN or t.text in wanted)
-        return replace(found, tokens=tuple(kept), followed=True)
+        wanted = {listed[i].text for i in self.steps.get(prefix, ()) if i in listed}
+        kept = (
+            t
+            for i, t in enumerate(found.tokens)
+            if i < N_SHOWN or t.text in wanted or t.logprob > _UNLIKELY
+        )
+        return replace(found, tokens=tuple(kept))
 
 
 @lru_cache(maxsize=256)
