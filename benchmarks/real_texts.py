@@ -54,6 +54,7 @@ def prompts(noun: str, examples: list[tuple[str, str]]) -> list[Prompt]:
         Prompt(answer="words"),
         Prompt(item, instruction=ask, answer="words"),
         Prompt(answer="keys"),
+        Prompt(item, instruction=f"Classify the {noun}:\n{{options}}\n{{hint}}", answer="keys"),
     ]
     if examples:
         turns = [{"role": "user", "content": ask}]
@@ -79,14 +80,14 @@ def wording(label: str) -> str:
     return label.replace("_", " ").strip(" ?")
 
 
-def run(folder: Path, name: str, n_test: int | None, threads: int | None) -> dict[str, Any]:
+def run(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
     noun, n_rows, n_shots = SETS[name]
     with open(folder / f"{name}.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     random.Random(0).shuffle(rows)
     X, y = [row["text"] for row in rows], np.array([row["label"] for row in rows])
     classes = np.unique(y)
-    n_test = n_test or n_rows
+    n_test = args.n_test or n_rows
     # The few examples come from the 200 and are left out of what the calibrator sees.
     shown = [i for c in classes for i in np.flatnonzero(y[:200] == c)[:n_shots]]
     shown.sort()
@@ -95,14 +96,17 @@ def run(folder: Path, name: str, n_test: int | None, threads: int | None) -> dic
     X_fit, y_fit, X_test, y_test = [X[i] for i in fit], y[fit], X[test], y[test]
 
     llm = LLMClassifier(
-        LlamaCppBackend("smollm2", n_threads=threads),
+        LlamaCppBackend("smollm2", n_threads=args.threads),
         classes=classes,
         label_texts={c: wording(c) for c in classes},
         verbose=1,
     )
+    wordings = prompts(noun, [(X[i], wording(y[i])) for i in shown])
+    if args.keys_only:  # words of many long labels take seconds a row
+        wordings = [prompt for prompt in wordings if prompt.answer == "keys"]
     search = GridSearchCV(
         CalibratedLLMClassifier(llm),
-        {"estimator__prompt": prompts(noun, [(X[i], wording(y[i])) for i in shown])},
+        {"estimator__prompt": wordings},
         scoring=calibration_scoring(labels=classes)["log_loss"],
         cv=StratifiedKFold(5, shuffle=True, random_state=0) if len(classes) < 20 else 5,
     )
@@ -167,11 +171,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder with the CSV files")
     parser.add_argument("sets", nargs="*", default=list(SETS), help="which; default all")
     parser.add_argument("--n-test", type=int, help="rows to test, if fewer than 2,000")
+    parser.add_argument("--keys-only", action="store_true", help="only ask for option keys")
     parser.add_argument("--threads", type=int, help="cores to use; default all")
     parser.add_argument("--json", type=Path, help="append the results here, a line a set")
     args = parser.parse_args()
     for name in args.sets:
-        result = run(args.folder, name, args.n_test, args.threads)
+        result = run(args.folder, name, args)
         show(result)
         if args.json:
             with open(args.json, "a", encoding="utf-8") as f:

@@ -153,6 +153,7 @@ class LabelTree:
             if variant in exact or len(who) == 1
         }
         self._matches: dict[bytes, _Match] = {}
+        self._firsts: dict[bytes, set[bytes]] = {}
 
     @property
     def n_labels(self) -> int:
@@ -188,14 +189,32 @@ class LabelTree:
         """Keep of a listed distribution what can matter, so that it is cheap to store."""
         tokens = sorted(listed, key=lambda t: -t.logprob)
         probabilities = np.exp([t.logprob for t in tokens])
+        firsts = self._first_bytes(prefix)
         kept = [
             token
             for i, token in enumerate(tokens)
-            if i < N_SHOWN or self._matters(prefix, prefix + token.text)
+            if i < N_SHOWN
+            or (
+                (firsts is None or token.text[:1] in firsts)
+                and self._matters(prefix, prefix + token.text)
+            )
         ]
         # An empty list bounds nothing: the token left out may have it all.
         smallest = float(probabilities.min(initial=1.0))
         return Distribution(prefix, tuple(kept), float(probabilities.sum()), smallest, len(tokens))
+
+    def _first_bytes(self, prefix: bytes) -> set[bytes] | None:
+        """Return with which bytes a label goes on after `prefix`; None where any may matter.
+
+        Most of the hundreds of tokens of a list are ruled out by their first byte.
+        """
+        if self.match(prefix).blank or self.match(prefix).complete is not None:
+            return None
+        if prefix not in self._firsts:
+            bare = _strip_opening(prefix)
+            n = len(bare)
+            self._firsts[prefix] = {v[n : n + 1] for v in self._variants if v.startswith(bare)}
+        return self._firsts[prefix]
 
     def _matters(self, prefix: bytes, written: bytes) -> bool:
         match = self.match(written)
@@ -229,18 +248,19 @@ class LabelTree:
     def pending(
         self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
     ) -> list[bytes]:
-        """Prefixes whose continuation could change some label by more than `tolerance`, relatively.
+        """Prefixes whose continuation could change some label noticeably, the likeliest first.
 
-        The likeliest comes first. A backend that can continue a prefix asks for these, adds what
-        it got to `distributions` and calls again, until the list is empty: the labels are then
-        exact up to the tolerance.
+        A backend that can continue a prefix asks for these, adds what it got to `distributions`
+        and calls again, until the list is empty. Then no label's share of the labels' probability
+        is off by more than about `tolerance` times itself, or, for the least likely spellings of a
+        label with a smaller share than `tolerance`, by a tenth of itself.
         """
         walk = self._start(distributions)
         point = walk.low + walk.partial + walk.shared
         worth = [
             (-mass, prefix)
             for prefix, (mass, labels) in walk.open.items()
-            if any(mass > tolerance * point[k] for k in labels)
+            if any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
         ]
         return [prefix for _, prefix in sorted(worth)]
 
@@ -254,7 +274,12 @@ class LabelTree:
         """
         walk = self._start(distributions)
         point = walk.low + walk.partial + walk.shared
-        return [(prefix, k) for cap, prefix, k in walk.cut if cap > tolerance * point[k]]
+        total = point.sum()
+        return [
+            (prefix, k)
+            for cap, prefix, k in walk.cut
+            if _noticeable(cap, point[k], total, tolerance)
+        ]
 
     def _start(self, distributions: Mapping[bytes, Distribution]) -> _Walk:
         n = self.n_labels
@@ -333,6 +358,10 @@ class LabelTree:
             walk.cut.append((cap, prefix, k))
         for k in missing:
             walk.imputed[k] += mass * min(dist.smallest, dist.residual / len(missing))
+
+
+def _noticeable(mass: float, label: float, total: float, tolerance: float) -> bool:
+    return mass > tolerance * label and (mass > tolerance * total or mass > 0.1 * label)
 
 
 def _case_variants(answer: str) -> set[bytes]:

@@ -231,7 +231,8 @@ def test_the_tolerance_bounds_the_error(seed):
     while pending := tree.pending(found):
         found[pending[0]] = model.ask(tree, pending[0])
     mass, truth = tree.reduce(found), model.truth()
-    np.testing.assert_allclose(mass.point, truth, rtol=2e-2, atol=1e-9)
+    # A few beginnings of a thousandth of the whole each may be left; of a rare label, a tenth.
+    np.testing.assert_allclose(mass.point, truth, rtol=2e-2, atol=3e-3 * truth.sum())
 
 
 def test_pending_gives_the_likeliest_first():
