@@ -14,7 +14,7 @@ WHEELS := --only-binary :all:
 demo: $(VENV)/.demo
 	$(BIN)/skllm-calib demo
 
-test: lint types unit docs notebook
+test: lint types docs notebook unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skllm_calib._log_proba import LogProbaMixin
 from skllm_calib._version import __version__
 from skllm_calib.calibrators import BaseCalibrator, get_calibrator
 from skllm_calib.card import CalibrationCard
@@ -55,7 +56,7 @@ def _estimator_has(name: str) -> Any:
     return check
 
 
-class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrate the probabilities of a classifier on a few hundred labelled rows.
 
     Scores that do not depend on the labels (a zero-shot :class:`LLMClassifier`, a
@@ -329,55 +330,6 @@ class CalibratedLLMClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator
         if usable.any():
             out[usable] = self.calibrator_.predict_log_proba(scores[usable])
         return out
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return calibrated probabilities; rows sum to one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        proba = np.exp(self.predict_log_proba(X))
-        return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return calibrated log-probabilities; for two classes their difference.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        log_proba = self.predict_log_proba(X)
-        return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the label with the highest calibrated probability.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            None for rows that the estimator could not score.
-        """
-        log_proba = self.predict_log_proba(X)
-        failed = np.asarray(np.isnan(log_proba).any(axis=1))
-        best = np.where(failed[:, None], 0.0, log_proba).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[best]
-        if failed.any():
-            labels = labels.astype(object)
-            labels[failed] = None
-        return labels
 
     @available_if(_estimator_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
     def explain(self, X: Any) -> list[dict[str, Any]]:

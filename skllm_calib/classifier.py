@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllm_calib import _progress
+from skllm_calib._log_proba import LogProbaMixin
 from skllm_calib.backends.base import BaseBackend, Reply
 from skllm_calib.backends.names import resolve_model
 from skllm_calib.cache import ResponseCache, resolve_cache
@@ -41,7 +42,7 @@ class FailedRowsWarning(UserWarning):
     """Some rows could not be answered and are NaN in the result."""
 
 
-class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Classify texts with a language model and read its probability of each class.
 
     Parameters
@@ -231,7 +232,7 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
         return classes
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> NDArray[Any]:  # type: ignore[override]
         """The labels, sorted."""
         if "_fit_classes" in self.__dict__:
             return self._fit_classes
@@ -267,57 +268,6 @@ class LLMClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: 
             if record.evidence is not None:
                 out[i] = record.evidence.log_proba
         return out
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class; rows sum to one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        proba = np.exp(self.predict_log_proba(X))
-        return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return normalised log-probabilities; for two classes their difference.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        log_proba = self.predict_log_proba(X)
-        if log_proba.shape[1] == 2:
-            return np.asarray(log_proba[:, 1] - log_proba[:, 0])
-        return log_proba
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            With ``on_error="nan"``, failed rows are None (and the array is of objects).
-        """
-        log_proba = self.predict_log_proba(X)
-        failed = np.asarray(np.isnan(log_proba).any(axis=1))
-        best = np.where(failed[:, None], 0.0, log_proba).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[best]
-        if failed.any():
-            labels = labels.astype(object)
-            labels[failed] = None
-        return labels
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the log-probabilities as features, as ``predict_log_proba``."""
