@@ -146,7 +146,8 @@ def run(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
             found = accept_threshold(y_test, calibrated, target_precision=target, labels=classes)
             out["accept"][target] = f"p >= {found.threshold:.3f} on {found.coverage:.0%}"
         except NotCertifiableError as e:
-            out["accept"][target] = f"not certifiable (about {e.n_more} more)"
+            more = "more would not help" if e.n_more is None else f"about {e.n_more:.2g} more"
+            out["accept"][target] = f"not certifiable ({more})"
     return out
 
 

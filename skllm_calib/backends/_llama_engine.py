@@ -33,10 +33,8 @@ __all__ = ["LlamaEngine"]
 _N_LISTED = 500
 _N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
 _WHOLE_VOCABULARY = 1 << 20
-# A token that spells a label in an unusual way ("s" + "pam") is kept from this log-probability on,
-# and followed where it holds this share of the label.
+# A token that spells a label in an unusual way ("s" + "pam") is kept from this log-probability on.
 _UNLIKELY = math.log(1e-4)
-_TOLERANCE_OTHERS = 5e-3
 _SURELY = 1000.0  # a bias that no logit can match
 _NO_IDS: tuple[int, ...] = ()
 
@@ -141,10 +139,7 @@ class LlamaEngine:
                 for token_id, token in top.items():
                     paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
             self._read_behind_the_cut(prompt, spelled, found)
-            # The tokenizer's own spellings, and of others (single letters, mostly) the likely ones.
-            wanted = [p for p in tree.pending(found) if p in spelled.paths and p not in found]
-            others = tree.pending(found, _TOLERANCE_OTHERS)
-            wanted += [p for p in others if p in paths and p not in found and p not in wanted]
+            wanted = [p for p in tree.pending(found) if p in paths and p not in found]
         return Reply(
             text=written,
             distributions=tuple(replace(d, followed=True) for d in found.values()),

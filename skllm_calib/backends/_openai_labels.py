@@ -84,8 +84,9 @@ class LabelReader:
         if tree.pending(found):
             if self._can_continue(positions[1:]):
                 self._follow(found)
-                # What is still open was too little to follow: too little to count, too.
-                found = {p: replace(d, followed=True) for p, d in found.items()}
+                if not tree.pending(found):
+                    # What is still open was too little to follow: too little to count, too.
+                    found = {p: replace(d, followed=True) for p, d in found.items()}
             else:
                 for position in positions[1:]:
                     if not tree.match(position.prefix).partial:
