@@ -143,17 +143,15 @@ class LabelReader:
         """Read what follows each beginning that could still change a label."""
         how, tree = self._dialect.continuation, self._tree
         assert how is not None
-        silent: set[bytes] = set()
         # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
         for _ in range(4 * tree.n_labels + 64):
-            open_ = (p for p in tree.pending(found) if p not in silent and _is_text(p))
-            prefix = next(open_, None)
+            prefix = next(filter(_is_text, tree.pending(found)), None)
             if prefix is None:
                 return
             try:
                 _, (position, *_) = self._look(1, (how, prefix))
-            except UnreadableReply:  # the model ended there; the bounds tell
-                silent.add(prefix)
+            except UnreadableReply:  # the model ended there: nothing proven, all of it possible
+                found[prefix] = tree.distribution(prefix, [])
             else:
                 found[prefix] = tree.distribution(prefix, position.listed)
 
