@@ -40,7 +40,7 @@ BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
 SETS: dict[str, tuple[str, int, int]] = {
     "sms_spam": ("SMS message", 2000, 2),
     "vader_tweets3": ("sentiment of the tweet", 2000, 2),
-    "clinc_domain10": ("topic of the request", 2000, 0),
+    "clinc_domain10": ("topic of the request", 2000, 1),
     "hs_section21": ("goods description", 2000, 0),
     "banking77": ("question of a bank customer", 2000, 0),
 }
