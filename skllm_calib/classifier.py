@@ -219,7 +219,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         present = np.unique(labels)
         if self.classes is None:
             return present
-        classes = check_labels(self.classes, "classes")
+        classes = declared = check_labels(self.classes, "classes")
         if classes.dtype.kind == "U" and present.dtype.kind in "iu":
             # scikit-learn's cross_val_predict and temperature calibration replace labels by their
             # positions before they call fit. The model must still be asked for the words.
@@ -227,7 +227,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         strange = [label for label in present.tolist() if label not in set(classes.tolist())]
         if strange:
             raise ValueError(
-                f"y holds the label {strange[0]!r}, which is not in classes={_listed(self.classes)}"
+                f"y holds the label {strange[0]!r}, which is not in classes={declared.tolist()}"
             )
         return classes
 
@@ -473,11 +473,6 @@ class _Unfitted(BaseEstimator):  # type: ignore[misc]
 
 def _bad_row(problem: str) -> RowRecord:
     return RowRecord(None, BackendError(problem), (), Usage())
-
-
-def _listed(classes: Any) -> list[Any]:
-    labels: list[Any] = check_labels(classes, "classes").tolist()
-    return labels
 
 
 def _digest(content: Any) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 __all__ = ["Rows", "read_rows"]
@@ -130,7 +129,7 @@ def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) 
 def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
     names = getattr(X, "column_names", None) or getattr(X, "columns", None)
     if hasattr(X, "column_names") and hasattr(X, "to_pandas"):  # a pyarrow Table
-        X = _Table({name: X.column(name).to_pylist() for name in X.column_names}).array()
+        X = _arrow_values(X)
     elif isinstance(X, np.ndarray) and X.dtype.kind == "T":  # scikit-learn cannot take these yet
         X = X.astype(object)
     checked = validate_data(
@@ -151,15 +150,11 @@ def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> 
     return _table_rows(columns, checked.tolist())
 
 
-class _Table:
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
-        self._columns = columns
-
-    def array(self) -> np.ndarray[Any, Any]:
-        values = np.empty((len(next(iter(self._columns.values()))), len(self._columns)), object)
-        for j, column in enumerate(self._columns.values()):
-            values[:, j] = column
-        return check_array(values, dtype=None, ensure_all_finite=False)  # type: ignore[no-any-return]
+def _arrow_values(table: Any) -> np.ndarray[Any, Any]:
+    values = np.empty((table.num_rows, table.num_columns), object)
+    for j, name in enumerate(table.column_names):
+        values[:, j] = table.column(name).to_pylist()
+    return values
 
 
 def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Rows:
