@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 
@@ -56,7 +58,11 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
         metavar="TEMPLATE",
         help="the question about one row; {text}, {options} and {hint} are filled in",
     )
-    either.add_argument("--prompt-file", metavar="F", help="a file with the template")
+    either.add_argument(
+        "--prompt-file",
+        metavar="F",
+        help="a file with the template; .json: a chat, a list of objects with role and content",
+    )
     parser.add_argument("--instruction", metavar="TEXT", help="what to do, said before the row")
     parser.add_argument(
         "--answer",
@@ -64,6 +70,11 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="answer with an option letter or with the label's own words (default: what works "
         "best with the model)",
+    )
+    parser.add_argument(
+        "--label-texts",
+        metavar="F",
+        help="a .json file: an object with the wording of labels in the prompt, by label",
     )
 
 
@@ -105,7 +116,10 @@ def build_prompt(args: argparse.Namespace) -> Prompt:
     """Return the prompt that the arguments describe."""
     template = args.prompt
     if args.prompt_file is not None:
-        template = Path(args.prompt_file).read_text(encoding="utf-8-sig").rstrip("\n")
+        if args.prompt_file.lower().endswith(".json"):
+            template = _read_json(args.prompt_file, "--prompt-file", list)
+        else:
+            template = Path(args.prompt_file).read_text(encoding="utf-8-sig").rstrip("\n")
     return Prompt(template, instruction=args.instruction, answer=args.answer)
 
 
@@ -113,9 +127,13 @@ def build_classifier(
     args: argparse.Namespace, classes: list[str], *, n_shots: int = 0, seed: int = 0
 ) -> LLMClassifier:
     """Return the classifier that the arguments describe, not fitted."""
+    texts = None
+    if args.label_texts is not None:
+        texts = _read_json(args.label_texts, "--label-texts", dict)
     return LLMClassifier(
         _build_model(args),
         classes=classes,
+        label_texts=texts,
         prompt=build_prompt(args),
         n_shots=n_shots,
         on_error=args.on_error,
@@ -138,6 +156,20 @@ def load_classifier(args: argparse.Namespace) -> CalibratedLLMClassifier:
         )
     inner.set_params(cache=cache_of(args), verbose=progress_wanted(args), on_error="nan")
     return classifier
+
+
+def _read_json(path: str, option: str, kind: type[Any]) -> Any:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as e:
+        raise ValueError(f"{option} {path}: not JSON ({e})") from e
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{option} {path}: holds a {type(found).__name__}, where "
+            + ("a list of messages" if kind is list else "an object of label to wording")
+            + " is needed"
+        )
+    return found
 
 
 def _build_model(args: argparse.Namespace) -> str | BaseBackend:

@@ -141,7 +141,7 @@ def _signature(args: argparse.Namespace) -> str:
     else:
         names = ("model", "classes", "prompt", "instruction", "answer", "base_url")
         source = [getattr(args, name) for name in names]
-        source.append(args.prompt_file and file_digest(args.prompt_file))
+        source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
     content = json.dumps([file_digest(args.file), args.text, source])
     return hashlib.sha256(content.encode()).hexdigest()
 

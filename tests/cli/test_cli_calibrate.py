@@ -89,6 +89,40 @@ def test_declared_classes_prompt_and_cache(rows_csv, tmp_path):
     assert len(ResponseCache()) == 0
 
 
+def test_a_chat_and_the_wording_of_labels_from_files(rows_csv, tmp_path):
+    chat = [
+        {"role": "user", "content": "Kind? {hint} Buy now!"},
+        {"role": "assistant", "content": "junk"},
+        {"role": "user", "content": "{text}"},
+    ]
+    (tmp_path / "chat.json").write_text(json.dumps(chat))
+    (tmp_path / "texts.json").write_text(json.dumps({"spam": "junk"}))
+    out = tmp_path / "c"
+    argv = ["calibrate", str(rows_csv), *BASE, "--out", str(out), "--quiet", "--n-rows", "40"]
+    argv += ["--prompt-file", str(tmp_path / "chat.json")]
+    assert main([*argv, "--label-texts", str(tmp_path / "texts.json")]) == 0
+    conversation = CalibratedLLMClassifier.load(out).estimator_.render(["hello"])[0]
+    assert [turn["role"] for turn in conversation] == ["user", "assistant", "user"]
+    assert "ham or junk" in conversation[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--label-texts", "{", "not JSON"),
+        ("--label-texts", "[]", "holds a list, where an object of label to wording"),
+        ("--label-texts", '{"egg": "x"}', "egg"),
+        ("--prompt-file", "{}", "holds a dict, where a list of messages"),
+    ],
+)
+def test_files_that_say_something_else(rows_csv, tmp_path, option, content, message, capsys):
+    path = tmp_path / "given.json"
+    path.write_text(content)
+    argv = ["calibrate", str(rows_csv), *BASE, "--out", str(tmp_path / "c"), "--quiet"]
+    assert main([*argv, option, str(path)]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_a_failing_row_stops_or_is_left_out(rows_csv, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
         _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("message 7,",))
