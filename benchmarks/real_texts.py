@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import random
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from skllm_calib import (
     calibration_scoring,
     debiased_calibration_error,
 )
+from skllm_calib.cli import main as command_line
 from skllm_calib.exceptions import NotCertifiableError
 
 BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
@@ -41,7 +43,7 @@ SETS: dict[str, tuple[str, int, int]] = {
     "sms_spam": ("SMS message", 2000, 2),
     "vader_tweets3": ("sentiment of the tweet", 2000, 2),
     "clinc_domain10": ("topic of the request", 2000, 1),
-    "hs_section21": ("goods description", 2000, 0),
+    "hs_section21": ("goods description", 2000, 1),
     "banking77": ("question of a bank customer", 2000, 0),
 }
 
@@ -72,12 +74,18 @@ def _plain(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+# The sections of the customs tariff in a word each, by their numeral.
+SECTIONS = """
+    I animals, II plants, III fats, IV food, V minerals, VI chemicals, VII plastics, VIII leather,
+    IX wood, X paper, XI textiles, XII footwear, XIII stone, XIV jewellery, XV metal, XVI machines,
+    XVII vehicles, XVIII instruments, XIX weapons, XX furniture, XXI art
+"""
+SECTION_WORDS = dict(entry.split() for entry in SECTIONS.split(","))
+
+
 def wording(label: str) -> str:
-    """Write a label as a person would: no underscores, no numeral, only its first words."""
-    head, _, rest = label.partition(" ")
-    if rest and head.isupper() and set(head) <= set("IVXL"):  # "XVI Machinery and ...; ..."
-        label = rest.split(";")[0].split(",")[0].strip().lower()
-    return label.replace("_", " ").strip(" ?")
+    """Write a label as a person would: no underscores; a word for a section of the tariff."""
+    return SECTION_WORDS.get(label.partition(" ")[0]) or label.replace("_", " ").strip(" ?")
 
 
 def run(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -102,8 +110,8 @@ def run(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
         verbose=1,
     )
     wordings = prompts(noun, [(X[i], wording(y[i])) for i in shown])
-    if args.keys_only:  # words of many long labels take seconds a row
-        wordings = [prompt for prompt in wordings if prompt.answer == "keys"]
+    if len(classes) > 10:  # a row takes seconds where many labels are spelled out without examples
+        wordings = [p for p in wordings if p.answer == "keys" or isinstance(p.template, list)]
     search = GridSearchCV(
         CalibratedLLMClassifier(llm),
         {"estimator__prompt": wordings},
@@ -148,7 +156,49 @@ def run(folder: Path, name: str, args: argparse.Namespace) -> dict[str, Any]:
         except NotCertifiableError as e:
             more = "more would not help" if e.n_more is None else f"about {e.n_more:.2g} more"
             out["accept"][target] = f"not certifiable ({more})"
+    out["command_line"] = by_command_line(
+        (X_fit, y_fit), (X_test, y_test), classes, search.best_params_["estimator__prompt"]
+    )
     return out
+
+
+def by_command_line(
+    fit: tuple[list[str], Any], test: tuple[list[str], Any], classes: Any, prompt: Prompt
+) -> dict[str, Any]:
+    """Calibrate and evaluate with the commands, on files; return what ``--json`` writes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, (X, y) in (("fit.csv", fit), ("test.csv", test)):
+            with open(folder / file, "w", encoding="utf-8", newline="") as f:
+                csv.writer(f).writerows([("text", "label"), *zip(X, y, strict=True)])
+        labels = [str(c).strip() for c in classes]
+        texts = {label: wording(label) for label in labels}
+        (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+        quoted = ",".join('"' + label.replace('"', '""') + '"' for label in labels)
+        columns = ["--text", "text", "--label", "label"]
+        options = ["--classes", quoted, "--label-texts", str(folder / "texts.json")]
+        options += ["--answer", prompt.answer, "--n-rows", "all", "--model", "smollm2"]
+        if prompt.instruction:
+            options += ["--instruction", prompt.instruction]
+        if isinstance(prompt.template, list):
+            (folder / "chat.json").write_text(json.dumps(prompt.template), encoding="utf-8")
+            options += ["--prompt-file", str(folder / "chat.json")]
+        elif prompt.template:
+            options += ["--prompt", prompt.template]
+        kept, figures = str(folder / "classifier"), str(folder / "figures.json")
+        command_line(["calibrate", str(folder / "fit.csv"), *columns, *options, "--out", kept])
+        command_line(
+            [
+                "evaluate",
+                str(folder / "test.csv"),
+                *columns,
+                "--classifier",
+                kept,
+                "--json",
+                figures,
+            ]
+        )
+        return dict(json.loads(Path(figures).read_text(encoding="utf-8")))
 
 
 def show(r: dict[str, Any]) -> None:
@@ -164,7 +214,13 @@ def show(r: dict[str, Any]) -> None:
             f"{m['ece']:.3f} ({m['ece_low']:.3f}-{m['ece_high']:.3f}, {m['ece_floor']:.3f}), "
             f"debiased {m['ece_debiased']:.3f}"
         )
-    print(f"  accept: {r['accept']}", flush=True)
+    print(f"  accept: {r['accept']}")
+    cli = r["command_line"]
+    print(
+        f"  command line: log-loss {cli['raw']['log_loss']:.3f} raw, "
+        f"{cli['calibrated']['log_loss']:.3f} calibrated, on {cli['n']} rows",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -172,7 +228,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder with the CSV files")
     parser.add_argument("sets", nargs="*", default=list(SETS), help="which; default all")
     parser.add_argument("--n-test", type=int, help="rows to test, if fewer than 2,000")
-    parser.add_argument("--keys-only", action="store_true", help="only ask for option keys")
     parser.add_argument("--threads", type=int, help="cores to use; default all")
     parser.add_argument("--json", type=Path, help="append the results here, a line a set")
     args = parser.parse_args()
