@@ -24,28 +24,14 @@ NAMES = {0: "ham", 1: "spam"}
 @parametrize_with_checks(
     [
         LLMClassifier(TestingBackend(), cache=None),
-        CalibratedLLMClassifier(LLMClassifier(TestingBackend(), cache=None), method="temperature"),
-    ]
-)
-def test_all_checks_pass(estimator, check):
-    check(estimator)
-
-
-# Of few-shot classifiers the suite demands that they learn blobs, which a backend that answers by
-# a hash cannot; every other check must pass.
-_NEEDS_LEARNING = {"check_classifiers_train": "the test backend does not read its examples"}
-
-
-@parametrize_with_checks(
-    [
         LLMClassifier(TestingBackend(), n_shots=2, cache=None),
+        CalibratedLLMClassifier(LLMClassifier(TestingBackend(), cache=None), method="temperature"),
         CalibratedLLMClassifier(
             LLMClassifier(TestingBackend(), n_shots=2, cache=None), method="temperature"
         ),
-    ],
-    expected_failed_checks=lambda estimator: _NEEDS_LEARNING,
+    ]
 )
-def test_few_shot_checks_pass(estimator, check):
+def test_all_checks_pass(estimator, check):
     check(estimator)
 
 

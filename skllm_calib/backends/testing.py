@@ -7,7 +7,10 @@ asked for by name; nothing falls back to it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +23,12 @@ from skllm_calib.exceptions import BackendError
 from skllm_calib.label_tokens import Distribution, LabelTree, Token
 
 __all__ = ["TestingBackend"]
+
+# How strongly examples that are just like the row pull towards their answer, in nats.
+_PULL = 50.0
+_FENCE = re.compile("«[0-9]+»")
+_NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?(?![\w.])")
+_WORD = re.compile(r"[^\W\d_]+")
 
 _lock = threading.Lock()
 _asked: dict[str, Counter[str]] = {}
@@ -35,7 +44,8 @@ class TestingBackend(BaseBackend):
         prompt (which without examples also holds the instruction, with the labels), the
         probability of each answer (an option key or label text, as asked for). The first rule
         that applies counts; a prompt without one gets probabilities drawn from a hash of its
-        content.
+        content, which lean towards the answers of the examples in the prompt that are most like
+        the row (in its words, and in its numbers place by place).
     fail_on : tuple of str, default=()
         Rows that contain one of these fail, each with a ``BackendError``.
     off_label : float, default=0.05
@@ -140,8 +150,33 @@ class TestingBackend(BaseBackend):
         content = json.dumps([self.seed, request.messages, request.answers, request.draw])
         digest = hashlib.sha256(content.encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        drawn = rng.dirichlet(np.full(max(1, len(request.answers)), 0.7)).tolist()
-        return dict(zip(request.answers, drawn, strict=False))
+        drawn = rng.dirichlet(np.full(max(1, len(request.answers)), 0.7))
+        likeness: dict[str, list[float]] = {}
+        for text, answer in _examples(request.messages):
+            likeness.setdefault(answer, []).append(_likeness(text, row))
+        pull = _PULL * np.array(
+            [float(np.mean(likeness.get(a, 0.0))) for a in request.answers] or [0]
+        )
+        shares = drawn * np.exp(pull - pull.max())
+        return dict(zip(request.answers, (shares / shares.sum()).tolist(), strict=False))
+
+
+def _examples(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    for asked, answered in itertools.pairwise(messages):
+        if (asked.role, answered.role) == ("user", "assistant"):
+            yield asked.content, answered.content.strip()
+
+
+def _likeness(example: str, row: str) -> float:
+    """Compare two texts: 1 for the same words and numbers, 0 for nothing in common."""
+    words, others = (set(_WORD.findall(text.lower())) for text in (row, example))
+    shared = len(words & others) / max(1, len(words))  # the first example has the instruction too
+    mine, its = (
+        [float(x) for x in _NUMBER.findall(_FENCE.sub("", text))] for text in (row, example)
+    )
+    n = min(len(mine), len(its))
+    apart = sum(abs(a - b) for a, b in zip(mine[-n:], its[-n:], strict=True)) / n if n else 0.0
+    return shared * math.exp(-apart)
 
 
 def _joined(messages: Sequence[Message]) -> str:

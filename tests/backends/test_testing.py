@@ -46,6 +46,28 @@ def test_drawn_answers_follow_content_and_seed(counted):
     assert point(counted(off_label=0.0), "one").sum() == pytest.approx(1.0)
 
 
+def with_examples(row):
+    turns = [
+        Message("user", "Ham or spam?\n\nText: «1234» 0.5 -1e2 pay now «1234»"),
+        Message("assistant", "spam"),
+        Message("user", "Text: «1234» 0.5 40 see you «1234»"),
+        Message("assistant", "ham"),
+        Message("user", "Text: «1234» 0.5 39.5 what is this? «1234»"),
+        Message("assistant", "neither"),
+        Message("user", f"Text: «7» {row} «7»"),
+    ]
+    return Request(tuple(turns), answers=ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [("0.5 -99 pay", "spam"), ("0.4 41 pay", "ham"), ("pay him now", "spam"), ("see", "ham")],
+)
+def test_it_learns_from_the_examples_in_the_prompt(counted, row, answer):
+    ((_, reply),) = counted().run([with_examples(row)])
+    assert reply.text == answer
+
+
 def test_a_short_list_is_censored(counted):
     backend = counted({"": {"ham": 0.999, "spam": 0.001}}, n_listed=2)
     ((_, reply),) = backend.run([request()])
