@@ -18,7 +18,10 @@ from skllm_calib.calibrators import (
 from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import FailedRowsWarning, LLMClassifier
 from skllm_calib.display import ReliabilityDisplay
+from skllm_calib.ensemble import LLMEnsembleClassifier
 from skllm_calib.metrics import (
+    aurc,
+    aurc_scorer,
     brier_score,
     brier_scorer,
     calibration_error_interval,
@@ -31,11 +34,18 @@ from skllm_calib.metrics import (
     expected_calibration_error,
     log_loss_scorer,
     reliability_curve,
+    risk_coverage_curve,
+    selective_risk,
+    selective_risk_scorer,
+    smooth_calibration_error,
+    smooth_ece_scorer,
 )
+from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.prompts import Prompt
 from skllm_calib.review import AcceptThreshold, accept_threshold
 
 __all__ = [
+    "TRUSTED_TYPES",
     "AcceptThreshold",
     "AutoCalibrator",
     "CalibratedLLMClassifier",
@@ -43,6 +53,7 @@ __all__ = [
     "FailedRowsWarning",
     "IsotonicCalibration",
     "LLMClassifier",
+    "LLMEnsembleClassifier",
     "LlamaCppBackend",
     "OpenAIBackend",
     "PlattScaling",
@@ -53,6 +64,8 @@ __all__ = [
     "VectorScaling",
     "__version__",
     "accept_threshold",
+    "aurc",
+    "aurc_scorer",
     "brier_score",
     "brier_scorer",
     "calibration_error_interval",
@@ -65,4 +78,9 @@ __all__ = [
     "expected_calibration_error",
     "log_loss_scorer",
     "reliability_curve",
+    "risk_coverage_curve",
+    "selective_risk",
+    "selective_risk_scorer",
+    "smooth_calibration_error",
+    "smooth_ece_scorer",
 ]

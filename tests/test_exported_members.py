@@ -9,6 +9,7 @@ import skllm_calib
 from skllm_calib import backends, calibrators, datasets, exceptions, signals
 
 PUBLIC = {
+    "TRUSTED_TYPES",
     "AcceptThreshold",
     "AutoCalibrator",
     "CalibratedLLMClassifier",
@@ -16,6 +17,7 @@ PUBLIC = {
     "FailedRowsWarning",
     "IsotonicCalibration",
     "LLMClassifier",
+    "LLMEnsembleClassifier",
     "LlamaCppBackend",
     "OpenAIBackend",
     "PlattScaling",
@@ -26,6 +28,8 @@ PUBLIC = {
     "VectorScaling",
     "__version__",
     "accept_threshold",
+    "aurc",
+    "aurc_scorer",
     "brier_score",
     "brier_scorer",
     "calibration_error_interval",
@@ -38,6 +42,11 @@ PUBLIC = {
     "expected_calibration_error",
     "log_loss_scorer",
     "reliability_curve",
+    "risk_coverage_curve",
+    "selective_risk",
+    "selective_risk_scorer",
+    "smooth_calibration_error",
+    "smooth_ece_scorer",
 }
 
 

@@ -2,7 +2,8 @@
 
 Scorers are objects because scikit-learn has no registry for new scorer names. All of them ask for
 ``predict_proba`` and for nothing else, so that several at once cost one prediction: within a
-multi-metric call scikit-learn remembers the answer of each response method.
+multi-metric call scikit-learn remembers the answer of each response method. They know the columns
+from ``estimator.classes_``, so a fold may lack a class, among its training rows or its test rows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import log_loss, make_scorer
+from sklearn.metrics import log_loss
+
+# Only what derives from this class shares one prediction in multi-metric scoring.
+from sklearn.metrics._scorer import _BaseScorer
 
 from skllm_calib.metrics._binning import Strategy, check_bins
 from skllm_calib.metrics._validation import check_labels
@@ -20,13 +24,18 @@ from skllm_calib.metrics.calibration_error import (
     expected_calibration_error,
 )
 from skllm_calib.metrics.proper_scores import brier_score, top_label_accuracy
+from skllm_calib.metrics.selective import aurc, check_coverage, selective_risk
+from skllm_calib.metrics.smooth import smooth_calibration_error
 
 __all__ = [
+    "aurc_scorer",
     "brier_scorer",
     "calibration_scoring",
     "classwise_ece_scorer",
     "ece_scorer",
     "log_loss_scorer",
+    "selective_risk_scorer",
+    "smooth_ece_scorer",
 ]
 
 
@@ -35,6 +44,7 @@ def calibration_scoring(
     *,
     n_bins: int = 15,
     strategy: Strategy = "uniform",
+    coverage: float = 0.8,
 ) -> dict[str, Any]:
     """Scorers of calibration, proper scores and accuracy, from one prediction a row.
 
@@ -44,24 +54,33 @@ def calibration_scoring(
     Parameters
     ----------
     labels : array-like of shape (n_classes,), default=None
-        All classes of the estimator, in any order: its columns are always sorted. Give them
-        whenever a test fold may lack a class, because a scorer sees only the labels of the fold
-        and the columns of the estimator, not the names of the columns.
+        All classes, in any order: needed only where neither the estimator nor the test rows of a
+        fold know one of them and it is to count all the same. None takes the classes of the
+        estimator and of the test rows.
     n_bins : int, default=15
         Number of bins of the calibration errors.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
+    coverage : float, default=0.8
+        Share of the rows that counts for the selective risk, in (0, 1].
 
     Returns
     -------
     scoring : dict of str to scorer
-        ``ece``, ``classwise_ece``, ``brier``, ``log_loss`` (all negated) and ``accuracy``.
+        ``ece``, ``classwise_ece``, ``smooth_ece``, ``brier``, ``log_loss``, ``aurc``,
+        ``selective_risk`` (all negated) and ``accuracy``.
 
     Raises
     ------
     ValueError
-        If the parameters mean nothing. The scorers raise when a fold lacks a class and no labels
-        were given; cross-validation turns this into a warning and a score of NaN.
+        If the parameters mean nothing. The scorers raise when a label of the estimator or of the
+        test rows is not among `labels`; cross-validation makes this a warning and a score of NaN.
+
+    Notes
+    -----
+    A class that the training rows of a fold lacked has no column; it counts as probability zero,
+    for that is what the estimator says of it. The log-loss then is as large as scikit-learn's
+    clipping lets it be (36 a row). Declare the classes to the estimator where it can take them.
 
     Examples
     --------
@@ -76,6 +95,7 @@ def calibration_scoring(
     (True, True)
     """
     check_bins(n_bins, strategy)
+    check_coverage(coverage)
     known: dict[str, Any] = {}
     if labels is not None:
         known["labels"] = check_labels(np.unique(np.asarray(labels))).tolist()
@@ -83,19 +103,64 @@ def calibration_scoring(
     return {
         "ece": _scorer(expected_calibration_error, **binned),
         "classwise_ece": _scorer(classwise_calibration_error, **binned),
+        "smooth_ece": _scorer(smooth_calibration_error, **known),
         "brier": _scorer(brier_score, **known),
         "log_loss": _scorer(log_loss, **known),
+        "aurc": _scorer(aurc, **known),
+        "selective_risk": _scorer(selective_risk, coverage=coverage, **known),
         "accuracy": _scorer(top_label_accuracy, greater_is_better=True, **known),
     }
 
 
+class _ProbabilityScorer(_BaseScorer):  # type: ignore[misc]
+    """Scores the matrix of probabilities, with one column for each class there is."""
+
+    def _score(
+        self, method_caller: Any, estimator: Any, X: Any, y_true: ArrayLike, **kwargs: Any
+    ) -> float:
+        self._warn_overlap("The scorer has these parameters of its own.", kwargs)
+        options = {**self._kwargs, **kwargs}
+        known = np.asarray(estimator.classes_).tolist()
+        if len(known) > 1:
+            proba = np.asarray(method_caller(estimator, "predict_proba", X, pos_label=None))
+        else:  # scikit-learn refuses to hand over the one column that there is
+            proba = np.asarray(estimator.predict_proba(X))
+        if proba.ndim == 1:  # of two classes it hands over the second
+            proba = np.column_stack([1 - proba, proba])
+        labels = options.pop("labels", None)
+        if labels is None:
+            labels = _union(known, np.unique(np.asarray(y_true)).tolist())
+        strange = [label for label in known if label not in labels]
+        if strange:
+            raise ValueError(
+                f"the estimator has the class {strange[0]!r}, which is not in labels={labels}: "
+                "give all classes to calibration_scoring(labels=...), or none"
+            )
+        full = np.zeros((len(proba), len(labels)))
+        full[:, [labels.index(label) for label in known]] = proba
+        score = self._score_func(y_true, full, labels=labels, **options)
+        return float(self._sign * score)
+
+
+def _union(known: list[Any], present: list[Any]) -> list[Any]:
+    try:
+        return sorted({*known, *present})
+    except TypeError as e:
+        raise ValueError(
+            f"the estimator has the classes {known}, but y_true holds {present}: labels must be of "
+            "one type"
+        ) from e
+
+
 def _scorer(metric: Any, *, greater_is_better: bool = False, **kwargs: Any) -> Any:
-    return make_scorer(
-        metric, response_method="predict_proba", greater_is_better=greater_is_better, **kwargs
-    )
+    sign = 1 if greater_is_better else -1
+    return _ProbabilityScorer(metric, sign, kwargs, response_method="predict_proba")
 
 
 ece_scorer = _scorer(expected_calibration_error)
 classwise_ece_scorer = _scorer(classwise_calibration_error)
+smooth_ece_scorer = _scorer(smooth_calibration_error)
 brier_scorer = _scorer(brier_score)
 log_loss_scorer = _scorer(log_loss)
+aurc_scorer = _scorer(aurc)
+selective_risk_scorer = _scorer(selective_risk)

@@ -5,11 +5,14 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, get_scorer, log_loss
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 
 from skllm_calib.metrics import (
+    aurc,
+    aurc_scorer,
     brier_score,
     brier_scorer,
     calibration_scoring,
@@ -18,9 +21,22 @@ from skllm_calib.metrics import (
     ece_scorer,
     expected_calibration_error,
     log_loss_scorer,
+    selective_risk,
+    selective_risk_scorer,
+    smooth_calibration_error,
+    smooth_ece_scorer,
 )
 
-KEYS = {"ece", "classwise_ece", "brier", "log_loss", "accuracy"}
+KEYS = {
+    "ece",
+    "classwise_ece",
+    "smooth_ece",
+    "brier",
+    "log_loss",
+    "aurc",
+    "selective_risk",
+    "accuracy",
+}
 
 
 class Counting(LogisticRegression):
@@ -56,6 +72,9 @@ def test_scorers_agree_with_the_metrics(iris, two_classes):
             (classwise_ece_scorer, classwise_calibration_error),
             (brier_scorer, brier_score),
             (log_loss_scorer, log_loss),
+            (smooth_ece_scorer, smooth_calibration_error),
+            (aurc_scorer, aurc),
+            (selective_risk_scorer, selective_risk),
         ):
             assert scorer(model, X, y) == pytest.approx(-metric(y, proba))
         scores = {key: s(model, X, y) for key, s in calibration_scoring(model.classes_).items()}
@@ -89,20 +108,38 @@ def test_folds_that_lack_a_class(iris):
     X, y = iris
     model = LogisticRegression(max_iter=500).fit(X, y)
     few = y != "setosa"
-    for scorer in calibration_scoring(labels=model.classes_).values():
+    for scorer in calibration_scoring().values():
         assert np.isfinite(scorer(model, X[few], y[few]))
-    with pytest.raises(ValueError, match=r"calibration_scoring\(labels=estimator.classes_\)"):
-        ece_scorer(model, X[few], y[few])
-    # Ordered folds: the class of each test fold is absent from its training rows.
-    with pytest.warns(UserWarning, match="stratify"):
-        scores = cross_val_score(
-            LogisticRegression(max_iter=500),
-            X,
-            y,
-            cv=KFold(3),
-            scoring=calibration_scoring(labels=model.classes_)["ece"],
-        )
-    assert np.isnan(scores).all()
+    proba = model.predict_proba(X[few])
+    error = expected_calibration_error(y[few], proba, labels=model.classes_)
+    assert ece_scorer(model, X[few], y[few]) == -error
+    # Ordered folds: the class of each test fold is absent from its training rows, so that all are
+    # wrong and the error is the confidence itself.
+    options = {"cv": KFold(3), "scoring": calibration_scoring(), "return_estimator": True}
+    scores = cross_validate(LogisticRegression(max_iter=500), X, y, **options)
+    assert scores["test_accuracy"].tolist() == [0, 0, 0]
+    assert scores["test_aurc"].tolist() == [-1, -1, -1]
+    for k, fold in enumerate(scores["estimator"]):
+        confidence = fold.predict_proba(X[50 * k : 50 * (k + 1)]).max(axis=1).mean()
+        assert scores["test_ece"][k] == pytest.approx(-confidence)
+        assert scores["test_smooth_ece"][k] == pytest.approx(-confidence, abs=1e-3)
+    assert np.isfinite(scores["test_log_loss"]).all()
+
+
+def test_one_class_in_the_training_rows(two_classes):
+    X, y = two_classes
+    model = DummyClassifier().fit(X, np.full(len(y), "no"))
+    assert calibration_scoring()["accuracy"](model, X, y) == (y == "no").mean()
+    assert ece_scorer(model, X, y) == pytest.approx(-(y == "yes").mean())
+
+
+def test_labels_that_do_not_fit(two_classes):
+    X, y = two_classes
+    model = LogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match=r"class 'no', which is not in labels=\['maybe', 'yes'\]"):
+        calibration_scoring(labels=["maybe", "yes"])["ece"](model, X, y)
+    with pytest.raises(ValueError, match="labels must be of one type"):
+        ece_scorer(model, X, np.arange(len(y)) % 2)
 
 
 def test_binary_fold_that_lacks_a_class(two_classes):
@@ -127,7 +164,7 @@ def test_sample_weight_reaches_the_metric(two_classes):
         asked = LogisticRegression().set_fit_request(sample_weight=False)
         options = {"cv": KFold(2), "scoring": scoring}
         weighted = cross_validate(asked, X, y, params={"sample_weight": weight}, **options)
-        plain = cross_validate(LogisticRegression(), X, y, **options)
+        plain = cross_validate(LogisticRegression(), X, y, params={}, **options)
     for key in KEYS:
         assert not np.allclose(weighted[f"test_{key}"], plain[f"test_{key}"])
 
@@ -139,7 +176,9 @@ def test_scorers_are_new_objects_that_travel():
     clone(first["ece"], safe=False)
 
 
-@pytest.mark.parametrize("options", [{"n_bins": 0}, {"strategy": "x"}, {"labels": ["a"]}])
+@pytest.mark.parametrize(
+    "options", [{"n_bins": 0}, {"strategy": "x"}, {"labels": ["a"]}, {"coverage": 0}]
+)
 def test_wrong_parameters_are_refused_at_once(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         calibration_scoring(**options)

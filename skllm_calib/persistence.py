@@ -1,0 +1,56 @@
+"""What a saved classifier may hold: the types to trust when one is loaded with skops.
+
+A pickle runs whatever its file says. skops makes objects of those types only that the reader has
+named. It knows those of NumPy and most of scikit-learn's; here are the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sklearn.utils import Bunch
+
+from skllm_calib.backends import LlamaCppBackend, OpenAIBackend, TestingBackend
+from skllm_calib.cache import ResponseCache
+from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibrators import (
+    AutoCalibrator,
+    IsotonicCalibration,
+    PlattScaling,
+    TemperatureScaling,
+    VectorScaling,
+)
+from skllm_calib.card import CalibrationCard
+from skllm_calib.classifier import LLMClassifier
+from skllm_calib.ensemble import LLMEnsembleClassifier
+from skllm_calib.prompts import Prompt
+
+__all__ = ["TRUSTED_TYPES"]
+
+_TYPES: tuple[type, ...] = (
+    # classifiers, and what is in them
+    LLMClassifier,
+    LLMEnsembleClassifier,
+    CalibratedLLMClassifier,
+    CalibrationCard,
+    Prompt,
+    ResponseCache,
+    # two that are not ours and harmless: where a cache is, and an ensemble's members by name
+    type(Path()),
+    Bunch,
+    # backends
+    LlamaCppBackend,
+    OpenAIBackend,
+    TestingBackend,
+    # calibrators
+    AutoCalibrator,
+    IsotonicCalibration,
+    PlattScaling,
+    TemperatureScaling,
+    VectorScaling,
+)
+
+#: Full names of what an estimator of this package may hold, for
+#: ``skops.io.load(file, trusted=TRUSTED_TYPES)``. None of these types does anything while it is
+#: loaded. What the file says they should do afterwards is another matter: whom to ask, for one.
+TRUSTED_TYPES: tuple[str, ...] = tuple(f"{t.__module__}.{t.__qualname__}" for t in _TYPES)
