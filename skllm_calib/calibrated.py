@@ -14,15 +14,18 @@ import numpy as np
 import scipy
 import sklearn
 from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, get_tags, indexable
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
+    _check_method_params,
     _check_sample_weight,
     _num_samples,
     check_is_fitted,
@@ -116,7 +119,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         self.cv = cv
 
     def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
     ) -> CalibratedLLMClassifier:
         """Score the rows, fit the calibrator, and write the card.
 
@@ -128,6 +131,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             Labels.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Weights for the calibrator, and for the estimator if it takes them.
+        **fit_params : dict
+            Further parameters of the estimator's ``fit``. With scikit-learn's metadata routing
+            on, they go where they were requested: to the estimator's ``fit`` or, as `groups`, to
+            the splitter given as `cv`.
 
         Returns
         -------
@@ -144,14 +151,15 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         weight = None
         if sample_weight is not None:
             weight = np.asarray(_check_sample_weight(sample_weight, labels))
+        to_estimator, to_splitter = self._routed(weight, fit_params)
         # The estimator reads X first, so that its own errors for a bad X are the ones seen.
-        self.estimator_ = self._fitted(X, labels, weight)
+        self.estimator_ = self._fitted(X, labels, to_estimator)
         if _num_samples(X) != len(labels):
             raise ValueError(
                 f"X has {_num_samples(X)} rows and y has {len(labels)}: one label a row is needed"
             )
         self.classes_ = self._all_classes(labels)
-        log_proba, how, served = self._scores(X, labels, weight)
+        log_proba, how, served = self._scores(X, labels, to_estimator, to_splitter)
 
         usable = ~np.isnan(log_proba).any(axis=1)
         if not usable.any():
@@ -171,13 +179,38 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
 
     # -- scores to calibrate on ------------------------------------------------------------------
 
-    def _fitted(self, X: Any, y: NDArray[Any], weight: NDArray[Any] | None) -> Any:
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Tell scikit-learn's metadata routing what goes where.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        to_fit = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        router.add(estimator=self.estimator, method_mapping=to_fit)
+        if hasattr(self.cv, "get_metadata_routing"):
+            to_split = MethodMapping().add(caller="fit", callee="split")
+            router.add(splitter=self.cv, method_mapping=to_split)
+        return router
+
+    def _routed(
+        self, weight: NDArray[Any] | None, fit_params: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the estimator's ``fit`` and the splitter get."""
+        given = {} if weight is None else {"sample_weight": weight}
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **given, **fit_params)
+            splitter = routed["splitter"].split if "splitter" in routed else {}
+            return dict(routed.estimator.fit), dict(splitter)
+        if not has_fit_parameter(self.estimator, "sample_weight"):
+            given = {}
+        return {**given, **fit_params}, {}
+
+    def _fitted(self, X: Any, y: NDArray[Any], params: dict[str, Any]) -> Any:
         if isinstance(self.estimator, FrozenEstimator):
             return self.estimator
-        estimator = clone(self.estimator)
-        if weight is not None and has_fit_parameter(estimator, "sample_weight"):
-            return estimator.fit(X, y, sample_weight=weight)
-        return estimator.fit(X, y)
+        return clone(self.estimator).fit(X, y, **params)
 
     def _all_classes(self, y: NDArray[Any]) -> NDArray[Any]:
         declared = np.asarray(self.estimator_.classes_)
@@ -190,10 +223,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         return declared
 
     def _scores(
-        self, X: Any, y: NDArray[Any], weight: NDArray[Any] | None
+        self, X: Any, y: NDArray[Any], params: dict[str, Any], to_splitter: dict[str, Any]
     ) -> tuple[NDArray[np.float64], str, str | None]:
         """Return the scores to calibrate on, how they were made, and by which model as served."""
-        splits = self._splits(X, y)
+        splits = self._splits(y, to_splitter)
         if splits is None:
             scores = self._log_proba(self.estimator_, X)
             return scores, "computed once", _served_model(self.estimator_, X)
@@ -201,7 +234,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         log_proba = np.full((len(y), len(self.classes_)), np.nan)
         served = None
         for train, test in splits:
-            part = None if weight is None else weight[train]
+            part = _check_method_params(X, params, indices=train)
             estimator = self._fitted(_safe_indexing(X, train), y[train], part)
             held_out = _safe_indexing(X, test)
             log_proba[test] = self._log_proba(estimator, held_out)
@@ -212,7 +245,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         return log_proba, f"cross-fitted in {len(splits)} folds", served
 
     def _splits(
-        self, X: Any, y: NDArray[Any]
+        self, y: NDArray[Any], params: dict[str, Any]
     ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]] | None:
         if isinstance(self.cv, str) and self.cv != "auto":
             raise ValueError(
@@ -220,7 +253,8 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
                 "estimator pass FrozenEstimator(estimator) as 'estimator'"
             )
         if not isinstance(self.cv, str):
-            return list(check_cv(self.cv, y, classifier=True).split(np.zeros(len(y)), y))
+            splitter = check_cv(self.cv, y, classifier=True)
+            return list(splitter.split(np.zeros(len(y)), y, **params))
         needs = getattr(self.estimator, "needs_cross_fitting", None)
         if isinstance(self.estimator, FrozenEstimator) or (needs is not None and not needs()):
             return None
