@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -89,13 +87,6 @@ def test_one_standard_error_rule():
     assert scores["simple"]["log_loss"] == pytest.approx(0.56)
     assert scores["simple"]["gap_error"] == pytest.approx(0.025, rel=0.2)
     assert scores["rich"]["gap_error"] == 0.0
-
-
-def test_is_fast():
-    log_proba, codes = simulate(200, n_classes=10)
-    start = time.perf_counter()
-    AutoCalibrator().fit(log_proba, codes, classes=range(10))
-    assert time.perf_counter() - start < 2.0
 
 
 @pytest.mark.parametrize("parameters", [{"cv": 1}, {"random_state": None}])
