@@ -1,20 +1,21 @@
-# Two commands for a newcomer; each sets up all it needs in .venv:
+# Two commands for a newcomer; each sets up all it needs in .venv (and .venv-oldest):
 #   make demo   a real language model on this machine, before and after calibration
-#   make test   everything that CI runs: lint, types, tests, docs, notebook
+#   make test   everything that CI runs: lint, types, docs, notebook, and the tests on the newest
+#               and on the oldest versions of what we depend on
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+OLDEST := .venv-oldest
 # Nothing is to be compiled: a dependency without a wheel for this machine is an error.
-WHEELS := --only-binary :all:
+INSTALL := -m pip install --quiet --disable-pip-version-check --only-binary :all:
 
-.PHONY: demo test lint types unit docs notebook benchmark clean
+.PHONY: demo test lint types unit oldest docs notebook benchmark clean
 
 demo: $(VENV)/.demo
 	$(BIN)/skllm-calib demo
 
-test: lint types docs notebook unit
+test: lint types docs notebook unit oldest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,6 +27,10 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+# Here scipy is as users have it; the newest one runs in its array API mode (tests/conftest.py).
+oldest: $(OLDEST)/.installed
+	SCIPY_ARRAY_API= $(OLDEST)/bin/python -m pytest -m "not local_llm"
+
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
@@ -36,7 +41,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/prefix_reuse.py
 
 clean:
-	rm -rf $(VENV) docs/_build docs/generated demo-output .coverage
+	rm -rf $(VENV) $(OLDEST) docs/_build docs/generated demo-output .coverage
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -44,11 +49,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(PIP) $(WHEELS) -e ".[demo]"
+	$(BIN)/python $(INSTALL) -e ".[demo]"
 	$(BIN)/skllm-calib download smollm2
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(PIP) $(WHEELS) -e ".[dev]"
+	$(BIN)/python $(INSTALL) -e ".[dev]"
 	$(BIN)/skllm-calib download smollm2
 	@touch $@ $(VENV)/.demo
+
+$(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	  || (echo "The oldest versions need Python 3.11 or 3.12; say which: make PYTHON=python3.12 oldest"; exit 1)
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python $(INSTALL) -c .ci/oldest.txt -e ".[demo,tables]" polars pytest skops
+	@touch $@

@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
-from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing, get_tags, indexable
+from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -33,6 +34,15 @@ from sklearn.utils.validation import (
 )
 
 from skllm_calib._log_proba import LogProbaMixin
+from skllm_calib._scores import (
+    N_FOLDS,
+    Split,
+    cross_fitted,
+    log_proba_of,
+    needs_cross_fitting,
+    served_model,
+    stratified_folds,
+)
 from skllm_calib._version import __version__
 from skllm_calib.calibrators import BaseCalibrator, get_calibrator
 from skllm_calib.card import CalibrationCard
@@ -46,7 +56,6 @@ from skllm_calib.metrics import (
 
 __all__ = ["CalibratedLLMClassifier"]
 
-_N_FOLDS = 5
 _CONFIDENCE = 0.9
 # Headline bins: ten of equal mass, the least noisy choice that still sees wiggles.
 _BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
@@ -150,7 +159,9 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         check_classification_targets(labels)
         weight = None
         if sample_weight is not None:
-            weight = np.asarray(_check_sample_weight(sample_weight, labels))
+            weight = np.asarray(
+                _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+            )
         to_estimator, to_splitter = self._routed(weight, fit_params)
         # The estimator reads X first, so that its own errors for a bad X are the ones seen.
         self.estimator_ = self._fitted(X, labels, to_estimator)
@@ -228,25 +239,16 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         """Return the scores to calibrate on, how they were made, and by which model as served."""
         splits = self._splits(y, to_splitter)
         if splits is None:
-            scores = self._log_proba(self.estimator_, X)
-            return scores, "computed once", _served_model(self.estimator_, X)
-        (X,) = indexable(X)
-        log_proba = np.full((len(y), len(self.classes_)), np.nan)
-        served = None
-        for train, test in splits:
-            part = _check_method_params(X, params, indices=train)
-            estimator = self._fitted(_safe_indexing(X, train), y[train], part)
-            held_out = _safe_indexing(X, test)
-            log_proba[test] = self._log_proba(estimator, held_out)
-            served = served or _served_model(estimator, held_out)
-            # A class that the training part lacks is unknown to this model: its rows say nothing.
-            unknown = ~np.isin(y[test], estimator.classes_)
-            log_proba[test[unknown]] = np.nan
+            scores = log_proba_of(self.estimator_, X, self.classes_)
+            return scores, "computed once", served_model(self.estimator_, X)
+
+        def fit(part: Any, train: NDArray[np.intp]) -> Any:
+            return self._fitted(part, y[train], _check_method_params(X, params, indices=train))
+
+        log_proba, served = cross_fitted(fit, X, y, self.classes_, splits)
         return log_proba, f"cross-fitted in {len(splits)} folds", served
 
-    def _splits(
-        self, y: NDArray[Any], params: dict[str, Any]
-    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]] | None:
+    def _splits(self, y: NDArray[Any], params: dict[str, Any]) -> list[Split] | None:
         if isinstance(self.cv, str) and self.cv != "auto":
             raise ValueError(
                 f"cv={self.cv!r}: must be 'auto', a number of folds or a splitter; for a fitted "
@@ -255,25 +257,13 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         if not isinstance(self.cv, str):
             splitter = check_cv(self.cv, y, classifier=True)
             return list(splitter.split(np.zeros(len(y)), y, **params))
-        needs = getattr(self.estimator, "needs_cross_fitting", None)
-        if isinstance(self.estimator, FrozenEstimator) or (needs is not None and not needs()):
-            return None
-        return _folds(y)
-
-    def _log_proba(self, estimator: Any, X: Any) -> NDArray[np.float64]:
-        """Return the estimator's log-probabilities with a column for each of ``classes_``."""
-        scores = _any_log_proba(estimator, X)
-        known = np.asarray(estimator.classes_)
-        if len(known) == len(self.classes_):
-            return scores
-        full = np.full((len(scores), len(self.classes_)), -np.inf)
-        full[:, np.searchsorted(self.classes_, known)] = scores
-        return full
+        return stratified_folds(y) if needs_cross_fitting(self.estimator) else None
 
     # -- the card --------------------------------------------------------------------------------
 
     def _describe(self, y: NDArray[Any], served: str | None) -> dict[str, Any]:
         fingerprint = getattr(self.estimator_, "fingerprint_", {})
+        members = list(fingerprint.get("members", {}).values()) or [fingerprint]
         counts = {str(c): int((y == c).sum()) for c in self.classes_}
         absent = [label for label, n in counts.items() if n == 0]
         return {
@@ -283,10 +273,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             "n_by_class": counts,
             "absent_classes": absent,
             "estimator": type(self.estimator_).__name__,
-            "model": fingerprint.get("backend", {}).get("model"),
+            "model": _joined(m.get("backend", {}).get("model") for m in members),
             "model_as_served": served,
-            "prompt_hash": fingerprint.get("prompt"),
-            "signal": fingerprint.get("signal"),
+            "prompt_hash": _joined(m.get("prompt") for m in members),
+            "signal": _joined(m.get("signal") for m in members),
             "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
             "calibrator": getattr(self.calibrator_, "chosen_", type(self.calibrator_).__name__),
             "parameters": self.calibrator_.parameters_,
@@ -303,10 +293,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         self, log_proba: NDArray[np.float64], y: NDArray[Any], weight: NDArray[Any] | None
     ) -> dict[str, Any] | None:
         """Measure before and after, on calibrators that have not seen the row."""
-        if len(y) < 2 * _N_FOLDS or len(self.classes_) < 2:
+        if len(y) < 2 * N_FOLDS or len(self.classes_) < 2:
             return None
         after = np.empty((len(y), len(self.classes_)))
-        for train, test in _folds(y):
+        for train, test in stratified_folds(y):
             part = None if weight is None else weight[train]
             if part is not None and not part.any():
                 return None
@@ -318,7 +308,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             after[test] = fold.predict_proba(log_proba[test])
         before = np.exp(log_proba - np.logaddexp.reduce(log_proba, axis=1, keepdims=True))
         return {
-            "how": f"{len(y)} rows, calibrator refitted in {_N_FOLDS} folds",
+            "how": f"{len(y)} rows, calibrator refitted in {N_FOLDS} folds",
             "confidence": _CONFIDENCE,
             "before": self._metrics(y, before, weight),
             "after": self._metrics(y, after, weight),
@@ -358,7 +348,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             estimator could not score.
         """
         check_is_fitted(self)
-        scores = self._log_proba(self.estimator_, X)
+        scores = log_proba_of(self.estimator_, X, self.classes_)
         usable = ~np.isnan(scores).any(axis=1)
         out = np.full(scores.shape, np.nan)
         if usable.any():
@@ -441,42 +431,6 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         return tags
 
 
-def _served_model(estimator: Any, X: Any) -> str | None:
-    """Return the model that answered, where the estimator can tell."""
-    tell = getattr(estimator, "served_model", None)
-    return None if tell is None else tell(X)
-
-
-def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
-    """Return log-probabilities of any classifier, from the best it offers."""
-    if hasattr(estimator, "predict_log_proba") and hasattr(estimator, "decision_function"):
-        return np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
-    if hasattr(estimator, "predict_proba"):
-        # Forests give exact zeros; the calibrator knows what to do with minus infinity.
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64)))
-    if hasattr(estimator, "decision_function"):
-        margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
-        if margin.ndim == 1:
-            margin = np.column_stack([np.zeros_like(margin), margin])
-        return np.asarray(margin - np.logaddexp.reduce(margin, axis=1, keepdims=True))
-    raise TypeError(
-        f"{type(estimator).__name__} has neither predict_proba nor decision_function: there is no "
-        "score to calibrate"
-    )
-
-
-def _folds(y: NDArray[Any]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split into folds that keep the shares of the classes as far as their counts allow."""
-    n_folds = min(_N_FOLDS, len(y))
-    if n_folds < 2:
-        raise ValueError("n_samples = 1 is not enough to cross-fit: pass more labelled rows")
-    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if counts.max() < n_folds:
-        splitter = KFold(n_folds, shuffle=True, random_state=0)
-    else:
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        # It warns of classes with fewer rows than folds; those are dealt with row by row.
-        warnings.simplefilter("ignore", UserWarning)
-        return list(splitter.split(codes, codes))
+def _joined(values: Iterable[str | None]) -> str | None:
+    """Join what the members of an ensemble say, each value once."""
+    return ", ".join(dict.fromkeys(filter(None, values))) or None

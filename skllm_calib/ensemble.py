@@ -8,11 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import entr, logsumexp
 from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -26,14 +23,18 @@ from sklearn.utils.validation import (
 )
 
 from skllm_calib._log_proba import LogProbaMixin
-from skllm_calib.calibrated import _any_log_proba, _folds, _served_model
-from skllm_calib.calibrators._numerics import Floats, floor_and_normalise, log_normalise
+from skllm_calib._pooling import fit_weights, pool, split_uncertainty
+from skllm_calib._scores import (
+    cross_fitted,
+    log_proba_of,
+    needs_cross_fitting,
+    served_model,
+    stratified_folds,
+)
+from skllm_calib.calibrators._numerics import Floats, floor_and_normalise
 from skllm_calib.labels import check_known, check_labels
 
 __all__ = ["LLMEnsembleClassifier"]
-
-# A fitted weight below it changes nothing that can be seen, and would cost a question a row.
-_NEGLIGIBLE = 1e-6
 
 
 def _some_member_has(name: str) -> Callable[[LLMEnsembleClassifier], bool]:
@@ -203,12 +204,12 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
                 "member that fails, or pass weights"
             )
         codes = np.searchsorted(classes, y[usable])
-        return _best_weights(scores[:, usable], codes, counts[usable], self.pooling)
+        return fit_weights(scores[:, usable], codes, counts[usable], self.pooling)
 
     def needs_cross_fitting(self) -> bool:
         """Tell whether scores of rows seen in ``fit`` flatter: if those of a member may."""
         given = _kept(self.estimators).values()  # it is about what the next fit would do
-        return self._fits_weights() or any(map(_needs_cross_fitting, given))
+        return self._fits_weights() or any(map(needs_cross_fitting, given))
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             Normalised natural logarithms, columns in the order of ``classes_``; NaN for rows that
             a member could not score.
         """
-        return _pool(*self._asked(X), self.pooling)
+        return pool(*self._asked(X), self.pooling)
 
     def member_log_proba(self, X: Any) -> Floats:
         """Return the log-probabilities of every member, also of those of weight zero.
@@ -284,7 +285,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         .. [3] S. Depeweg et al. (2018). "Decomposition of Uncertainty in Bayesian Deep Learning
            for Efficient and Risk-sensitive Learning." ICML.
         """
-        return _split(*self._asked(X))
+        return split_uncertainty(*self._asked(X))
 
     @available_if(_some_member_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
     def explain(self, X: Any) -> list[dict[str, Any]]:
@@ -314,11 +315,13 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         )
         weights = weights[weights > 0]
         out = []
-        for i, log_proba in enumerate(_pool(scores, weights, self.pooling)):
+        for i, log_proba in enumerate(pool(scores, weights, self.pooling)):
             members = {name: records[i] for name, records in told.items()}
             failures = [f"{name}: {r['failure']}" for name, r in members.items() if r["failure"]]
             record = _record(log_proba, labels, "; ".join(failures))
-            split = {k: float(v[0]) for k, v in _split(scores[:, i : i + 1], weights).items()}
+            split = {
+                k: float(v[0]) for k, v in split_uncertainty(scores[:, i : i + 1], weights).items()
+            }
             record["uncertainty"] = None if record["label"] is None else split
             out.append({**record, "members": members})
         return out
@@ -336,7 +339,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             None if no member can tell; nothing is asked.
         """
         check_is_fitted(self)
-        served = [_served_model(member, X) for member in self._members().values()]
+        served = [served_model(member, X) for member in self._members().values()]
         return ", ".join(dict.fromkeys(filter(None, served))) or None
 
     def _asked(self, X: Any) -> tuple[Floats, Floats]:
@@ -439,9 +442,23 @@ def _fitted(estimator: Any, X: Any, y: Any, counts: NDArray[Any] | None) -> Any:
     return estimator.fit(X, y)
 
 
-def _needs_cross_fitting(estimator: Any) -> bool:
-    tell = getattr(estimator, "needs_cross_fitting", None)
-    return not isinstance(estimator, FrozenEstimator) and (tell is None or bool(tell()))
+def _scores(member: Any, X: Any, classes: NDArray[Any]) -> Floats:
+    """Return a member's log-probabilities, none of them minus infinity."""
+    return floor_and_normalise(log_proba_of(member, X, classes))
+
+
+def _unseen_scores(
+    member: tuple[Any, Any], X: Any, y: NDArray[Any], counts: NDArray[Any], classes: NDArray[Any]
+) -> Floats:
+    """Return scores of a member (unfitted, fitted), of no row by a model that has seen it."""
+    unfitted, fitted = member
+    if not needs_cross_fitting(unfitted):
+        return _scores(fitted, X, classes)
+
+    def fit(part: Any, train: NDArray[np.intp]) -> Any:
+        return _fitted(unfitted, part, y[train], counts[train])
+
+    return floor_and_normalise(cross_fitted(fit, X, y, classes, stratified_folds(y))[0])
 
 
 def _common_classes(members: Mapping[str, Any]) -> NDArray[Any]:
@@ -459,36 +476,14 @@ def _common_classes(members: Mapping[str, Any]) -> NDArray[Any]:
     return known[most]
 
 
-def _scores(member: Any, X: Any, classes: NDArray[Any]) -> Floats:
-    """Return a member's log-probabilities with a column for each of `classes`."""
-    scores = _any_log_proba(member, X)
-    full = np.full((len(scores), len(classes)), -np.inf)
-    full[:, np.searchsorted(classes, member.classes_)] = scores
-    return floor_and_normalise(full)
-
-
-def _unseen_scores(
-    member: tuple[Any, Any], X: Any, y: NDArray[Any], counts: NDArray[Any], classes: NDArray[Any]
-) -> Floats:
-    """Return scores of a member (unfitted, fitted), of no row by a model that has seen it."""
-    unfitted, fitted = member
-    if not _needs_cross_fitting(unfitted):
-        return _scores(fitted, X, classes)
-    out = np.full((len(y), len(classes)), np.nan)
-    for train, test in _folds(y):
-        model = _fitted(unfitted, _safe_indexing(X, train), y[train], counts[train])
-        out[test] = _scores(model, _safe_indexing(X, test), classes)
-        # A class that the training part lacks is unknown to this model: its rows say nothing.
-        out[test[~np.isin(y[test], model.classes_)]] = np.nan
-    return out
-
-
 def _explained(member: Any, X: Any) -> list[dict[str, Any]]:
     """Return a member's own records, or plain ones if it has none."""
     if hasattr(member, "explain"):
         return list(member.explain(X))
     labels = member.classes_.tolist()
-    return [_record(row, labels, "no probabilities") for row in _any_log_proba(member, X)]
+    return [
+        _record(row, labels, "no probabilities") for row in log_proba_of(member, X, member.classes_)
+    ]
 
 
 def _record(log_proba: Floats, labels: list[Any], failure: str) -> dict[str, Any]:
@@ -511,55 +506,3 @@ def _row(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
     if "calibrated" in record:  # a calibrated member: its log_proba is what it was made of
         known = {label: np.log(p) for label, p in record["calibrated"].items()}
     return [known.get(label, -np.inf) for label in labels]
-
-
-# -- pools ---------------------------------------------------------------------------------------
-
-
-def _pool(scores: Floats, weights: Floats, pooling: str) -> Floats:
-    """Pool scores (M, n, K), which the floor keeps finite, with weights (M,) into (n, K)."""
-    column = weights[:, None, None]
-    if pooling == "linear":
-        return log_normalise(np.log((column * np.exp(scores)).sum(axis=0)))
-    return log_normalise((column * scores).sum(axis=0))
-
-
-def _split(scores: Floats, weights: Floats) -> dict[str, Floats]:
-    """Split the entropy of the linear pool of scores (M, n, K)."""
-    proba = np.exp(scores)
-    total = entr((weights[:, None, None] * proba).sum(axis=0)).sum(axis=1)
-    aleatoric = (weights[:, None] * entr(proba).sum(axis=2)).sum(axis=0)
-    epistemic = np.maximum(total - aleatoric, 0.0)  # rounding alone could make it negative
-    return {"total": total, "aleatoric": aleatoric, "epistemic": epistemic}
-
-
-def _best_weights(scores: Floats, codes: NDArray[np.intp], counts: Floats, pooling: str) -> Floats:
-    """Return the weights on the simplex with which the pool has the least log-loss.
-
-    The loss is convex in the weights for both pools, so there is one least value.
-    """
-    share = counts / counts.sum()
-    true = scores[:, np.arange(len(codes)), codes]
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        if pooling == "linear":
-            pooled = np.log(weights @ np.exp(true))
-            return float(-share @ pooled), -np.exp(true - pooled) @ share
-        mean = np.tensordot(weights, scores, axes=1)
-        log_total = logsumexp(mean, axis=1)
-        expected = (scores * np.exp(mean - log_total[:, None])).sum(axis=2)
-        return float(share @ (log_total - weights @ true)), (expected - true) @ share
-
-    equal = np.full(len(scores), 1 / len(scores))
-    found = minimize(
-        loss,
-        equal,
-        jac=True,
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * len(scores),
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        options={"ftol": 1e-14, "maxiter": 500},
-    ).x
-    found = np.where(found > _NEGLIGIBLE, found, 0.0)
-    found /= found.sum()
-    return found if loss(found)[0] <= loss(equal)[0] else equal

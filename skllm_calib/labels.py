@@ -36,7 +36,8 @@ def check_labels(labels: ArrayLike, name: str, *, keep_all: bool = False) -> NDA
     if hasattr(labels, "to_pylist"):  # pyarrow
         labels = labels.to_pylist()
     elif hasattr(labels, "to_list"):  # pandas and polars: nullable types become plain ones
-        labels = labels.to_list()
+        # pandas 2.2 has deprecated the to_list of a Categorical; polars has no tolist.
+        labels = getattr(labels, "tolist", labels.to_list)()
     array = np.asarray(labels)
     if array.dtype.kind == "T":  # numpy's StringDType, which scikit-learn cannot take
         array = array.astype(object)

@@ -127,34 +127,44 @@ def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) 
 
 
 def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
-    names = getattr(X, "column_names", None) or getattr(X, "columns", None)
-    if hasattr(X, "column_names") and hasattr(X, "to_pandas"):  # a pyarrow Table
-        X = _arrow_values(X)
-    elif isinstance(X, np.ndarray) and X.dtype.kind == "T":  # scikit-learn cannot take these yet
+    columns = _columns(X)
+    if columns is not None:  # a table of a library
+        if len(columns) < X.shape[1]:
+            raise ValueError(f"two columns of X have the same name, among {list(columns)}: rename")
+        validate_data(estimator, X, skip_check_array=True, reset=reset)
+        values = list(zip(*columns.values(), strict=True))
+        if not values:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        # Only names that are all texts count, as in scikit-learn: a table with columns 0, 1, 2 is
+        # to mean the same as the array that it holds.
+        named = all(isinstance(name, str) for name in columns)
+        return _table_rows(tuple(columns) if named else _numbered(len(columns)), values)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "T":  # scikit-learn cannot take these yet
         X = X.astype(object)
     checked = validate_data(
-        estimator,
-        X,
-        dtype=None,
-        reset=reset,
-        ensure_all_finite=not allow_missing,
+        estimator, X, dtype=None, reset=reset, ensure_all_finite=not allow_missing
     )
-    # Only names that are all texts count, as in scikit-learn: a table with columns 0, 1, 2 is to
-    # mean the same as the array that it holds.
-    if names is not None and all(isinstance(name, str) for name in names):
-        columns = tuple(names)
-    else:
-        columns = tuple(f"x{j}" for j in range(checked.shape[1]))
-    if checked.shape[1] == 1 and names is None:
-        columns = ("text",)
-    return _table_rows(columns, checked.tolist())
+    n_columns = checked.shape[1]
+    return _table_rows(("text",) if n_columns == 1 else _numbered(n_columns), checked.tolist())
 
 
-def _arrow_values(table: Any) -> np.ndarray[Any, Any]:
-    values = np.empty((table.num_rows, table.num_columns), object)
-    for j, name in enumerate(table.column_names):
-        values[:, j] = table.column(name).to_pylist()
-    return values
+def _columns(X: Any) -> dict[Any, list[Any]] | None:
+    """Return the cells of a DataFrame or Table by column; None for what is neither.
+
+    Column by column, because an array of the whole would turn 3 into 3.0 as soon as another column
+    or another row is not a whole number: what a row says must not depend on its neighbours.
+    """
+    if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
+        return {name: X.iloc[:, j].tolist() for j, name in enumerate(X.columns)}
+    if hasattr(X, "get_columns"):  # polars
+        return {column.name: column.to_list() for column in X.get_columns()}
+    if hasattr(X, "column_names") and hasattr(X, "to_pylist"):  # pyarrow
+        return {name: X.column(name).to_pylist() for name in X.column_names}
+    return None
+
+
+def _numbered(n_columns: int) -> tuple[str, ...]:
+    return tuple(f"x{j}" for j in range(n_columns))
 
 
 def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Rows:

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+
+# Without it scikit-learn skips one of its checks; scipy reads it once, when it is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import pytest
 
 from skllm_calib.backends import TestingBackend, clear_handles
 from skllm_calib.backends.smollm2 import find_smollm2
 from skllm_calib.exceptions import ModelNotFound
+
+
+def pytest_configure(config):
+    # scikit-learn before 1.9 gives pytest its checks as a generator, which pytest 9.1 deprecates.
+    config.addinivalue_line(
+        "filterwarnings",
+        "ignore:Passing a non-Collection iterable to parametrize:pytest.PytestDeprecationWarning",
+    )
 
 
 @pytest.fixture(autouse=True)

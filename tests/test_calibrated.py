@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -90,7 +91,32 @@ def test_types_of_labels(counted, labels):
     assert plain.calibrator_.parameters_["temperature"] < 1e3
 
 
-@pytest.mark.parametrize("estimator", [words(), make_pipeline(TfidfVectorizer(), LinearSVC())])
+def stack():
+    members = [("words", words()), ("svm", make_pipeline(TfidfVectorizer(), LinearSVC()))]
+    return StackingClassifier(members, cv=3)
+
+
+class OnlyProba(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.inner_ = words().fit(X, y)
+        self.classes_ = self.inner_.classes_
+        return self
+
+    def predict_proba(self, X):
+        return self.inner_.predict_proba(X)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        words(),
+        make_pipeline(TfidfVectorizer(), LinearSVC()),
+        make_pipeline(TfidfVectorizer(), RandomForestClassifier(10, random_state=0)),
+        stack(),
+        OnlyProba(),
+    ],
+    ids=["regression", "margins", "forest", "stack", "only probabilities"],
+)
 def test_foreign_estimators_are_cross_fitted(estimator):
     texts = [f"{'free prize' if i % 2 else 'see you'} number {i}" for i in range(60)]
     clf = CalibratedLLMClassifier(estimator, method="temperature").fit(texts, LABELS)
@@ -98,6 +124,16 @@ def test_foreign_estimators_are_cross_fitted(estimator):
     assert clf.calibration_card_["model"] is None
     assert clf.score(texts, LABELS) == 1.0
     assert not hasattr(clf, "explain")
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], ["a", "b", "c"], [False, True]])
+def test_a_table_of_numbers(labels):
+    codes = np.arange(150) % len(labels)
+    X = np.random.default_rng(0).normal(size=(150, 2)) + 2 * codes[:, None]
+    y = pd.Series(np.array(labels)[codes], index=np.arange(150)[::-1] + 5)
+    clf = CalibratedLLMClassifier(LogisticRegression()).fit(X, y)
+    assert clf.score(X, y) > 0.8
+    assert log_loss(y, clf.predict_proba(X)) < 0.6
 
 
 def test_frozen_estimators_are_taken_as_they_are(counted):

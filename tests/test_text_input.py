@@ -215,3 +215,15 @@ def test_features_are_known_for_tables_only():
     plain = BaseEstimator()
     read(["a"], estimator=plain)
     assert not hasattr(plain, "n_features_in_")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame([["a", "b"]], columns=["x", "x"]),
+        pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["x", "x"]),
+    ],
+)
+def test_two_columns_of_one_name(table):
+    with pytest.raises(ValueError, match="same name, among \\['x'\\]"):
+        read(table)

@@ -74,6 +74,7 @@ def test_when_no_row_reaches_the_threshold(stand_in, monkeypatch, tmp_path, caps
 
 
 def test_errors(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demo, "find_smollm2", lambda: None)
     assert main(["demo", "--n-rows", "5", "--no-plot", "--quiet", "--out", str(tmp_path)]) == 1
     assert "--n-rows 5 is too few" in capsys.readouterr().err
 

@@ -1,0 +1,142 @@
+"""Log-probabilities of any classifier, of no row by a model that has seen it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils import _safe_indexing, indexable
+
+__all__ = [
+    "N_FOLDS",
+    "Split",
+    "cross_fitted",
+    "log_proba_of",
+    "needs_cross_fitting",
+    "served_model",
+    "stratified_folds",
+]
+
+N_FOLDS = 5
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def needs_cross_fitting(estimator: Any) -> bool:
+    """Tell whether scores of rows seen in ``fit`` flatter; of unknown classifiers they may."""
+    tell = getattr(estimator, "needs_cross_fitting", None)
+    return not isinstance(estimator, FrozenEstimator) and (tell is None or bool(tell()))
+
+
+def served_model(estimator: Any, X: Any) -> str | None:
+    """Return the model that answered, where the estimator can tell."""
+    tell = getattr(estimator, "served_model", None)
+    return None if tell is None else tell(X)
+
+
+def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return log-probabilities from the best that a classifier offers.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Fitted; with ``predict_proba`` or ``decision_function``.
+    X : array-like of shape (n_samples,) or (n_samples, n_features)
+    classes : ndarray of shape (n_classes,)
+        All classes, sorted, at least those of the estimator.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Minus infinity for classes that the estimator does not know.
+
+    Raises
+    ------
+    TypeError
+        If the estimator offers no scores.
+    """
+    scores = _any_log_proba(estimator, X)
+    known = np.asarray(estimator.classes_)
+    if len(known) == len(classes):
+        return scores
+    full = np.full((len(scores), len(classes)), -np.inf)
+    full[:, np.searchsorted(classes, known)] = scores
+    return full
+
+
+def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
+    if hasattr(estimator, "predict_log_proba") and hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
+    if hasattr(estimator, "predict_proba"):
+        # Forests give exact zeros; the calibrator knows what to do with minus infinity.
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64)))
+    if hasattr(estimator, "decision_function"):
+        margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
+        if margin.ndim == 1:
+            margin = np.column_stack([np.zeros_like(margin), margin])
+        return np.asarray(margin - np.logaddexp.reduce(margin, axis=1, keepdims=True))
+    raise TypeError(
+        f"{type(estimator).__name__} has neither predict_proba nor decision_function: there is no "
+        "score to calibrate"
+    )
+
+
+def cross_fitted(
+    fit: Callable[[Any, NDArray[np.intp]], Any],
+    X: Any,
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    splits: Sequence[Split],
+) -> tuple[NDArray[np.float64], str | None]:
+    """Score each row by an estimator fitted without it.
+
+    Parameters
+    ----------
+    fit : callable
+        Gets the rows of a training part and their positions, returns a fitted estimator.
+    X : array-like of shape (n_samples,) or (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_classes,)
+        All classes, sorted.
+    splits : sequence of (train, test)
+        Positions of the rows.
+
+    Returns
+    -------
+    log_proba : ndarray of shape (n_samples, n_classes)
+        NaN for rows in no test part, and for those whose class the training part lacks: such a
+        model says nothing of them.
+    served : str or None
+        The model that answered, where an estimator can tell.
+    """
+    (X,) = indexable(X)
+    out = np.full((len(y), len(classes)), np.nan)
+    served = None
+    for train, test in splits:
+        estimator = fit(_safe_indexing(X, train), train)
+        held_out = _safe_indexing(X, test)
+        out[test] = log_proba_of(estimator, held_out, classes)
+        served = served or served_model(estimator, held_out)
+        out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
+    return out, served
+
+
+def stratified_folds(y: NDArray[Any]) -> list[Split]:
+    """Split into folds that keep the shares of the classes as far as their counts allow."""
+    n_folds = min(N_FOLDS, len(y))
+    if n_folds < 2:
+        raise ValueError("n_samples = 1 is not enough to cross-fit: pass more labelled rows")
+    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if counts.max() < n_folds:
+        splitter = KFold(n_folds, shuffle=True, random_state=0)
+    else:
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        # It warns of classes with fewer rows than folds; those are dealt with row by row.
+        warnings.simplefilter("ignore", UserWarning)
+        return list(splitter.split(codes, codes))
