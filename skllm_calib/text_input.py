@@ -129,8 +129,6 @@ def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) 
 def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
     columns = _columns(X)
     if columns is not None:  # a table of a library
-        if len(columns) < X.shape[1]:
-            raise ValueError(f"two columns of X have the same name, among {list(columns)}: rename")
         validate_data(estimator, X, skip_check_array=True, reset=reset)
         values = list(zip(*columns.values(), strict=True))
         if not values:
@@ -155,12 +153,19 @@ def _columns(X: Any) -> dict[Any, list[Any]] | None:
     or another row is not a whole number: what a row says must not depend on its neighbours.
     """
     if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
+        _check_distinct(list(X.columns))
         return {name: X.iloc[:, j].tolist() for j, name in enumerate(X.columns)}
     if hasattr(X, "get_columns"):  # polars
         return {column.name: column.to_list() for column in X.get_columns()}
     if hasattr(X, "column_names") and hasattr(X, "to_pylist"):  # pyarrow
+        _check_distinct(X.column_names)
         return {name: X.column(name).to_pylist() for name in X.column_names}
     return None
+
+
+def _check_distinct(names: Sequence[Any]) -> None:
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"two columns of X are named {twice[0]!r}: rename one of them")
 
 
 def _numbered(n_columns: int) -> tuple[str, ...]:
