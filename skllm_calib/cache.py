@@ -155,10 +155,10 @@ class ResponseCache:
         return hash(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": str(self.path)}  # a Path of one system cannot be loaded on another
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
+        self.path = Path(state["path"])
         self._forget_counts()
 
     def __sklearn_clone__(self) -> ResponseCache:

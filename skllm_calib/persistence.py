@@ -35,7 +35,7 @@ _TYPES: tuple[type, ...] = (
     CalibrationCard,
     Prompt,
     ResponseCache,
-    # two that are not ours and harmless: where a cache is, and an ensemble's members by name
+    # two that are not ours and harmless: a file given as `cache`, an ensemble's members by name
     type(Path()),
     Bunch,
     # backends
