@@ -274,8 +274,8 @@ def test_loading_with_skops_does_nothing(backends, monkeypatch, tmp_path):
 def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     needed = set()
     cache = ResponseCache(tmp_path / "replies.sqlite")
-    for backend in backends.values():
-        llm = LLMClassifier(backend, prompt=Prompt(), cache=cache)
+    for backend, kept in zip(backends.values(), (cache, cache.path, cache), strict=True):
+        llm = LLMClassifier(backend, prompt=Prompt(), cache=kept)
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm.fit(TEXTS, LABELS))))
     for method in METHODS:
         llm = LLMClassifier(backends["testing"], cache=cache)
