@@ -9,25 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = ["CacheStats", "ResponseCache", "default_cache_path", "resolve_cache"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL,
-    created REAL NOT NULL
-) WITHOUT ROWID
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS replies (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL,
+        created REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # What is being asked at this moment, by whom, and until when that one counts as alive.
+    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+)
 _BATCH = 500  # keys a query; SQLite allows 999 parameters in its oldest builds
 _TIMEOUT = 60.0  # seconds a writer waits for another
+_LEASE = 600.0  # seconds without a reply after which who claimed a question counts as dead
 
 _local = threading.local()
 
@@ -58,7 +66,10 @@ class ResponseCache:
     ``Request.key``; neither an API key nor a retry setting is part of it. On a network file system
     that cannot share memory between machines, the cache falls back to SQLite's rollback journal.
 
-    Two workers that miss the same key at the same moment both ask; the first answer is kept.
+    Who is about to ask something claims it, and others that need it wait for the reply: workers
+    that miss the same key at the same moment pay for it once. A claim ends with the reply, with a
+    failure, with the death of the process that made it, or, where that cannot be seen (on another
+    machine), ten minutes after its last reply.
 
     Examples
     --------
@@ -113,14 +124,64 @@ class ResponseCache:
         """
         now = time.time()
         rows: Iterable[tuple[str, str, float]] = [(k, v, now) for k, v in items.items()]
-        connection = self._connect()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        alive = [(now + _LEASE, key) for key in items]
+        with self._writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection.executemany(
+                "UPDATE owners SET until = ? "
+                "WHERE owner = (SELECT owner FROM claims WHERE key = ?)",
+                alive,
+            )
+            connection.executemany("DELETE FROM claims WHERE key = ?", [(k,) for k in items])
+
+    @staticmethod
+    def new_owner() -> str:
+        """Return a name to claim under, which tells others whose process it is."""
+        return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
+
+    def claim(self, keys: Sequence[str], owner: str) -> tuple[dict[str, str], list[str]]:
+        """Take it on `owner` to ask what is not known and nobody else is asking.
+
+        Parameters
+        ----------
+        keys : sequence of str
+        owner : str
+            A name from :meth:`new_owner`.
+
+        Returns
+        -------
+        known : dict of str to str
+            Values that are there by now.
+        mine : list of str
+            What `owner` is to ask, and then to :meth:`release`; others are asking the rest.
+        """
+        now = time.time()
+        known: dict[str, str] = {}
+        taken: set[str] = set()
+        with self._writing() as connection:
+            for start in range(0, len(keys), _BATCH):
+                part = keys[start : start + _BATCH]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, value FROM replies WHERE key IN ({marks})"
+                known.update(connection.execute(query, part))
+                query = (
+                    "SELECT key, owner FROM claims JOIN owners USING (owner) "
+                    f"WHERE until > ? AND owner != ? AND key IN ({marks})"
+                )
+                held = connection.execute(query, [now, owner, *part]).fetchall()
+                alive = {other: _may_be_alive(other) for other in {other for _, other in held}}
+                taken.update(key for key, other in held if alive[other])
+            mine = [key for key in keys if key not in known and key not in taken]
+            claims = [(key, owner) for key in mine]
+            connection.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (owner, now + _LEASE))
+            connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", claims)
+        return known, mine
+
+    def release(self, owner: str) -> None:
+        """Leave to others what `owner` has claimed and not answered."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
 
     def __len__(self) -> int:
         if not self.path.exists():
@@ -139,7 +200,8 @@ class ResponseCache:
         n = len(self)
         if n:
             connection = self._connect()
-            connection.execute("DELETE FROM replies")
+            for table in ("replies", "claims", "owners"):
+                connection.execute(f"DELETE FROM {table}")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._forget_counts()
@@ -164,6 +226,18 @@ class ResponseCache:
     def __sklearn_clone__(self) -> ResponseCache:
         return self  # has no parameters a search could change, and its counts are worth sharing
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Do all of the block or nothing, with no other writer in between."""
+        connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
     def _connect(self) -> sqlite3.Connection:
         """Return the connection of this process and thread; SQLite forbids sharing one."""
         connections: dict[tuple[int, str], sqlite3.Connection]
@@ -185,7 +259,8 @@ class ResponseCache:
             _write_ahead(connection)
             # Survives the death of the process; a loss of power may cost the last few replies.
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(_SCHEMA)
+            for table in _SCHEMA:
+                connection.execute(table)
         except sqlite3.DatabaseError as e:
             raise ValueError(
                 f"cannot use {str(self.path)!r} as a response cache ({e}): 'cache' must be the "
@@ -245,3 +320,17 @@ def resolve_cache(
     raise TypeError(
         f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None for none"
     )
+
+
+def _may_be_alive(owner: str) -> bool:
+    """Tell whether the process of a claim may still run; of another machine's nothing is known."""
+    host, pid, _ = owner.rsplit("/", 2)
+    if os.name != "posix" or host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)  # sends nothing, only looks
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, but there
+        return True
+    return True

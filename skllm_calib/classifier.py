@@ -53,9 +53,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         default: None is an error when the model is needed.
     classes : array-like or None, default=None
         The labels to choose from (str, int or bool). With it the classifier works without
-        ``fit``, and `y` may lack some of them. Where they are str, `y` may also hold their
-        positions in sorted order, as scikit-learn's ``cross_val_predict`` passes them; the
-        classifier then predicts positions. None takes the labels of `y`.
+        ``fit``, and `y` may lack some of them. A `y` of other labels may hold their positions
+        in sorted order (0, 1, ...), as votes, stacks and ``cross_val_predict`` of scikit-learn
+        pass them; the classifier then predicts positions. None takes the labels of `y`.
     label_texts : dict or None, default=None
         The wording of labels in the prompt, by label, for example ``{0: "no", 1: "yes"}``. A
         label without one is written as ``str(label)``.
@@ -220,10 +220,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         if self.classes is None:
             return present
         classes = declared = check_labels(self.classes, "classes")
-        if classes.dtype.kind == "U" and present.dtype.kind in "iu":
-            # scikit-learn's cross_val_predict and temperature calibration replace labels by their
-            # positions before they call fit. The model must still be asked for the words.
-            classes = np.arange(len(classes))
+        given, positions = set(present.tolist()), np.arange(len(classes))
+        if not given <= set(classes.tolist()) and given <= set(positions.tolist()):
+            # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
+            # calibration) replace labels by their positions before they call fit. The model must
+            # still be asked for the labels that were declared.
+            classes = positions
         strange = [label for label in present.tolist() if label not in set(classes.tolist())]
         if strange:
             raise ValueError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from skllm_calib.backends.base import BaseBackend, Message, Reply
@@ -12,6 +14,8 @@ from skllm_calib.signals.base import Evidence, Signal
 from skllm_calib.usage import Usage
 
 __all__ = ["RowRecord", "collect"]
+
+_PAUSES = (0.05, 1.0)  # seconds between two looks at what another worker is asking, growing
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,54 @@ def collect(
         for keys, requests in zip(keyed, wanted, strict=True)
         for key, request in zip(keys, requests, strict=True)
     }
-    known = cache.get_many(list(unique)) if cache is not None else {}
-    replies: dict[str, Reply | BackendError] = {k: Reply.from_json(v) for k, v in known.items()}
-    to_ask = [key for key in unique if key not in known]
-    if progress is not None:
-        progress(len(replies), len(unique))
-    if to_ask:
-        for i, reply in backend.run([unique[key] for key in to_ask]):
-            replies[to_ask[i]] = reply
-            if cache is not None and isinstance(reply, Reply):
-                cache.set_many({to_ask[i]: reply.to_json()})
+    replies: dict[str, Reply | BackendError] = {}
+    spared: set[str] = set()  # answered by the cache, or by another worker meanwhile
+    # Closed at once when the backend raises, so that nobody waits for what will not come.
+    with contextlib.closing(_turns(list(unique), cache)) as turns:
+        for known, to_ask in turns:
+            replies |= {key: Reply.from_json(value) for key, value in known.items()}
+            spared |= set(known)
             if progress is not None:
                 progress(len(replies), len(unique))
-    paid: set[str] = set(known)  # a reply shared by several rows is counted at the first of them
-    return [_record(keys, replies, paid, signal, answers) for keys in keyed]
+            if not to_ask:
+                continue
+            for i, reply in backend.run([unique[key] for key in to_ask]):
+                replies[to_ask[i]] = reply
+                if cache is not None and isinstance(reply, Reply):
+                    cache.set_many({to_ask[i]: reply.to_json()})
+                if progress is not None:
+                    progress(len(replies), len(unique))
+    # A reply shared by several rows is counted at the first of them.
+    return [_record(keys, replies, spared, signal, answers) for keys in keyed]
+
+
+def _turns(
+    keys: list[str], cache: ResponseCache | None
+) -> Generator[tuple[dict[str, str], list[str]], None, None]:
+    """Yield what is known and what to ask, in turns, until nothing is left.
+
+    What another worker is asking at this moment is waited for. Nobody waits before all that it has
+    claimed itself is answered, so no two can wait for each other; what the other one fails to get
+    is asked by the first who still waits for it.
+    """
+    if cache is None:
+        yield {}, keys
+        return
+    known = cache.get_many(keys)  # the usual case in a search: all there, and nothing to write
+    left = [key for key in keys if key not in known]
+    yield known, []
+    owner = cache.new_owner()
+    pause, longest = _PAUSES
+    while left:
+        try:
+            known, mine = cache.claim(left, owner)
+            yield known, mine
+        finally:
+            cache.release(owner)
+        left = [key for key in left if key not in known and key not in set(mine)]
+        if left and not known and not mine:
+            time.sleep(pause)
+            pause = min(longest, 1.5 * pause)
 
 
 def _record(

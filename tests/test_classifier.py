@@ -136,6 +136,17 @@ def test_bad_parameters(counted, options, problem):
         clf.fit(TEXTS, LABELS)
 
 
+@pytest.mark.parametrize("classes", [["ham", "spam"], [1, 2], [-1, 1], [5, 7]])
+def test_positions_in_the_place_of_labels(counted, classes):
+    clf = LLMClassifier(counted(), classes=classes, cache=None)
+    named = clf.fit(["a", "b"], classes).predict_proba(["a", "b"])
+    numbered = clf.fit(["a", "b"], [0, 1])
+    assert numbered.classes_.tolist() == [0, 1]
+    np.testing.assert_array_equal(numbered.predict_proba(["a", "b"]), named)
+    with pytest.raises(ValueError, match="which is not in classes"):
+        clf.fit(["a", "b"], [0, 9])
+
+
 def test_bad_parameters_without_fit(counted):
     with pytest.raises(ValueError, match="on_error"):
         zero_shot(counted(), on_error="ignore").predict(TEXTS)

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from skllm_calib import ResponseCache
+import skllm_calib.cache
+from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Message, TestingBackend
 from skllm_calib.evidence import collect
 from skllm_calib.exceptions import BackendError, UnreadableReply
@@ -88,3 +96,109 @@ def test_an_interrupt_keeps_what_was_answered(cache):
     with pytest.raises(KeyboardInterrupt):
         ask([f"t{i}" for i in range(9)], Interrupted(), cache)
     assert len(cache) == 3
+
+
+# -- workers that need the same question at the same moment ----------------------------------------
+
+
+class Gate:
+    """Holds the first question back until it is opened."""
+
+    def __init__(self):
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+
+class Slow(TestingBackend):
+    gate = Gate()
+
+    def run(self, requests):
+        if not Slow.gate.reached.is_set():
+            Slow.gate.reached.set()
+            assert Slow.gate.opened.wait(20)
+            if self.fail_on == ("first",):
+                raise BackendError("out of order")
+        yield from super().run(requests)
+
+
+@pytest.fixture
+def llm(tmp_path, request, monkeypatch):
+    monkeypatch.setattr(Slow, "gate", Gate())
+    backend = Slow(name=request.node.nodeid)
+    return LLMClassifier(backend, classes=["a", "b"], cache=ResponseCache(tmp_path / "c.sqlite"))
+
+
+def both(llm, X1, X2):
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(llm.predict_proba, X1)
+        assert Slow.gate.reached.wait(20)
+        second = pool.submit(llm.predict_proba, X2)
+        threading.Timer(0.2, Slow.gate.opened.set).start()
+        return first, second
+
+
+def test_who_comes_second_waits_for_the_reply(llm):
+    first, second = both(llm, ["x", "y"], ["y", "z"])
+    assert first.result()[1].tolist() == second.result()[0].tolist()
+    assert sorted(llm.model.asked.values()) == [1, 1, 1]
+
+
+def test_what_the_first_does_not_get_the_second_asks(llm):
+    llm.model.fail_on = ("first",)
+    first, second = both(llm, ["x", "y"], ["y", "z"])
+    with pytest.raises(BackendError):
+        first.result()
+    assert second.result().shape == (2, 2)
+    assert sorted(llm.model.asked.values()) == [1, 1]
+
+
+@pytest.fixture
+def claimed(llm, monkeypatch):
+    """Return a function that lets another worker claim the question about "x"."""
+    Slow.gate.reached.set()
+    keys = []
+    real = ResponseCache.claim
+    monkeypatch.setattr(ResponseCache, "claim", lambda s, k, o: keys.extend(k) or real(s, k, o))
+    llm.predict_proba(["x"])
+    llm.cache.clear()
+    return lambda owner: real(llm.cache, keys[:1], owner)
+
+
+def test_the_claims_of_a_dead_process_end(llm, claimed):
+    done = subprocess.run([sys.executable, "-c", PRINT_OWNER], capture_output=True, check=True)
+    owner = done.stdout.decode().strip()
+    assert claimed(owner)[1]
+    assert llm.predict_proba(["x"]).shape == (1, 2)
+
+
+PRINT_OWNER = "from skllm_calib import ResponseCache; print(ResponseCache.new_owner())"
+
+
+def test_claims_of_another_machine_end_in_time(llm, claimed, monkeypatch):
+    monkeypatch.setattr(skllm_calib.cache, "_LEASE", 0.3)
+    claimed("elsewhere/1/x")
+    assert llm.predict_proba(["x"]).shape == (1, 2)
+
+
+def test_a_process_of_another_user_counts_as_alive(monkeypatch):
+    def refuse(pid, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert skllm_calib.cache._may_be_alive(ResponseCache.new_owner())
+
+
+def test_claims_are_gone_in_the_end(llm):
+    Slow.gate.reached.set()
+    llm.predict(["x", "y"])
+    connection = llm.cache._connect()
+    for table in ("claims", "owners"):
+        assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
+
+
+def test_a_claim_that_cannot_be_written_leaves_nothing(llm):
+    Slow.gate.reached.set()
+    llm.predict(["x"])
+    with pytest.raises(sqlite3.Error):
+        llm.cache.claim([object()], llm.cache.new_owner())
+    llm.predict(["y"])
+    assert len(llm.cache) == 2
