@@ -15,10 +15,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_predict
-from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skllm_calib import (
     CalibratedLLMClassifier,
@@ -63,18 +61,6 @@ def knowing(share_right, seed):
 
 
 # -- the common checks ---------------------------------------------------------------------------
-
-
-@parametrize_with_checks(
-    [
-        ensemble(llm(), llm(TestingBackend(seed=1), prompt="Which is it? {text} {hint}")),
-        ensemble(llm(), llm(TestingBackend(seed=1)), weights="fit", pooling="linear"),
-        ensemble(LogisticRegression(), GaussianNB(), weights=[2, 1]),
-        CalibratedLLMClassifier(ensemble(llm(), llm(TestingBackend(seed=1))), method="temperature"),
-    ]
-)
-def test_all_checks_pass(estimator, check):
-    check(estimator)
 
 
 def test_it_is_a_classifier():
