@@ -115,6 +115,8 @@ def cross_fitted(
         The model that answered, where an estimator can tell.
     """
     (X,) = indexable(X)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "T":
+        X = X.astype(object)  # numpy before 2.3.2 reads freed memory when it takes rows of these
     out = np.full((len(y), len(classes)), np.nan)
     served = None
     for train, test in splits:
