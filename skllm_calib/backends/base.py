@@ -132,7 +132,7 @@ class Reply:
 
     @classmethod
     def from_json(cls, text: str) -> Reply:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote, also that of an earlier version: it was paid for."""
         d = json.loads(text)
         return cls(
             text=d["text"],
@@ -142,8 +142,8 @@ class Reply:
                     tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
                     x["listed_mass"],
                     x["smallest"],
-                    x["n_listed"],
-                    x["followed"],
+                    x.get("n_listed", 0),
+                    x.get("followed", False),
                 )
                 for x in d["distributions"]
             ),

@@ -60,6 +60,15 @@ def test_a_reply_loses_nothing_in_json():
     assert Reply.from_json(Reply("x").to_json()) == Reply("x")
 
 
+def test_replies_of_an_earlier_version_can_be_read():
+    kept = (
+        '{"text":"A","distributions":[{"prefix":"","tokens":[["A",-0.5]],"listed_mass":0.9,'
+        '"smallest":0.01}],"model":"m","fingerprint":null,"usage":[3,1,0],"notes":[]}'
+    )
+    reply = Reply.from_json(kept)
+    assert reply.distributions == (Distribution(b"", (Token(b"A", -0.5),), 0.9, 0.01),)
+
+
 def test_a_backend_needs_run_and_identity():
     with pytest.raises(TypeError, match="abstract"):
         BaseBackend()
