@@ -4,8 +4,8 @@ For each set: a grid search over prompts on 200 calibration rows (log-loss of th
 probabilities, five folds), the best prompt calibrated on the same rows, and rows never looked at to
 test. Then the same with the command line: ``skllm-calib calibrate`` on the 200 rows with the prompt
 found, ``skllm-calib evaluate`` on the rows to test. The texts are not part of the repository; give
-their folder: ``python benchmarks/real_texts.py FOLDER [SET ...]``. Replies are cached, so a run that
-is stopped goes on where it was.
+their folder: ``python benchmarks/real_texts.py FOLDER [SET ...]``. Replies are cached, so a run
+that is stopped goes on where it was.
 """
 
 from __future__ import annotations
