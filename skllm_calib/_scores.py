@@ -16,6 +16,7 @@ __all__ = [
     "N_FOLDS",
     "Split",
     "cross_fitted",
+    "indexed",
     "log_proba_of",
     "needs_cross_fitting",
     "served_model",
@@ -114,9 +115,7 @@ def cross_fitted(
     served : str or None
         The model that answered, where an estimator can tell.
     """
-    (X,) = indexable(X)
-    if isinstance(X, np.ndarray) and X.dtype.kind == "T":
-        X = X.astype(object)  # numpy before 2.3.2 reads freed memory when it takes rows of these
+    X = indexed(X)
     out = np.full((len(y), len(classes)), np.nan)
     served = None
     for train, test in splits:
@@ -126,6 +125,14 @@ def cross_fitted(
         served = served or served_model(estimator, held_out)
         out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
     return out, served
+
+
+def indexed(X: Any) -> Any:
+    """Return `X` in a form whose rows can be taken by position."""
+    (X,) = indexable(X)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "T":
+        X = X.astype(object)  # numpy before 2.3.2 reads freed memory when it takes rows of these
+    return X
 
 
 def stratified_folds(y: NDArray[Any]) -> list[Split]:

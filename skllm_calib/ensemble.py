@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
-from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
+from sklearn.utils import Bunch, _safe_indexing, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
@@ -26,6 +26,7 @@ from skllm_calib._log_proba import LogProbaMixin
 from skllm_calib._pooling import fit_weights, pool, split_uncertainty
 from skllm_calib._scores import (
     cross_fitted,
+    indexed,
     log_proba_of,
     needs_cross_fitting,
     served_model,
@@ -195,7 +196,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         check_consistent_length(X, y)
         counts = np.ones(len(y)) if counts is None else counts
         used = np.flatnonzero(counts)  # a row of weight zero is as good as absent, in folds too
-        X, y, counts = _safe_indexing(indexable(X)[0], used), y[used], counts[used]
+        X, y, counts = _safe_indexing(indexed(X), used), y[used], counts[used]
         scores = np.stack(self._each(_unseen_scores, pairs, X, y, counts, classes))
         usable = ~np.isnan(scores).any(axis=(0, 2))
         if not usable.any():

@@ -43,6 +43,7 @@ CLASSIFIERS = {
     "few-shot": lambda backend: llm(backend, n_shots=2),
     "keys": lambda backend: llm(backend, prompt="Which of {options}? {text} {hint}"),
     "ensemble": pair,
+    "fitted ensemble": lambda backend: pair(backend).set_params(weights="fit"),
     "calibrated zero-shot": lambda backend: calibrate(llm(backend)),
     "calibrated few-shot": lambda backend: calibrate(llm(backend, n_shots=2)),
     "calibrated ensemble": lambda backend: calibrate(pair(backend)),
