@@ -426,12 +426,14 @@ def fixed_threshold(b: Bench, n_jobs: int | None) -> dict[str, Any]:
     return {"labels": clf.fit(b.X, b.y).predict(b.new)}
 
 
+def beside_the_text(b: Bench) -> Any:
+    columns = [("llm", b.llm(), "text"), ("counts", StandardScaler(), ["n_words"])]
+    return make_pipeline(ColumnTransformer(columns), LogisticRegression()).fit(b.table, b.y)
+
+
 @recipe("permutation_importance", "columns of a table, beside the text", FIT, jobs=True)
 def importance(b: Bench, n_jobs: int | None) -> dict[str, Any]:
-    pipe = make_pipeline(
-        ColumnTransformer([("llm", b.llm(), "text"), ("counts", StandardScaler(), ["n_words"])]),
-        LogisticRegression(),
-    ).fit(b.table, b.y)
+    pipe = beside_the_text(b)
     found = permutation_importance(pipe, b.table, b.y, random_state=0, n_jobs=n_jobs)
     assert found.importances_mean.argmax() == 0  # the text is what counts
     return {"score": found.importances}
@@ -446,10 +448,7 @@ def importance_in_prompt(b: Bench, n_jobs: int | None) -> dict[str, Any]:
 
 @recipe("partial_dependence, PartialDependenceDisplay", "a numeric column beside the text", FIT)
 def dependence(b: Bench, n_jobs: int | None) -> dict[str, Any]:
-    pipe = make_pipeline(
-        ColumnTransformer([("llm", b.llm(), "text"), ("counts", StandardScaler(), ["n_words"])]),
-        LogisticRegression(),
-    ).fit(b.table, b.y)
+    pipe = beside_the_text(b)
     table = b.table.astype({"n_words": float})
     found = partial_dependence(pipe, table, ["n_words"], kind="average")
     PartialDependenceDisplay.from_estimator(pipe, table, ["n_words"])
@@ -516,14 +515,16 @@ def output_code(llm: LLMClassifier) -> OutputCodeClassifier:
     return OutputCodeClassifier(llm, random_state=0)
 
 
+def two_outputs(b: Bench) -> Any:
+    return np.column_stack([b.y == "positive", b.table["n_words"] > 15]).astype(int)
+
+
 def multi_output(b: Bench) -> Any:
-    two = np.column_stack([b.y == "positive", b.table["n_words"] > 15]).astype(int)
-    return MultiOutputClassifier(b.llm()).fit(b.X, two).predict_proba(b.new)
+    return MultiOutputClassifier(b.llm()).fit(b.X, two_outputs(b)).predict_proba(b.new)
 
 
 def chain(b: Bench) -> Any:
-    two = np.column_stack([b.y == "positive", b.table["n_words"] > 15]).astype(int)
-    return ClassifierChain(b.llm()).fit(b.table, two)
+    return ClassifierChain(b.llm()).fit(b.table, two_outputs(b))
 
 
 def boosted(b: Bench) -> Any:

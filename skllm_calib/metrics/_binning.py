@@ -13,8 +13,8 @@ from skllm_calib.metrics._validation import Checked
 Strategy = Literal["uniform", "quantile"]
 Norm = Literal["l1", "l2", "max"]
 
-# Confidences that differ by rounding only (1 - 0.45 and 0.55) must share a bin.
-_DECIMALS = 12
+# Confidences that differ by rounding only (1 - 0.45 and 0.55) must share a bin and a threshold.
+DECIMALS = 12
 
 
 class Judged(NamedTuple):
@@ -91,9 +91,9 @@ def assign_bins(
         The bin of every row.
     """
     check_bins(n_bins, strategy)
-    rounded = np.round(confidence, _DECIMALS)
+    rounded = np.round(confidence, DECIMALS)
     if strategy == "uniform":
-        cuts = np.round(np.arange(1, n_bins) / n_bins, _DECIMALS)
+        cuts = np.round(np.arange(1, n_bins) / n_bins, DECIMALS)
         return np.searchsorted(cuts, rounded, side="left").astype(np.int64)
     _, group = np.unique(rounded, return_inverse=True)
     mass = np.bincount(group, weights=weight)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.metrics._binning import judge
+from skllm_calib.metrics._binning import DECIMALS, judge
 from skllm_calib.metrics._validation import check_input
 
 __all__ = ["RiskCoverageCurve", "aurc", "risk_coverage_curve", "selective_risk"]
@@ -90,8 +90,7 @@ def risk_coverage_curve(
             y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
         )
     )
-    # Confidences that differ by rounding only (1 - 0.45 and 0.55) are one threshold.
-    confidence, group = np.unique(np.round(judged.confidence, 12), return_inverse=True)
+    confidence, group = np.unique(np.round(judged.confidence, DECIMALS), return_inverse=True)
     weight = np.bincount(group, weights=judged.weight)[::-1]
     wrong = np.bincount(group, weights=judged.weight * (1 - judged.hit))[::-1]
     accepted = np.cumsum(weight)
