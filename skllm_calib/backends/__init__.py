@@ -1,6 +1,6 @@
 """Backends: one file a provider, all with one contract (see :class:`BaseBackend`)."""
 
-from skllm_calib.backends.base import BaseBackend, Message, Reply, Request
+from skllm_calib.backends.base import BaseBackend, Choice, Dropout, Message, Reply, Request
 from skllm_calib.backends.llama_cpp import LlamaCppBackend
 from skllm_calib.backends.names import resolve_model
 from skllm_calib.backends.openai import OpenAIBackend
@@ -9,6 +9,8 @@ from skllm_calib.backends.testing import TestingBackend
 
 __all__ = [
     "BaseBackend",
+    "Choice",
+    "Dropout",
     "LlamaCppBackend",
     "Message",
     "OpenAIBackend",

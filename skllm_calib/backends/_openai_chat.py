@@ -8,15 +8,9 @@ from typing import Any
 
 import openai
 
+from skllm_calib.backends._hosted import Access, StopRunError, redact
 from skllm_calib.backends._openai_dialect import LENGTH_NAMES, Dialect
-from skllm_calib.backends._openai_errors import (
-    Access,
-    Problem,
-    StopRunError,
-    failure_of,
-    no_log_probabilities,
-    redact,
-)
+from skllm_calib.backends._openai_errors import Problem, failure_of, no_log_probabilities
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 
 __all__ = ["Chat", "Tally"]

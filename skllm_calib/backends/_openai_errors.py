@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 
+from skllm_calib.backends._hosted import Access, StopRunError, redact
 from skllm_calib.exceptions import (
     AuthenticationFailed,
     BackendError,
@@ -25,9 +26,8 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Access", "Problem", "StopRunError", "failure_of", "no_log_probabilities", "redact"]
+__all__ = ["Problem", "failure_of", "no_log_probabilities"]
 
-_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _TOO_LONG = re.compile(
     r"context (?:length|size|window)|maximum (?:model|input|prompt) length|prompt is too long", re.I
 )
@@ -35,51 +35,6 @@ _LIMIT = re.compile(
     r"(?:context|model|input) (?:length|size|window)(?: is| of)?(?: only)?\W*(\d+)", re.I
 )
 _N_TOKENS = re.compile(r"(\d+) (?:input |prompt )?tokens|length (\d+)|contains (\d+)", re.I)
-
-
-class StopRunError(Exception):
-    """Carries a failure that every request of the run would share, out of the thread pool.
-
-    It is no ``BackendError``, so that it is never taken for the failure of one row.
-    """
-
-    def __init__(self, failure: BackendError) -> None:
-        super().__init__(str(failure))
-        self.failure = failure
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where requests go and with which key.
-
-    Attributes
-    ----------
-    address : str
-        Base URL as sent, perhaps with a user and a password in it.
-    key_name : str
-        The environment variable that holds the key.
-    key : str or None
-        Its value at the time of the call.
-    """
-
-    address: str
-    key_name: str
-    key: str | None
-
-    @property
-    def public_address(self) -> str:
-        """The base URL without user and password."""
-        return re.sub(r"(?<=://)[^/\s@]+@", "", self.address).rstrip("/")
-
-    def __repr__(self) -> str:
-        return f"Access({self.public_address!r}, {self.key_name!r})"
-
-
-def redact(text: str, access: Access) -> str:
-    """Replace the key, and users and passwords in addresses, by three stars."""
-    if access.key:
-        text = text.replace(access.key, "***")
-    return _USER_IN_URL.sub("***", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sklearn.base import BaseEstimator
@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from skllm_calib.exceptions import BackendError
 from skllm_calib.label_tokens import Distribution, Token
 
-__all__ = ["AnswerForm", "BaseBackend", "Message", "Reply", "Request"]
+__all__ = ["AnswerForm", "BaseBackend", "Choice", "Dropout", "Message", "Reply", "Request"]
 
 AnswerForm = Literal["keys", "words"]
 
@@ -30,6 +30,36 @@ class Message(NamedTuple):
 
     role: str
     content: str
+
+
+class Choice(NamedTuple):
+    """One of the options of a decision: what is chosen, and what it means (may be empty)."""
+
+    value: str
+    description: str = ""
+
+
+class Dropout(NamedTuple):
+    """How to read probabilities with dropout at inference.
+
+    Attributes
+    ----------
+    where : {"head", "modules", "trained"}
+        "head": masks on the final hidden state, before the output layer. "modules": on the
+        attention and residual branches. "trained": in the modules that were trained with it, such
+        as LoRA adapters, each at its own rate.
+    rate : float
+        Share of what is dropped, in (0, 1); 0 for "trained".
+    n_passes : int
+        How many times the probabilities are read.
+    seed : int
+        Seed of the masks; with the content of the request it fixes them all.
+    """
+
+    where: str
+    rate: float
+    n_passes: int
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,15 @@ class Request:
     draw : int
         Number of the repetition, for signals that ask the same thing several times: part of the
         cache key, so that a draw is never replayed as another one.
+    schema : str
+        JSON Schema, as JSON, of the text wanted. A backend asks for it as structured output where
+        the provider has that and otherwise leaves it out: the messages say what is wanted, too.
+    choices : tuple of Choice
+        When given, the question is for a decision endpoint, which gives a probability to each of
+        these (``Reply.decision``); a backend without one fails with ``SignalUnavailable``.
+    dropout : Dropout or None
+        When given with `answers`, read the probabilities several times with dropout active
+        (``Reply.passes``); a backend that cannot fails with ``SignalUnavailable``.
     """
 
     messages: tuple[Message, ...]
@@ -58,9 +97,14 @@ class Request:
     max_tokens: int = 1
     temperature: float = 0.0
     draw: int = 0
+    schema: str = ""
+    choices: tuple[Choice, ...] = ()
+    dropout: Dropout | None = None
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Hash of everything that changes the answer, for the cache; 64 hexadecimal digits."""
+        # What only some requests have is left out of the others, whose keys are older than it.
+        rare = {name: getattr(self, name) for name in ("schema", "choices", "dropout")}
         content = {
             "format": 1,
             "backend": identity,
@@ -69,6 +113,7 @@ class Request:
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "draw": self.draw,
+            **{name: value for name, value in rare.items() if value},
         }
         text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -95,6 +140,15 @@ class Reply:
         How many of the prompt tokens the provider reused from an earlier request.
     notes : tuple of str
         What a careful user would want to know, such as a parameter the model refused.
+    refused : tuple of str
+        Which fields of the request the model does not take, such as "temperature".
+    reasoning_tokens : int
+        How many of the tokens written are hidden reasoning. What comes after it restates a
+        decision already taken, so it is never evidence of how sure the model is.
+    decision : tuple of float
+        For requests with `choices`: the probability of each, in their order.
+    passes : tuple of tuple of Distribution
+        For requests with `dropout`: the distributions of each pass.
     """
 
     text: str
@@ -104,31 +158,30 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    reasoning_tokens: int = 0
+    decision: tuple[float, ...] = ()
+    passes: tuple[tuple[Distribution, ...], ...] = ()
 
     def to_json(self) -> str:
         """Serialise, losing nothing; the opposite of :meth:`from_json`."""
-        return json.dumps(
-            {
-                "text": self.text,
-                "distributions": [
-                    {
-                        "prefix": _encode(d.prefix),
-                        "tokens": [[_encode(t.text), t.logprob] for t in d.tokens],
-                        "listed_mass": d.listed_mass,
-                        "smallest": d.smallest,
-                        "n_listed": d.n_listed,
-                        "followed": d.followed,
-                    }
-                    for d in self.distributions
-                ],
-                "model": self.model,
-                "fingerprint": self.fingerprint,
-                "usage": [self.prompt_tokens, self.completion_tokens, self.cached_tokens],
-                "notes": self.notes,
-            },
-            separators=(",", ":"),
-        )
+        content: dict[str, Any] = {
+            "text": self.text,
+            "distributions": _plain(self.distributions),
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "usage": [self.prompt_tokens, self.completion_tokens, self.cached_tokens],
+            "notes": self.notes,
+        }
+        rare = {
+            "refused": self.refused,
+            "reasoning_tokens": self.reasoning_tokens,
+            "decision": self.decision,
+            "passes": [_plain(distributions) for distributions in self.passes],
+        }
+        content.update({name: value for name, value in rare.items() if value})
+        return json.dumps(content, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Reply:
@@ -136,23 +189,17 @@ class Reply:
         d = json.loads(text)
         return cls(
             text=d["text"],
-            distributions=tuple(
-                Distribution(
-                    _decode(x["prefix"]),
-                    tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
-                    x["listed_mass"],
-                    x["smallest"],
-                    x.get("n_listed", 0),
-                    x.get("followed", False),
-                )
-                for x in d["distributions"]
-            ),
+            distributions=_distributions(d["distributions"]),
             model=d["model"],
             fingerprint=d["fingerprint"],
             prompt_tokens=d["usage"][0],
             completion_tokens=d["usage"][1],
             cached_tokens=d["usage"][2],
             notes=tuple(d["notes"]),
+            refused=tuple(d.get("refused", ())),
+            reasoning_tokens=d.get("reasoning_tokens", 0),
+            decision=tuple(d.get("decision", ())),
+            passes=tuple(_distributions(plain) for plain in d.get("passes", ())),
         )
 
 
@@ -191,6 +238,34 @@ class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
         It names the provider, the model and what alters its output. Never a key, never retries,
         timeouts or concurrency: two backends of the same identity share cached replies.
         """
+
+
+def _plain(distributions: Sequence[Distribution]) -> list[dict[str, Any]]:
+    return [
+        {
+            "prefix": _encode(d.prefix),
+            "tokens": [[_encode(t.text), t.logprob] for t in d.tokens],
+            "listed_mass": d.listed_mass,
+            "smallest": d.smallest,
+            "n_listed": d.n_listed,
+            "followed": d.followed,
+        }
+        for d in distributions
+    ]
+
+
+def _distributions(plain: Sequence[Mapping[str, Any]]) -> tuple[Distribution, ...]:
+    return tuple(
+        Distribution(
+            _decode(x["prefix"]),
+            tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
+            x["listed_mass"],
+            x["smallest"],
+            x.get("n_listed", 0),
+            x.get("followed", False),
+        )
+        for x in plain
+    )
 
 
 def _encode(raw: bytes) -> str | list[str]:

@@ -17,14 +17,13 @@ from typing import Any
 
 import openai
 
+from skllm_calib.backends._hosted import Access, answer_or_stop, no_key, read_key
 from skllm_calib.backends._openai_chat import Chat, Tally
 from skllm_calib.backends._openai_dialect import Dialect
-from skllm_calib.backends._openai_errors import Access, StopRunError
 from skllm_calib.backends._openai_labels import LabelReader
-from skllm_calib.backends._pool import answer_all
 from skllm_calib.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.backends.registry import get_handle
-from skllm_calib.exceptions import AuthenticationFailed, BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, UnreadableReply
 from skllm_calib.label_tokens import LabelTree
 
 __all__ = ["OpenAIBackend"]
@@ -159,21 +158,13 @@ class OpenAIBackend(BaseBackend):
                 "resource as base_url, or set AZURE_OPENAI_ENDPOINT"
             )
         name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
-        key = os.environ.get(name, "").strip()  # a line break at the end is a common accident
-        return Access(address or _ADDRESS, name, key or None)
+        return Access(address or _ADDRESS, name, read_key(name))
 
     def _client(self, access: Access) -> openai.OpenAI:
         azure = self.api_version is not None
         if access.key is None and (azure or access.address == _ADDRESS):
-            raise AuthenticationFailed(
-                f"no key: set the environment variable {access.key_name}, or name another one "
-                "with api_key_env"
-            )
+            raise no_key(access.key_name)
         key = access.key or _NO_KEY
-        if not (key.isascii() and key.isprintable()):
-            raise AuthenticationFailed(
-                f"the environment variable {access.key_name} holds characters that no key has"
-            )
 
         def make() -> openai.OpenAI:
             if self.api_version is None:
@@ -204,13 +195,7 @@ class _Run:
     def stream(
         self, requests: Sequence[Request], n_workers: int
     ) -> Iterator[tuple[int, Reply | BackendError]]:
-        try:
-            yield from answer_all(self._answer, requests, n_workers)
-            return
-        except StopRunError as stop:
-            failure = stop.failure
-        # Outside of the handler, so that the failure drags no other exception along.
-        raise failure
+        return answer_or_stop(self._answer, requests, n_workers)
 
     def _answer(self, request: Request) -> Reply:
         kind, known = "labels" if request.answers else "text", self._chat.dialect

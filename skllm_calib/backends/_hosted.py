@@ -1,0 +1,97 @@
+"""What hosted providers share: an address, a key that is never shown, an end to hopeless runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from skllm_calib.backends._pool import answer_all
+from skllm_calib.backends.base import Reply, Request
+from skllm_calib.exceptions import AuthenticationFailed, BackendError
+
+__all__ = ["Access", "StopRunError", "answer_or_stop", "no_key", "read_key", "redact"]
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+
+
+class StopRunError(Exception):
+    """Carries a failure that every request of the run would share, out of the thread pool.
+
+    It is no ``BackendError``, so that it is never taken for the failure of one row.
+    """
+
+    def __init__(self, failure: BackendError) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where requests go and with which key.
+
+    Attributes
+    ----------
+    address : str
+        Base URL as sent, perhaps with a user and a password in it.
+    key_name : str
+        The environment variable that holds the key.
+    key : str or None
+        Its value at the time of the call.
+    """
+
+    address: str
+    key_name: str
+    key: str | None
+
+    @property
+    def public_address(self) -> str:
+        """The base URL without user and password."""
+        return re.sub(r"(?<=://)[^/\s@]+@", "", self.address).rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Access({self.public_address!r}, {self.key_name!r})"
+
+
+def redact(text: str, access: Access) -> str:
+    """Replace the key, and users and passwords in addresses, by three stars."""
+    if access.key:
+        text = text.replace(access.key, "***")
+    return _USER_IN_URL.sub("***", text)
+
+
+def read_key(name: str) -> str | None:
+    """Return the key in an environment variable, or None; a line break at its end is an accident.
+
+    Raises
+    ------
+    AuthenticationFailed
+        If it holds characters that no key has.
+    """
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise AuthenticationFailed(
+            f"the environment variable {name} holds characters that no key has"
+        )
+    return key or None
+
+
+def no_key(name: str) -> AuthenticationFailed:
+    """Say that there is no key, and where it is looked for."""
+    return AuthenticationFailed(
+        f"no key: set the environment variable {name}, or name another one with api_key_env"
+    )
+
+
+def answer_or_stop(
+    answer: Callable[[Request], Reply], requests: Sequence[Request], n_workers: int
+) -> Iterator[tuple[int, Reply | BackendError]]:
+    """Answer many requests at a time; raise what a StopRunError carries."""
+    try:
+        yield from answer_all(answer, requests, n_workers)
+        return
+    except StopRunError as stop:
+        failure = stop.failure
+    # Outside of the handler, so that the failure drags no other exception along.
+    raise failure
