@@ -276,7 +276,9 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             "model": _joined(m.get("backend", {}).get("model") for m in members),
             "model_as_served": served,
             "prompt_hash": _joined(m.get("prompt") for m in members),
-            "signal": _joined(m.get("signal") for m in members),
+            "signal": _joined(_signal_text(m.get("signal")) for m in members),
+            "signal_reason": getattr(self.estimator_, "signal_reason_", None),
+            "prior_correction": fingerprint.get("prior_correction"),
             "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
             "calibrator": getattr(self.calibrator_, "chosen_", type(self.calibrator_).__name__),
             "parameters": self.calibrator_.parameters_,
@@ -429,6 +431,18 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         if inner.classifier_tags is not None:
             tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
         return tags
+
+
+def _signal_text(signal: Any) -> str | None:
+    """Write the identity of a signal as a user would: a name, with what is not the default."""
+    if not isinstance(signal, dict):
+        return None if signal is None else str(signal)
+    named = {k: v for k, v in signal.items() if k != "name"}
+    inner = [_signal_text(v) if k == "signal" else f"{k}={v!r}" for k, v in named.items()]
+    if "signals" in named:
+        parts = zip(named["signals"], named["weights"], strict=True)
+        return " + ".join(f"{weight:.3g} {_signal_text(part)}" for part, weight in parts)
+    return f"{signal['name']}({', '.join(map(str, inner))})"
 
 
 def _joined(values: Iterable[str | None]) -> str | None:

@@ -22,6 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllm_calib import _progress
+from skllm_calib._explain import explain_row
 from skllm_calib._log_proba import LogProbaMixin
 from skllm_calib.backends.base import BaseBackend, Reply
 from skllm_calib.backends.names import resolve_model
@@ -30,8 +31,10 @@ from skllm_calib.evidence import RowRecord, collect
 from skllm_calib.examples import select_examples
 from skllm_calib.exceptions import BackendError
 from skllm_calib.labels import check_known, check_labels, label_wording
-from skllm_calib.prompts import BoundPrompt, Prompt, resolve_prompt
-from skllm_calib.signals import Signal, resolve_signal
+from skllm_calib.priors import check_prior, estimate_bias, reference_texts, subtract
+from skllm_calib.probing import Chosen, first_available
+from skllm_calib.prompts import BoundPrompt, Prompt, Question, resolve_prompt
+from skllm_calib.signals import OrderAveragedSignal, Signal, resolve_signal
 from skllm_calib.text_input import Rows, read_rows
 from skllm_calib.usage import Usage
 
@@ -64,11 +67,29 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     prompt : Prompt or str or list of dict or None, default=None
         The question: a template such as ``"Is this spam? {hint} {text}"``, a chat, or a
         :class:`Prompt`; None takes a wording of our own.
-    signal : {"auto", "logprobs"}, default="auto"
-        The evidence to read. "logprobs": the token probabilities of the labels. "auto": the best
-        this version has, at present "logprobs".
+    signal : str or Signal or list of these, default="auto"
+        The evidence to read: "logprobs" (token probabilities of the labels), "decisions" (a
+        decision endpoint), "self_reported" (probabilities that the model states),
+        "self_consistency" (votes of several draws), "self_check" (votes of its own reasons),
+        "p_true" (the model judges its answer), "reasoned" (chain of thought, then the label),
+        "mc_dropout", or an object of :mod:`skllm_calib.signals` with parameters of its own. A
+        list pools several with equal weights. "auto" takes the first of "logprobs", "decisions",
+        "self_reported" and "self_consistency" that the model shows; ``fit`` finds out with a
+        question of a few tokens, where the backend does not know, and fixes it.
     n_shots : int, default=0
         Examples a class to show in the prompt, chosen in ``fit``.
+    prior_correction : {"contextual", "domain", "batch"}, dict, array-like or None, default=None
+        How to take out, without labels, what the model would answer whatever the text. Estimated
+        in ``fit``, never from the rows to predict. "contextual": its answer to texts without
+        content [2]_. "domain": to texts of random words of `X` [3]_. "batch": its mean answer
+        over `X` [4]_. Shares of the classes, by label or in the order of ``classes_``: so that
+        the mean answer over `X` has these shares; the best choice where they are known. With 100
+        labels or more a calibrator does better than any of these. Never assume equal shares that
+        you do not know of.
+    order_averaging : int, default=1
+        In how many orders of the options to ask, each a request: the mean takes out what a place
+        in the list is worth; as many as there are classes take it out in full [5]_. Applied
+        before `prior_correction`.
     on_error : {"raise", "nan"}, default="raise"
         What a row that cannot be answered means. "raise": an error, after all other rows have
         been answered and kept in the cache. "nan": a row of NaN, None as its prediction, a
@@ -88,7 +109,11 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     examples_ : list of (str, label)
         The rows shown in the prompt.
     signal_ : str
-        The evidence in use.
+        The evidence in use, for example "logprobs"; for several "logprobs+self_reported".
+    signal_reason_ : str
+        Why "auto" took it.
+    label_bias_ : ndarray of shape (n_classes,)
+        What `prior_correction` subtracts from the log-probabilities.
     fingerprint_ : dict
         Model, prompt, labels and signal in plain values: what a calibration depends on.
     n_features_in_ : int
@@ -103,6 +128,14 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     References
     ----------
     .. [1] T. B. Brown et al. (2020). "Language Models are Few-Shot Learners." NeurIPS.
+    .. [2] Z. Zhao, E. Wallace, S. Feng, D. Klein, S. Singh (2021). "Calibrate Before Use:
+       Improving Few-Shot Performance of Language Models." ICML.
+    .. [3] Y. Fei, Y. Hou, Z. Chen, A. Bosselut (2023). "Mitigating Label Biases for In-context
+       Learning." ACL.
+    .. [4] H. Zhou et al. (2024). "Batch Calibration: Rethinking Calibration for In-Context
+       Learning and Prompt Engineering." ICLR.
+    .. [5] C. Zheng, H. Zhou, F. Meng, J. Zhou, M. Huang (2024). "Large Language Models Are Not
+       Robust Multiple Chosen Selectors." ICLR.
 
     Examples
     --------
@@ -124,8 +157,13 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         label_texts: Mapping[Any, str] | None = None,
         label_descriptions: Mapping[Any, str] | None = None,
         prompt: Prompt | str | list[dict[str, str]] | None = None,
-        signal: str = "auto",
+        signal: str | Signal | list[str | Signal] = "auto",
         n_shots: int = 0,
+        prior_correction: Literal["contextual", "domain", "batch"]
+        | Mapping[Any, float]
+        | ArrayLike
+        | None = None,
+        order_averaging: int = 1,
         on_error: Literal["raise", "nan"] = "raise",
         cache: ResponseCache | str | os.PathLike[str] | None = "default",
         random_state: int | None = None,
@@ -138,6 +176,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self.prompt = prompt
         self.signal = signal
         self.n_shots = n_shots
+        self.prior_correction = prior_correction
+        self.order_averaging = order_averaging
         self.on_error = on_error
         self.cache = cache
         self.random_state = random_state
@@ -146,7 +186,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> LLMClassifier:
-        """Learn the labels and choose the examples; asks the model nothing.
+        """Learn the labels, choose the examples, and settle what evidence to read.
+
+        Asks the model nothing but what ``signal="auto"`` and `prior_correction` need to know.
 
         Parameters
         ----------
@@ -199,16 +241,52 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self._examples = [(rows.fields[i], int(codes[i])) for i in examples]
         self.examples_ = [(rows.texts[i], self._fit_classes[codes[i]]) for i in examples]
         self._columns = rows.columns
-        self.signal_ = resolve_signal(self.signal).name
+        self._auto: tuple[str, str] | None = None
+        choice = self._choose_signal()
+        self.signal_, self.signal_reason_ = choice.signal.label, choice.reason
+        if isinstance(self.signal, str) and self.signal == "auto":
+            self._auto = self.signal_, self.signal_reason_
         bound = self._bind()
         self.fingerprint_ = {
             "backend": resolve_model(self.model).identity(),
             "prompt": _digest(bound.render(dict.fromkeys(("text", *rows.columns), ""), [])),
             "examples": _digest(self._examples),
             "classes": self._fit_classes.tolist(),
-            "signal": self.signal_,
+            "signal": self._averaged(choice.signal).identity(),
         }
+        self._fit_prior(rows)
         return self
+
+    def _fit_prior(self, rows: Rows) -> None:
+        """Estimate the label bias from the rows of ``fit``."""
+        self.__dict__.pop("label_bias_", None)
+        if self.prior_correction is None:
+            return
+        prior = check_prior(self.prior_correction, self._named_classes().tolist())
+        texts = reference_texts(prior, rows.texts, self.random_state or 0)
+        fields = (
+            [row for row in rows.fields if row]
+            if texts is None
+            else [dict.fromkeys(("text", *rows.columns), text) for text in texts]
+        )
+        records = self._records(fields, self._bind(rows.columns))
+        self._report_failures(records)
+        self.label_bias_ = estimate_bias(prior, self._matrix(records))
+        self.fingerprint_["prior_correction"] = prior if isinstance(prior, str) else prior.tolist()
+
+    def _choose_signal(self) -> Chosen:
+        """Say what evidence is read; for "auto" what ``fit`` settled, or would settle."""
+        if not isinstance(self.signal, str) or self.signal != "auto":
+            return Chosen(resolve_signal(self.signal), "it was asked for")
+        if settled := getattr(self, "_auto", None):
+            return Chosen(resolve_signal(settled[0]), settled[1])
+        return first_available(resolve_model(self.model), resolve_cache(self.cache))
+
+    def _averaged(self, signal: Signal) -> Signal:
+        n_orders = self.order_averaging
+        if not isinstance(n_orders, int | np.integer) or n_orders < 1:
+            raise ValueError(f"order_averaging={n_orders!r}: must be a whole number, 1 or more")
+        return OrderAveragedSignal(signal, n_orders=int(n_orders)) if n_orders > 1 else signal
 
     def _shots(self) -> int:
         if not isinstance(self.n_shots, int | np.integer) or self.n_shots < 0:
@@ -243,8 +321,11 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         raise AttributeError(f"{type(self).__name__} has no classes_ before fit or classes=[...]")
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether it can predict: after fit, or at once with `classes` and no examples."""
-        return "_fit_classes" in self.__dict__ or (self.classes is not None and not self.n_shots)
+        """Tell whether it can predict: after fit, or at once when there is nothing to learn."""
+        return "_fit_classes" in self.__dict__ or not self._requires_fit()
+
+    def _requires_fit(self) -> bool:
+        return self.classes is None or bool(self.n_shots) or self.prior_correction is not None
 
     def needs_cross_fitting(self) -> bool:
         """Tell whether scores of rows seen in ``fit`` flatter: only with examples in the prompt."""
@@ -265,11 +346,19 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             Normalised natural logarithms, columns in the order of ``classes_``.
         """
         records, _ = self._ask(X)
+        return self._matrix(records)
+
+    def _matrix(self, records: Sequence[RowRecord]) -> NDArray[np.float64]:
+        """Return the log-probabilities, corrected where a bias is known."""
         out = np.full((len(records), len(self.classes_)), np.nan)
         for i, record in enumerate(records):
             if record.evidence is not None:
-                out[i] = record.evidence.log_proba
+                out[i] = self._corrected(record.evidence.log_proba)
         return out
+
+    def _corrected(self, log_proba: NDArray[np.float64]) -> NDArray[np.float64]:
+        bias = getattr(self, "label_bias_", None)
+        return log_proba if bias is None else subtract(log_proba, bias)
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the log-probabilities as features, as ``predict_log_proba``."""
@@ -310,46 +399,55 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         -------
         list of dict
             With the keys ``label`` (None for a failed row), ``probability``, ``log_proba`` (by
-            label), ``off_label`` (probability that fell on no label), ``label_mass_low`` and
-            ``label_mass_high`` (bounds on each label's probability before normalising),
-            ``label_listed``, ``shared_beginnings``, ``top_tokens``, ``written``, ``signal``,
-            ``answers``, ``model``, ``fingerprint``, ``notes``, ``prompt_tokens``,
-            ``completion_tokens``, ``cached`` and ``failure``.
+            label), ``off_label`` (share of the evidence that fell on no label), ``written``,
+            ``signal`` and ``signal_reason`` (which evidence was read, and why), ``answers``,
+            ``model``, ``fingerprint``, ``notes``, ``n_requests``, ``prompt_tokens``,
+            ``completion_tokens``, ``reasoning_tokens`` (hidden reasoning, which is no evidence),
+            ``cached`` and ``failure``; and what the signal knows: for "logprobs"
+            ``label_mass_low`` and ``label_mass_high`` (bounds on each label's probability before
+            normalising), ``label_listed``, ``shared_beginnings`` and ``top_tokens``, for votes
+            ``votes``, for stated probabilities ``stated``, for several orders ``order_flips``.
         """
         records, answers = self._ask(X, on_error="nan")
-        labels = self.classes_.tolist()
-        return [self._explain_row(record, labels, answers) for record in records]
+        labels, choice = self.classes_.tolist(), self._choose_signal()
+        out = []
+        for record in records:
+            evidence = record.evidence
+            log_proba = None if evidence is None else self._corrected(evidence.log_proba)
+            row = explain_row(record, log_proba, labels, answers, choice)
+            if "label_bias_" in self.__dict__:
+                row["label_bias"] = dict(zip(labels, self.label_bias_.tolist(), strict=True))
+            out.append(row)
+        return out
 
-    def _explain_row(
-        self, record: RowRecord, labels: list[Any], answers: tuple[str, ...]
-    ) -> dict[str, Any]:
-        out: dict[str, Any] = {"label": None, "probability": None, "log_proba": None}
-        if record.evidence is not None:
-            log_proba = record.evidence.log_proba
-            best = int(log_proba.argmax())
-            by_label = {
-                k: dict(zip(labels, v.tolist(), strict=True)) if isinstance(v, np.ndarray) else v
-                for k, v in record.evidence.details.items()
-            }
-            out |= {
-                "label": labels[best],
-                "probability": float(np.exp(log_proba[best])),
-                "log_proba": dict(zip(labels, log_proba.tolist(), strict=True)),
-                "off_label": record.evidence.off_label,
-                **by_label,
-            }
-        first = record.replies[0] if record.replies else None
-        return out | {
-            "signal": resolve_signal(self.signal).name,
-            "answers": dict(zip(labels, answers, strict=True)),
-            "model": record.model,
-            "fingerprint": first.fingerprint if first else None,
-            "notes": list(first.notes) if first else [],
-            "prompt_tokens": sum(r.prompt_tokens for r in record.replies),
-            "completion_tokens": sum(r.completion_tokens for r in record.replies),
-            "cached": record.usage.n_cache_hits > 0,
-            "failure": str(record.failure) if record.failure is not None else None,
-        }
+    def order_flip_rate(self, X: Any, n_orders: int = 2) -> float:
+        """Return how often the label changes when the options are listed in another order.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        n_orders : int, default=2
+            How many orders to compare, the first being the usual one.
+
+        Returns
+        -------
+        float
+            Share of the rows, in [0, 1], whose most probable label (before `prior_correction`)
+            is not the same in all orders; rows that cannot be answered are left out.
+
+        Raises
+        ------
+        ValueError
+            If no row can be answered, or fewer than two orders are to be compared.
+        """
+        if n_orders < 2:
+            raise ValueError(f"n_orders={n_orders!r}: must be 2 or more, to compare them")
+        signal = OrderAveragedSignal(self._choose_signal().signal, n_orders=n_orders)
+        records, _ = self._ask(X, on_error="nan", signal=signal)
+        flips = [r.evidence.details["order_flips"] > 0 for r in records if r.evidence is not None]
+        if not flips:
+            raise ValueError("no row could be answered, so there is nothing to compare")
+        return float(np.mean(flips))
 
     def served_model(self, X: Any) -> str | None:
         """Return the model as served for the first row of `X`, as the cache knows it.
@@ -372,9 +470,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         fields = next((fields for fields in rows.fields if fields), None)
         if fields is None:
             return None
-        messages = bound.render(fields, self._shown())
-        requests = resolve_signal(self.signal).requests(messages, bound.answers)
-        known = cache.get_many([requests[0].key(identity)])
+        question = Question(bound, fields, self._shown())
+        first, *_ = next(self._averaged(self._choose_signal().signal).ask(question))
+        known = cache.get_many([first.key(identity)])
         return next((Reply.from_json(value).model for value in known.values()), None)
 
     # -- asking ----------------------------------------------------------------------------------
@@ -402,8 +500,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
     def _bind(self, columns: Sequence[str] | None = None) -> BoundPrompt:
         backend = resolve_model(self.model)
-        named = self.classes_ if self.classes is None else check_labels(self.classes, "classes")
-        labels = named.tolist()
+        labels = self._named_classes().tolist()
         descriptions = self.label_descriptions or {}
         check_known(descriptions, labels, "label_descriptions")
         return resolve_prompt(self.prompt).bind(
@@ -413,29 +510,24 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             columns=getattr(self, "_columns", ()) if columns is None else columns,
         )
 
+    def _named_classes(self) -> NDArray[Any]:
+        """Return the labels that the model is asked for; ``classes_`` may be their positions."""
+        return self.classes_ if self.classes is None else check_labels(self.classes, "classes")
+
     def _shown(self) -> list[tuple[Mapping[str, str], int]]:
         return getattr(self, "_examples", [])
 
-    def _ask(self, X: Any, on_error: str | None = None) -> tuple[list[RowRecord], tuple[str, ...]]:
+    def _ask(
+        self, X: Any, on_error: str | None = None, signal: Signal | None = None
+    ) -> tuple[list[RowRecord], tuple[str, ...]]:
         """Return a record of each row, and what the model was to write for each class."""
         rows = self._read(X)
         policy = on_error or self.on_error
         if policy == "raise":
             self._check_rows(rows)
         bound = self._bind(rows.columns)
-        backend = resolve_model(self.model)
-        signal: Signal = resolve_signal(self.signal)
         usable = [i for i, fields in enumerate(rows.fields) if fields]
-        shown = self._shown()
-        with _progress.bar(self.verbose, "rows") as progress:
-            records = collect(
-                [bound.render(rows.fields[i], shown) for i in usable],
-                bound.answers,
-                signal,
-                backend,
-                resolve_cache(self.cache),
-                progress=progress,
-            )
+        records = self._records([rows.fields[i] for i in usable], bound, signal)
         answered = dict(zip(usable, records, strict=True))
         out = [
             answered[i] if i in answered else _bad_row(rows.problems[i]) for i in range(len(rows))
@@ -443,6 +535,22 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         if on_error is None:
             self._report_failures(out)
         return out, bound.answers
+
+    def _records(
+        self,
+        fields: Sequence[Mapping[str, str]],
+        bound: BoundPrompt,
+        signal: Signal | None = None,
+    ) -> list[RowRecord]:
+        shown = self._shown()
+        with _progress.bar(self.verbose, "rows") as progress:
+            return collect(
+                [Question(bound, row, shown) for row in fields],
+                signal or self._averaged(self._choose_signal().signal),
+                resolve_model(self.model),
+                resolve_cache(self.cache),
+                progress=progress,
+            )
 
     def _report_failures(self, records: Sequence[RowRecord]) -> None:
         failed = [(i, r.failure) for i, r in enumerate(records) if r.failure is not None]
@@ -463,7 +571,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.allow_nan = self.on_error == "nan"
-        tags.requires_fit = self.classes is None or bool(self.n_shots)
+        tags.requires_fit = self._requires_fit()
         tags.target_tags.required = self.classes is None
         tags.classifier_tags.poor_score = self.n_shots == 0
         return tags

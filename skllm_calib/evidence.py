@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from skllm_calib.backends.base import BaseBackend, Message, Reply
+from skllm_calib.backends.base import BaseBackend, Reply, Request
 from skllm_calib.cache import ResponseCache
 from skllm_calib.exceptions import BackendError, UnreadableReply
-from skllm_calib.signals.base import Evidence, Signal
+from skllm_calib.prompts import Question
+from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal
 from skllm_calib.usage import Usage
 
 __all__ = ["RowRecord", "collect"]
@@ -34,8 +35,7 @@ class RowRecord:
 
 
 def collect(
-    conversations: Sequence[tuple[Message, ...]],
-    answers: tuple[str, ...],
+    questions: Sequence[Question],
     signal: Signal,
     backend: BaseBackend,
     cache: ResponseCache | None = None,
@@ -46,10 +46,8 @@ def collect(
 
     Parameters
     ----------
-    conversations : sequence of tuple of Message
-        One prompt a row.
-    answers : tuple of str
-        What the model is to write for each class.
+    questions : sequence of Question
+        One a row.
     signal : Signal
         Says what to ask and reads the replies.
     backend : BaseBackend
@@ -57,7 +55,7 @@ def collect(
     cache : ResponseCache or None
         Where replies are looked up and kept, each as it arrives.
     progress : callable or None, default=None
-        Called with (requests answered so far, requests in all).
+        Called with (requests answered so far, requests known to be needed).
 
     Returns
     -------
@@ -65,32 +63,98 @@ def collect(
         In the order of the rows. A row that failed has a record like any other.
     """
     identity = backend.identity()
-    wanted = [signal.requests(messages, answers) for messages in conversations]
-    keyed = [[request.key(identity) for request in requests] for requests in wanted]
-    unique = {
-        key: request
-        for keys, requests in zip(keyed, wanted, strict=True)
-        for key, request in zip(keys, requests, strict=True)
-    }
-    replies: dict[str, Reply | BackendError] = {}
-    spared: set[str] = set()  # answered by the cache, or by another worker meanwhile
-    # Closed at once when the backend raises, so that nobody waits for what will not come.
-    with contextlib.closing(_turns(list(unique), cache)) as turns:
-        for known, to_ask in turns:
-            replies |= {key: Reply.from_json(value) for key, value in known.items()}
-            spared |= set(known)
-            if progress is not None:
-                progress(len(replies), len(unique))
-            if not to_ask:
-                continue
-            for i, reply in backend.run([unique[key] for key in to_ask]):
-                replies[to_ask[i]] = reply
-                if cache is not None and isinstance(reply, Reply):
-                    cache.set_many({to_ask[i]: reply.to_json()})
-                if progress is not None:
-                    progress(len(replies), len(unique))
-    # A reply shared by several rows is counted at the first of them.
-    return [_record(keys, replies, spared, signal, answers) for keys in keyed]
+    rows = [_Row(signal.ask(question)) for question in questions]
+    post = _Post(backend, cache, progress)
+    while waiting := [row for row in rows if row.wants]:
+        # All rows take a step at a time, so that a backend gets as many requests as there are.
+        unique: dict[str, Request] = {}
+        for row in waiting:
+            row.keys = [request.key(identity) for request in row.wants]
+            unique |= zip(row.keys, row.wants, strict=True)
+        post.answer(unique)
+        for row in waiting:
+            row.advance(post)
+    return [row.record() for row in rows]
+
+
+class _Post:
+    """Carries requests to the cache and the backend, and keeps the answers of this run."""
+
+    def __init__(
+        self,
+        backend: BaseBackend,
+        cache: ResponseCache | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._backend = backend
+        self._cache = cache
+        self._progress = progress
+        self.answers: dict[str, Answered] = {}
+        self.spared: set[str] = set()  # answered by the cache, or by another worker meanwhile
+
+    def answer(self, requests: Mapping[str, Request]) -> None:
+        """Get the answers to requests by their keys, but for those that are known."""
+        unknown = {key: r for key, r in requests.items() if key not in self.answers}
+        n_needed = len(self.answers) + len(unknown)
+        # Closed at once when the backend raises, so that nobody waits for what will not come.
+        with contextlib.closing(_turns(list(unknown), self._cache)) as turns:
+            for known, to_ask in turns:
+                self.answers |= {key: Reply.from_json(value) for key, value in known.items()}
+                self.spared |= set(known)
+                self._report(n_needed)
+                if not to_ask:
+                    continue
+                for i, answer in self._backend.run([unknown[key] for key in to_ask]):
+                    self.answers[to_ask[i]] = answer
+                    if self._cache is not None and isinstance(answer, Reply):
+                        self._cache.set_many({to_ask[i]: answer.to_json()})
+                    self._report(n_needed)
+        for key in unknown:
+            nothing = UnreadableReply("the backend gave no answer to this request")
+            self.answers.setdefault(key, nothing)
+
+    def _report(self, n_needed: int) -> None:
+        if self._progress is not None:
+            self._progress(len(self.answers), n_needed)
+
+
+class _Row:
+    """The dialogue about one row, and what it took so far."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self._dialogue = dialogue
+        self._evidence: Evidence | None = None
+        self._failure: BackendError | None = None
+        self._replies: list[Reply] = []
+        self._usage = Usage()
+        self.keys: list[str] = []
+        self.wants: list[Request] = []
+        self._step(None)
+
+    def advance(self, post: _Post) -> None:
+        """Take in the answers to what it wants, and say what it wants next."""
+        answers = [post.answers[key] for key in self.keys]
+        for key, answer in zip(self.keys, answers, strict=True):
+            if isinstance(answer, Reply):
+                self._replies.append(answer)
+                self._usage += _used(answer, spared=key in post.spared)
+                post.spared.add(key)  # a reply that several rows share is paid for by the first
+        self._step(answers)
+
+    def _step(self, answers: list[Answered] | None) -> None:
+        self.wants = []
+        try:
+            wants = next(self._dialogue) if answers is None else self._dialogue.send(answers)
+            while not wants:  # a step that needs nothing
+                wants = self._dialogue.send([])
+            self.wants = wants
+        except StopIteration as end:
+            self._evidence = end.value
+        except BackendError as failure:
+            self._failure = failure
+
+    def record(self) -> RowRecord:
+        return RowRecord(self._evidence, self._failure, tuple(self._replies), self._usage)
 
 
 def _turns(
@@ -120,33 +184,6 @@ def _turns(
         if left and not known and not mine:
             time.sleep(pause)
             pause = min(longest, 1.5 * pause)
-
-
-def _record(
-    keys: Sequence[str],
-    replies: dict[str, Reply | BackendError],
-    paid: set[str],
-    signal: Signal,
-    answers: tuple[str, ...],
-) -> RowRecord:
-    usage = Usage()
-    got: list[Reply] = []
-    failure: BackendError | None = None
-    for key in keys:
-        reply = replies.get(key, UnreadableReply("the backend gave no answer to this request"))
-        if isinstance(reply, BackendError):
-            failure = failure or reply
-        else:
-            got.append(reply)
-            usage += _used(reply, spared=key in paid)
-            paid.add(key)
-    evidence = None
-    if failure is None:
-        try:
-            evidence = signal.reduce(answers, got)
-        except BackendError as e:
-            failure = e
-    return RowRecord(evidence, failure, tuple(got), usage)
 
 
 def _used(reply: Reply, *, spared: bool) -> Usage:

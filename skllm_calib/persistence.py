@@ -24,6 +24,7 @@ from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import LLMClassifier
 from skllm_calib.ensemble import LLMEnsembleClassifier
 from skllm_calib.prompts import Prompt
+from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 __all__ = ["TRUSTED_TYPES"]
 
@@ -42,6 +43,10 @@ _TYPES: tuple[type, ...] = (
     LlamaCppBackend,
     OpenAIBackend,
     TestingBackend,
+    # signals
+    *SIGNALS.values(),
+    FusedSignal,
+    OrderAveragedSignal,
     # calibrators
     AutoCalibrator,
     IsotonicCalibration,

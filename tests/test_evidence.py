@@ -7,22 +7,26 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import skllm_calib.cache
 from skllm_calib import LLMClassifier, ResponseCache
-from skllm_calib.backends import Message, TestingBackend
+from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import collect
 from skllm_calib.exceptions import BackendError, UnreadableReply
-from skllm_calib.signals import LogprobSignal
+from skllm_calib.prompts import Prompt, Question
+from skllm_calib.signals import Evidence, LogprobSignal, Signal
 from skllm_calib.usage import Usage
 
 ANSWERS = ("ham", "spam")
 
 
 def ask(texts, backend, cache=None, **options):
-    conversations = [(Message("user", text),) for text in texts]
-    return collect(conversations, ANSWERS, LogprobSignal(), backend, cache, **options)
+    bound = Prompt("{text}", answer="words").bind(ANSWERS)
+    questions = [Question(bound, {"text": text}) for text in texts]
+    signal = options.pop("signal", LogprobSignal())
+    return collect(questions, signal, backend, cache, **options)
 
 
 @pytest.fixture
@@ -202,3 +206,63 @@ def test_a_claim_that_cannot_be_written_leaves_nothing(llm):
         llm.cache.claim([object()], llm.cache.new_owner())
     llm.predict(["y"])
     assert len(llm.cache) == 2
+
+
+# -- dialogues of several steps --------------------------------------------------------------------
+
+
+class Twice(Signal):
+    """Asks the same thing again, then something new; one row stops after the first step."""
+
+    name = "twice"
+
+    def ask(self, question):
+        first = Request(question.messages(), answers=question.answers)
+        (a,) = yield [first]
+        if "short" not in question.fields["text"]:
+            (b, _) = yield [first, Request(question.messages("Are you sure?"), max_tokens=3)]
+            assert b is a
+            yield []  # a step that needs nothing
+        return Evidence(np.log([0.5, 0.5]))
+
+
+def test_rows_take_their_steps_side_by_side_and_nothing_is_asked_twice(cache):
+    batches = []
+
+    class Noted(TestingBackend):
+        def run(self, requests):
+            batches.append(len(requests))
+            yield from super().run(requests)
+
+    records = ask(["a", "b", "short"], Noted(), cache, signal=Twice())
+    assert batches == [3, 2]
+    assert [len(r.replies) for r in records] == [3, 3, 1]
+    assert [r.usage.n_requests for r in records] == [2, 2, 1]
+    assert [r.usage.n_cache_hits for r in records] == [1, 1, 0]
+    assert all(r.failure is None for r in records)
+    again = ask(["a", "b", "short"], Noted(), cache, signal=Twice())
+    assert batches == [3, 2]
+    assert [r.usage.n_requests for r in again] == [0, 0, 0]
+
+
+def test_a_failure_in_a_later_step_is_that_row_s_own(cache):
+    class Picky(TestingBackend):
+        def run(self, requests):
+            for i, request in enumerate(requests):
+                if "sure" in request.messages[-1].content and "bad" in request.messages[0].content:
+                    yield i, BackendError("not that one")
+                else:
+                    yield i, next(iter(super().run([request])))[1]
+
+    class Strict(Twice):
+        def ask(self, question):
+            evidence = yield from super().ask(question)
+            (last,) = yield [Request(question.messages("Are you sure?"), max_tokens=3)]
+            if isinstance(last, BackendError):
+                raise last
+            return evidence
+
+    good, bad = ask(["good", "bad"], Picky(), cache, signal=Strict())
+    assert good.failure is None
+    assert str(bad.failure) == "not that one"
+    assert len(bad.replies) == 2  # what was answered before is shown

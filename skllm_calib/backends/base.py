@@ -210,9 +210,13 @@ class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
     ----------
     answer_form : {"keys", "words"}
         The form of answer that works best with such models when the prompt leaves it open.
+    shows_logprobs : bool
+        Whether every model of this backend shows token log-probabilities. Where it depends on the
+        model or the server, ``signal="auto"`` asks.
     """
 
     answer_form: AnswerForm = "keys"
+    shows_logprobs: bool = False
 
     @abstractmethod
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:

@@ -64,6 +64,7 @@ class LlamaCppBackend(BaseBackend):
     """
 
     answer_form: AnswerForm = "words"
+    shows_logprobs = True
 
     def __init__(
         self,

@@ -14,13 +14,14 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skllm_calib.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
 from skllm_calib.exceptions import BackendError
-from skllm_calib.label_tokens import Distribution, LabelTree, Token
+from skllm_calib.label_tokens import LabelTree, Token
 
 __all__ = ["TestingBackend"]
 
@@ -29,13 +30,16 @@ _PULL = 50.0
 _FENCE = re.compile("«[0-9]+»")
 _NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?(?![\w.])")
 _WORD = re.compile(r"[^\W\d_]+")
+# How prompts of our own wording name the labels.
+_OPTION = re.compile(r"^([A-Z]|\d+)\) ", re.M)
+_LISTED = re.compile(r"(?:one word: |labels only: |labels are )(.+?)\.(?:\s|$)")
 
 _lock = threading.Lock()
 _asked: dict[str, Counter[str]] = {}
 
 
 class TestingBackend(BaseBackend):
-    """Made-up, deterministic answers for tests.
+    """Made-up, deterministic answers for tests, to every kind of question that signals ask.
 
     Parameters
     ----------
@@ -69,6 +73,7 @@ class TestingBackend(BaseBackend):
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
     answer_form: AnswerForm = "words"
+    shows_logprobs = True
 
     def __init__(
         self,
@@ -117,48 +122,115 @@ class TestingBackend(BaseBackend):
             _asked.pop(self.name, None)
 
     def _reply(self, request: Request, row: str) -> Reply:
-        n_tokens = len(_joined(request.messages).split())
-        shares = self._shares(request, row)
-        text = max(shares, key=lambda answer: shares[answer]) if shares else "ok"
-        distributions: tuple[Distribution, ...] = ()
-        if request.answers:
-            listed = [
-                Token(answer.encode(), float(np.log((1 - self.off_label) * share)))
-                for answer, share in shares.items()
-                if share > 0
-            ]
-            if self.off_label > 0:
-                # The other tokens of a vocabulary, each of little weight.
-                rest = self.off_label * np.exp2(-np.arange(1, 30))
-                listed += [Token(f"~{j}".encode(), float(np.log(p))) for j, p in enumerate(rest)]
-            listed.sort(key=lambda t: -t.logprob)
-            tree = LabelTree(request.answers)
-            distributions = (tree.distribution(b"", listed[: self.n_listed]),)
-        return Reply(
-            text=text,
-            distributions=distributions,
+        reply = Reply(
+            text="ok",
             model=f"testing-{self.name}",
-            prompt_tokens=n_tokens,
+            prompt_tokens=len(_joined(request.messages).split()),
             completion_tokens=1,
         )
+        if request.answers:
+            return self._labels(reply, request, row)
+        if request.choices:
+            shares = self._shares(request, row, [choice.value for choice in request.choices])
+            stated = tuple((1 - self.off_label) * share for share in shares.values())
+            return replace(reply, text=_likeliest(shares), decision=stated)
+        return replace(reply, text=self._text(request, row))
 
-    def _shares(self, request: Request, row: str) -> Mapping[str, float]:
+    def _labels(self, reply: Reply, request: Request, row: str) -> Reply:
+        shares = self._shares(request, row, request.answers)
+        tree = LabelTree(request.answers)
+        passes = []
+        for i in range(request.dropout.n_passes if request.dropout else 0):
+            rng = self._rng(request, "pass", i)
+            thinned = {a: share * np.exp(rng.normal(0, 0.3)) for a, share in shares.items()}
+            total = sum(thinned.values())
+            thinned = {a: share / total for a, share in thinned.items()}
+            passes.append((tree.distribution(b"", self._listed(thinned)),))
+        return replace(
+            reply,
+            text=_likeliest(shares),
+            distributions=(tree.distribution(b"", self._listed(shares)),),
+            passes=tuple(passes),
+        )
+
+    def _listed(self, shares: Mapping[str, float]) -> list[Token]:
+        listed = [
+            Token(answer.encode(), float(np.log((1 - self.off_label) * share)))
+            for answer, share in shares.items()
+            if share > 0
+        ]
+        if self.off_label > 0:
+            # The other tokens of a vocabulary, each of little weight.
+            rest = self.off_label * np.exp2(-np.arange(1, 30))
+            listed += [Token(f"~{j}".encode(), float(np.log(p))) for j, p in enumerate(rest)]
+        return sorted(listed, key=lambda token: -token.logprob)[: self.n_listed]
+
+    def _text(self, request: Request, row: str) -> str:
+        """Write a label, or the JSON that a schema describes."""
+        schema = json.loads(request.schema) if request.schema else {}
+        properties: dict[str, Any] = schema.get("properties", {})
+        if "guesses" in properties:
+            properties = properties["guesses"]["items"]["properties"]
+        named = next((p["enum"] for p in properties.values() if "enum" in p), None)
+        options = named or list(properties) or self._options(request.messages, row)
+        if not options:
+            return "ok"
+        shares = self._shares(request, row, options)
+        if not properties:
+            return self._drawn(request, shares)
+        rounded = {option: round(share, 4) for option, share in shares.items()}
+        if named is None:
+            return json.dumps(rounded, ensure_ascii=False)
+        ranked = sorted(rounded.items(), key=lambda pair: -pair[1])
+        kind = next(name for name in properties if name != "probability")
+        guesses = [{kind: option, "probability": share} for option, share in ranked]
+        whole = {"guesses": guesses} if "guesses" in schema["properties"] else guesses[0]
+        return json.dumps(whole, ensure_ascii=False)
+
+    def _options(self, messages: Sequence[Message], row: str) -> list[str]:
+        """Return the labels of a rule, or those that the prompt names in our own wording."""
         for piece, shares in (self.rules or {}).items():
             if piece in row:
+                return list(shares)
+        whole = _joined(messages)
+        if keys := _OPTION.findall(whole):
+            return list(dict.fromkeys(keys))
+        if listed := _LISTED.search(whole):
+            return [label.strip() for label in re.split(r",\s+|\s+or\s+", listed[1])]
+        return []
+
+    def _drawn(self, request: Request, shares: Mapping[str, float]) -> str:
+        if request.temperature <= 0:
+            return _likeliest(shares)
+        weights = np.array(list(shares.values())) ** (1 / request.temperature)
+        drawn = self._rng(request, "draw").choice(len(weights), p=weights / weights.sum())
+        return list(shares)[drawn]
+
+    def _shares(self, request: Request, row: str, options: Sequence[str]) -> dict[str, float]:
+        """Return a probability for each option; another draw of one prompt has the same."""
+        for piece, shares in (self.rules or {}).items():
+            given = [shares.get(option, 0.0) for option in options]
+            if piece in row and sum(given) > 0:
                 total = sum(shares.values())
-                return {a: shares.get(a, 0.0) / total for a in request.answers}
-        content = json.dumps([self.seed, request.messages, request.answers, request.draw])
-        digest = hashlib.sha256(content.encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        drawn = rng.dirichlet(np.full(max(1, len(request.answers)), 0.7))
+                return dict(zip(options, (share / total for share in given), strict=True))
+        drawn = self._rng(request).dirichlet(np.full(len(options), 0.7))
         likeness: dict[str, list[float]] = {}
         for text, answer in _examples(request.messages):
             likeness.setdefault(answer, []).append(_likeness(text, row))
-        pull = _PULL * np.array(
-            [float(np.mean(likeness.get(a, 0.0))) for a in request.answers] or [0]
-        )
-        shares = drawn * np.exp(pull - pull.max())
-        return dict(zip(request.answers, (shares / shares.sum()).tolist(), strict=False))
+        pull = _PULL * np.array([float(np.mean(likeness.get(o, 0.0))) for o in options])
+        mixed = drawn * np.exp(pull - pull.max())
+        return dict(zip(options, (mixed / mixed.sum()).tolist(), strict=True))
+
+    def _rng(self, request: Request, *more: Any) -> np.random.Generator:
+        # What is drawn from depends on the prompt alone, the draws from it on the rest as well.
+        draw = [request.draw, request.temperature, *more] if more else [0]
+        content = json.dumps([self.seed, request.messages, request.answers, *draw])
+        digest = hashlib.sha256(content.encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _likeliest(shares: Mapping[str, float]) -> str:
+    return max(shares, key=lambda option: shares[option])
 
 
 def _examples(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:

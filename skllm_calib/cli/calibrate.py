@@ -9,6 +9,7 @@ from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.options import (
     add_cache,
+    add_evidence,
     add_file,
     add_prompt,
     add_server,
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", type=class_list, metavar="A,B,C", help="the labels (default: those of FILE)"
     )
     add_prompt(parser)
+    add_evidence(parser)
     parser.add_argument(
         "--n-shots", type=int, default=0, metavar="N", help="examples of each label in the prompt"
     )

@@ -17,9 +17,11 @@ from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.classifier import LLMClassifier
 from skllm_calib.cli.console import progress_wanted
 from skllm_calib.prompts import Prompt
+from skllm_calib.signals import SIGNALS, resolve_signal
 
 __all__ = [
     "add_cache",
+    "add_evidence",
     "add_file",
     "add_prompt",
     "add_server",
@@ -76,6 +78,36 @@ def add_prompt(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="a .json file: an object with the wording of labels in the prompt, by label",
     )
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    """Declare what to read from the model."""
+    parser.add_argument(
+        "--signal",
+        type=_signals,
+        default="auto",
+        metavar="NAME",
+        help=f"the evidence to read: auto, {', '.join(SIGNALS)}, or several between commas, which "
+        "are pooled (default: %(default)s, the best that the model shows)",
+    )
+    parser.add_argument(
+        "--order-averaging",
+        type=int,
+        default=1,
+        metavar="N",
+        help="ask with the options in N orders and take the mean (default: %(default)s)",
+    )
+
+
+def _signals(text: str) -> str | list[str]:
+    names = [name.strip() for name in text.split(",")]
+    signal = names[0] if len(names) == 1 else names
+    if signal != "auto":
+        try:
+            resolve_signal(signal)
+        except ValueError as e:
+            raise argparse.ArgumentTypeError(str(e)) from e
+    return signal
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +167,9 @@ def build_classifier(
         classes=classes,
         label_texts=texts,
         prompt=build_prompt(args),
+        signal=args.signal,
         n_shots=n_shots,
+        order_averaging=args.order_averaging,
         on_error=args.on_error,
         cache=cache_of(args),
         random_state=seed,

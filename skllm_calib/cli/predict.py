@@ -15,6 +15,7 @@ from skllm_calib.classifier import LLMClassifier
 from skllm_calib.cli.console import note, progress_wanted, remark
 from skllm_calib.cli.options import (
     add_cache,
+    add_evidence,
     add_file,
     add_prompt,
     add_server,
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", type=class_list, metavar="A,B,C", help="the labels, for --model"
     )
     add_prompt(parser)
+    add_evidence(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="result, in the format of its extension (default: CSV, shown)"
     )
@@ -139,8 +141,9 @@ def _signature(args: argparse.Namespace) -> str:
     if args.classifier is not None:
         source = [file_digest(Path(args.classifier, "model.joblib"))]
     else:
-        names = ("model", "classes", "prompt", "instruction", "answer", "base_url")
-        source = [getattr(args, name) for name in names]
+        asked = ("model", "classes", "prompt", "instruction", "answer", "base_url")
+        read = ("signal", "order_averaging")
+        source = [getattr(args, name) for name in (*asked, *read)]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
     content = json.dumps([file_digest(args.file), args.text, source])
     return hashlib.sha256(content.encode()).hexdigest()

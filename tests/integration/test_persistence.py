@@ -28,8 +28,10 @@ from skllm_calib import (
     ResponseCache,
     TemperatureScaling,
     calibrators,
+    signals,
 )
 from skllm_calib import backends as backends_module
+from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 # Also the tests run where only what the package itself needs is installed.
 skops_io = pytest.importorskip("skops.io")
@@ -277,6 +279,10 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     for backend, kept in zip(backends.values(), (cache, cache.path, cache), strict=True):
         llm = LLMClassifier(backend, prompt=Prompt(), cache=kept)
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm.fit(TEXTS, LABELS))))
+    parts = [signal() for signal in SIGNALS.values()]
+    signal = OrderAveragedSignal(FusedSignal(parts))
+    llm = LLMClassifier(backends["testing"], signal=signal)
+    needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm)))
     for method in METHODS:
         llm = LLMClassifier(backends["testing"], cache=cache)
         clf = CalibratedLLMClassifier(llm, method=method).fit(TEXTS, LABELS)
@@ -286,7 +292,7 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     assert len(set(TRUSTED_TYPES)) == len(TRUSTED_TYPES)
 
 
-@pytest.mark.parametrize("module", [skllm_calib, backends_module, calibrators])
+@pytest.mark.parametrize("module", [skllm_calib, backends_module, calibrators, signals])
 def test_every_public_estimator_is_trusted(module):
     public = [getattr(module, name) for name in module.__all__]
     estimators = [c for c in public if inspect.isclass(c) and issubclass(c, BaseEstimator)]
