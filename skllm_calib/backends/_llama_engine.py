@@ -5,6 +5,7 @@ Kept in the registry of the process; :mod:`skllm_calib.backends.llama_cpp` holds
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,12 +17,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from skllm_calib.backends._systemone import read_systemone, systemone_body
 from skllm_calib.backends.base import Message, Reply, Request
 from skllm_calib.exceptions import (
     BackendError,
     ContextTooLong,
     MissingDependency,
     ModelNotFound,
+    SignalUnavailable,
     UnreadableReply,
 )
 from skllm_calib.label_tokens import N_SHOWN, Distribution, LabelTree, Token
@@ -97,8 +100,14 @@ class LlamaEngine:
 
     def answer(self, request: Request) -> Reply:
         """Answer one request in a slot of its own, whose memory of the prompt it builds on."""
+        if request.dropout is not None:
+            raise SignalUnavailable(
+                "llama.cpp has no dropout: use the transformers backend for signal='mc_dropout'"
+            )
         slot = self._slots.get()
         try:
+            if request.choices:
+                return self._decide(request)
             prompt = _Prompt(self._prompt(request.messages), slot)
             return self._labels(prompt, request) if request.answers else self._text(prompt, request)
         finally:
@@ -106,12 +115,13 @@ class LlamaEngine:
 
     def _text(self, prompt: _Prompt, request: Request) -> Reply:
         self._check_length(len(prompt.ids) + request.max_tokens)
-        # One draw is one seed, so that a draw can be repeated and two draws differ.
+        options = {"json_schema": json.loads(request.schema)} if request.schema else {}
         reply = self._complete(
             prompt,
             n_predict=request.max_tokens,
             temperature=request.temperature,
-            seed=request.draw,
+            seed=_seed(request),
+            **options,
         )
         usage = reply["usage"]
         return Reply(
@@ -121,6 +131,19 @@ class LlamaEngine:
             completion_tokens=usage["completion_tokens"],
             cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
         )
+
+    def _decide(self, request: Request) -> Reply:
+        """Ask a decision model; any other model answers that it is none."""
+        body = self._server.handle_systemone(systemone_body(request))
+        if (error := body.get("error")) is not None:
+            said = error.get("message", error)
+            if error.get("code") == 501:
+                raise SignalUnavailable(
+                    f"llama.cpp: {said}. The signals 'logprobs', 'self_reported' and "
+                    "'self_consistency' work with every model of this backend"
+                )
+            raise BackendError(f"llama.cpp: {said}")
+        return replace(read_systemone(body, request.choices), model=self._model)
 
     def _labels(self, prompt: _Prompt, request: Request) -> Reply:
         """Follow each label token by token through the tree of their spellings."""
@@ -339,6 +362,12 @@ def _import_xllamacpp() -> Any:
         if before is None:
             os.environ.pop(name, None)
     return xllamacpp
+
+
+def _seed(request: Request) -> int:
+    """Return one seed a draw: a draw can be repeated, and two draws or two texts differ."""
+    content = json.dumps([request.messages, request.draw])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") >> 1
 
 
 def _usable_cores() -> int:

@@ -10,8 +10,21 @@ import pytest
 from contract import BackendContract
 
 from skllm_calib import LLMClassifier
-from skllm_calib.backends import LlamaCppBackend, Message, Reply, Request, clear_handles
-from skllm_calib.exceptions import ContextTooLong, MissingDependency, ModelNotFound
+from skllm_calib.backends import (
+    Choice,
+    Dropout,
+    LlamaCppBackend,
+    Message,
+    Reply,
+    Request,
+    clear_handles,
+)
+from skllm_calib.exceptions import (
+    ContextTooLong,
+    MissingDependency,
+    ModelNotFound,
+    SignalUnavailable,
+)
 from skllm_calib.label_tokens import LabelTree
 
 local_llm = pytest.mark.local_llm
@@ -191,3 +204,53 @@ def test_the_classifier_on_top(model):
     proba = clf.predict_proba(["You won a FREE prize! Call now!", "See you at home at six."])
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)
     assert np.isfinite(np.log(proba)).all()
+
+
+# --------------------------------------------------------------------- text, draws, other evidence
+
+
+def written(*, text="Tell me a story.", **options):
+    return Request((Message("user", text),), **options)
+
+
+@local_llm
+def test_draws_differ_and_repeat():
+    backend = LlamaCppBackend()
+    drawn = [written(max_tokens=8, temperature=1.5, draw=draw) for draw in range(6)]
+    texts = [reply.text for reply in ask(backend, *drawn)]
+    assert len(set(texts)) > 1
+    assert [reply.text for reply in ask(backend, *drawn[::-1])][::-1] == texts
+    greedy = [written(max_tokens=8, draw=draw) for draw in range(3)]
+    assert len({reply.text for reply in ask(backend, *greedy)}) == 1
+
+
+@local_llm
+def test_structured_output_holds_to_its_schema():
+    number = {"type": "number"}
+    schema = {
+        "type": "object",
+        "properties": {"card": number, "top up": number},
+        "required": ["card", "top up"],
+        "additionalProperties": False,
+    }
+    (reply,) = ask(
+        LlamaCppBackend(),
+        written(text="How likely is each label?", max_tokens=60, schema=json.dumps(schema)),
+    )
+    assert json.loads(reply.text).keys() == {"card", "top up"}
+    assert reply.refused == ()
+
+
+@local_llm
+def test_what_this_model_does_not_show():
+    choices = (Choice("card"), Choice("top up"))
+    deciding, dropping, labels = ask(
+        LlamaCppBackend(),
+        written(choices=choices),
+        request(dropout=Dropout("head", 0.1, 5)),
+        request(),
+    )
+    assert isinstance(deciding, SignalUnavailable)
+    assert "not a decision model" in str(deciding)
+    assert isinstance(dropping, SignalUnavailable)
+    assert isinstance(labels, Reply)  # what cannot be had costs no other request
