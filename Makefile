@@ -5,10 +5,15 @@
 
 PYTHON ?= python3
 VENV := .venv
+COMMA := ,
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 # Nothing is to be compiled: a dependency without a wheel for this machine is an error.
 INSTALL := -m pip install --quiet --disable-pip-version-check --only-binary :all:
+
+# For the tests of the transformers backend. The newest release brings gigabytes of CUDA libraries on
+# Linux where an older one may be at hand for the CPU alone; TORCH= leaves these tests out.
+TORCH ?= torch==2.13.0
 
 # There are no wheels of the oldest versions for Python 3.13 and later.
 FITS := $(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13))')
@@ -60,7 +65,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python $(INSTALL) -e ".[dev]"
+	$(if $(TORCH),$(BIN)/python $(INSTALL) $(TORCH))
+	$(BIN)/python $(INSTALL) -e ".[dev$(if $(TORCH),$(COMMA)transformers)]"
 	$(BIN)/skllm-calib download smollm2
 	@touch $@ $(VENV)/.demo
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
+from itertools import product
+from numbers import Number
 from typing import Any, Literal
 
 import numpy as np
@@ -43,10 +46,11 @@ def _some_member_has(name: str) -> Callable[[LLMEnsembleClassifier], bool]:
 
 
 class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEnsemble):  # type: ignore[misc]
-    """Pool the probabilities of several prompts, models, checkpoints or any classifiers.
+    """Pool the probabilities of several prompts, signals, models or any classifiers.
 
     Pool first and calibrate the pool: wrap the ensemble in :class:`CalibratedLLMClassifier`. A
-    mean of calibrated members is under-confident [1]_ [2]_.
+    mean of calibrated members is under-confident [1]_ [2]_. :meth:`over` makes the members from
+    one classifier.
 
     Parameters
     ----------
@@ -58,9 +62,12 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         sure and wrong now and then.
     weights : "fit" or array-like of shape (n_estimators,) or None, default=None
         How much each member counts: non-negative numbers, scaled to sum to one; None for equal
-        weights. "fit" finds those with the least log-loss of the pool on the rows of ``fit``;
-        members that rows seen in ``fit`` flatter are cross-fitted for it. Members of weight zero
-        are not asked.
+        weights. "fit" finds those of the pool with the least log-loss on the rows of ``fit``:
+        "linear" pools as they are, "log" pools as they are once calibrated, by the logistic
+        regression of stacking [5]_ with weights that are not negative (its scale and biases are
+        left to the calibrator). A member sure of too much then counts for what it knows. Members
+        that rows seen in ``fit`` flatter are cross-fitted for it. Members of weight zero are not
+        asked.
     n_jobs : int or None, default=None
         How many members to ask at a time, in threads. Helps with hosted models; a local model is
         busy with one.
@@ -99,6 +106,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
     .. [3] C. Genest and J. V. Zidek (1986). "Combining Probability Distributions: A Critique and
        an Annotated Bibliography." Statistical Science, 1.
     .. [4] M. Stone (1961). "The Opinion Pool." Annals of Mathematical Statistics, 32.
+    .. [5] D. H. Wolpert (1992). "Stacked Generalization." Neural Networks, 5.
 
     Examples
     --------
@@ -132,6 +140,73 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         self.pooling = pooling
         self.weights = weights
         self.n_jobs = n_jobs
+
+    @classmethod
+    def over(
+        cls,
+        estimator: Any,
+        /,
+        *,
+        pooling: Literal["log", "linear"] = "log",
+        weights: Literal["fit"] | ArrayLike | None = None,
+        n_jobs: int | None = None,
+        **grid: Iterable[Any],
+    ) -> LLMEnsembleClassifier:
+        """Make an ensemble of copies of one classifier that differ in a parameter.
+
+        Several kinds of evidence from the same model, fused and calibrated in one line::
+
+            CalibratedLLMClassifier(
+                LLMEnsembleClassifier.over(
+                    clf, signal=["logprobs", "self_reported"], weights="fit"
+                )
+            )
+
+        The weights are fitted and cross-fitted with the calibrator on the same rows. With the
+        cache of the classifier on, each member is asked about each row once.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Usually an :class:`LLMClassifier`. It is copied and left alone.
+        pooling, weights, n_jobs
+            As for the class; `weights` in the order of the members.
+        **grid : list
+            What to vary: the values of a parameter, by its name as in ``set_params``, for example
+            ``signal``, ``prompt``, ``model``, ``random_state`` or ``model__temperature``. With
+            several, all combinations, in the order of
+            :class:`sklearn.model_selection.ParameterGrid`: by the names in alphabetical order,
+            the values of the last one changing fastest.
+
+        Returns
+        -------
+        LLMEnsembleClassifier
+            Not fitted. A member is named after its values: words as they are ("logprobs"), numbers
+            with the parameter ("random_state_3"), objects by their `name`, anything else by its
+            place in the list ("prompt_0"); several are joined by "_". All go by place if that
+            would not be unique.
+
+        Raises
+        ------
+        ValueError
+            If no parameter is given, a list is empty, is none, or repeats a value, or the
+            estimator has no such parameter.
+
+        Examples
+        --------
+        >>> from skllm_calib import LLMClassifier, LLMEnsembleClassifier
+        >>> from skllm_calib.backends import TestingBackend
+        >>> clf = LLMClassifier(TestingBackend(), classes=["ham", "spam"], cache=None)
+        >>> ensemble = LLMEnsembleClassifier.over(
+        ...     clf, prompt=["Is this spam? {text} {hint}", "{text} Spam or ham? {hint}"]
+        ... )
+        >>> [name for name, _ in ensemble.estimators]
+        ['prompt_0', 'prompt_1']
+        >>> ensemble.predict_proba(["You won a prize!"]).shape
+        (1, 2)
+        """
+        members = _variants(estimator, grid)
+        return cls(members, pooling=pooling, weights=weights, n_jobs=n_jobs)
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -425,6 +500,73 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
 
 
 # -- members -------------------------------------------------------------------------------------
+
+# What may be part of a name as it is: a value such as "openai:gpt-4o-mini", no template or path.
+_WORD = re.compile(r"[A-Za-z0-9]([\w.:+-]{0,38}[A-Za-z0-9])?")
+
+
+def _variants(estimator: Any, grid: Mapping[str, Iterable[Any]]) -> list[tuple[str, Any]]:
+    """Return copies of a classifier by name, one for each combination of the values."""
+    if not grid:
+        raise ValueError(
+            "say what the members differ in: a parameter of the classifier and its values, for "
+            'example signal=["logprobs", "self_reported"]'
+        )
+    values = {parameter: _values(parameter, grid[parameter]) for parameter in sorted(grid)}
+    words = {parameter: _value_names(parameter, listed) for parameter, listed in values.items()}
+    names = ["_".join(chosen) for chosen in product(*words.values())]
+    reserved = LLMEnsembleClassifier._get_param_names()
+    if len(set(names)) < len(names) or any("__" in n or n in reserved for n in names):
+        places = [_places(parameter, listed) for parameter, listed in values.items()]
+        names = ["_".join(chosen) for chosen in product(*places)]
+    members = []
+    for chosen in product(*values.values()):
+        member = clone(estimator)
+        # What is nested belongs to the new value of what is around it, which therefore goes first.
+        for parameter, value in sorted(zip(values, chosen, strict=True), key=_depth):
+            if parameter not in member.get_params():
+                raise ValueError(
+                    f"{parameter!r} is no parameter of {type(estimator).__name__}, which has: "
+                    + ", ".join(sorted(member.get_params()))
+                )
+            member.set_params(**{parameter: clone(value, safe=False)})
+        members.append(member)
+    return list(zip(names, members, strict=True))
+
+
+def _depth(setting: tuple[str, Any]) -> int:
+    return setting[0].count("__")
+
+
+def _values(parameter: str, given: Any) -> list[Any]:
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+        raise ValueError(f"{parameter}={given!r}: must be a list of values, one for each member")
+    values = list(given)
+    if not values:
+        raise ValueError(f"{parameter}={given!r}: must list at least one value")
+    plain = [value for value in values if isinstance(value, (str, Number, type(None)))]
+    twice = [value for value in plain if plain.count(value) > 1]
+    if twice:
+        raise ValueError(f"{parameter}={values!r}: lists {twice[0]!r} more than once")
+    return values
+
+
+def _value_names(parameter: str, values: list[Any]) -> list[str]:
+    # Signals and other objects may bear a name.
+    words = [str(v if isinstance(v, str) else getattr(v, "name", "")) for v in values]
+    if all(map(_WORD.fullmatch, words)):
+        return words
+    if all(isinstance(value, (Number, type(None))) for value in values):
+        return [f"{_last(parameter)}_{value}" for value in values]
+    return _places(parameter, values)
+
+
+def _places(parameter: str, values: list[Any]) -> list[str]:
+    return [f"{_last(parameter)}_{place}" for place in range(len(values))]
+
+
+def _last(parameter: str) -> str:
+    return parameter.rpartition("__")[2]
 
 
 def _kept(estimators: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from skllm_calib.backends.base import BaseBackend, Reply, Request
 from skllm_calib.cache import ResponseCache
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 from skllm_calib.prompts import Question
 from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal
 from skllm_calib.usage import Usage
@@ -74,7 +74,10 @@ def collect(
         post.answer(unique)
         for row in waiting:
             row.advance(post)
-    return [row.record() for row in rows]
+    records = [row.record() for row in rows]
+    if post.hopeless is not None and all(r.failure is post.hopeless for r in records):
+        raise post.hopeless
+    return records
 
 
 class _Post:
@@ -91,31 +94,46 @@ class _Post:
         self._progress = progress
         self.answers: dict[str, Answered] = {}
         self.spared: set[str] = set()  # answered by the cache, or by another worker meanwhile
+        self.hopeless: SignalUnavailable | None = None
+        self._n_needed = 0
 
     def answer(self, requests: Mapping[str, Request]) -> None:
         """Get the answers to requests by their keys, but for those that are known."""
         unknown = {key: r for key, r in requests.items() if key not in self.answers}
-        n_needed = len(self.answers) + len(unknown)
+        self._n_needed = len(self.answers) + len(unknown)
         # Closed at once when the backend raises, so that nobody waits for what will not come.
         with contextlib.closing(_turns(list(unknown), self._cache)) as turns:
             for known, to_ask in turns:
                 self.answers |= {key: Reply.from_json(value) for key, value in known.items()}
                 self.spared |= set(known)
-                self._report(n_needed)
+                self._report()
                 if not to_ask:
                     continue
-                for i, answer in self._backend.run([unknown[key] for key in to_ask]):
-                    self.answers[to_ask[i]] = answer
-                    if self._cache is not None and isinstance(answer, Reply):
-                        self._cache.set_many({to_ask[i]: answer.to_json()})
-                    self._report(n_needed)
+                for kind in dict.fromkeys(map(_kind, unknown.values())):
+                    self._run([key for key in to_ask if _kind(unknown[key]) == kind], unknown)
+                    self._report()
         for key in unknown:
             nothing = UnreadableReply("the backend gave no answer to this request")
             self.answers.setdefault(key, nothing)
 
-    def _report(self, n_needed: int) -> None:
+    def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
+        """Let the backend answer requests of one kind."""
+        try:
+            for i, answer in self._backend.run([requests[key] for key in keys]):
+                self.answers[keys[i]] = answer
+                if self._cache is not None and isinstance(answer, Reply):
+                    self._cache.set_many({keys[i]: answer.to_json()})
+                self._report()
+        except SignalUnavailable as failure:
+            # True of every request of this kind, but other kinds may do: a signal that asks for
+            # both can still read the other one.
+            self.hopeless = failure
+            for key in keys:
+                self.answers.setdefault(key, failure)
+
+    def _report(self) -> None:
         if self._progress is not None:
-            self._progress(len(self.answers), n_needed)
+            self._progress(len(self.answers), self._n_needed)
 
 
 class _Row:
@@ -184,6 +202,13 @@ def _turns(
         if left and not known and not mine:
             time.sleep(pause)
             pause = min(longest, 1.5 * pause)
+
+
+def _kind(request: Request) -> str:
+    """Return what kind of evidence a request is for."""
+    if request.choices:
+        return "decision"
+    return "labels" if request.answers else "text"
 
 
 def _used(reply: Reply, *, spared: bool) -> Usage:

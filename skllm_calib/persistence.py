@@ -10,7 +10,14 @@ from pathlib import Path
 
 from sklearn.utils import Bunch
 
-from skllm_calib.backends import LlamaCppBackend, OpenAIBackend, TestingBackend
+from skllm_calib.backends import (
+    AnthropicBackend,
+    LlamaCppBackend,
+    MistralBackend,
+    OpenAIBackend,
+    TestingBackend,
+    TransformersBackend,
+)
 from skllm_calib.cache import ResponseCache
 from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.calibrators import (
@@ -40,9 +47,12 @@ _TYPES: tuple[type, ...] = (
     type(Path()),
     Bunch,
     # backends
+    AnthropicBackend,
     LlamaCppBackend,
+    MistralBackend,
     OpenAIBackend,
     TestingBackend,
+    TransformersBackend,
     # signals
     *SIGNALS.values(),
     FusedSignal,

@@ -10,7 +10,7 @@ import pytest
 
 import skllm_calib
 import skllm_calib.classifier
-from skllm_calib import backends, calibrators, datasets, exceptions, metrics
+from skllm_calib import backends, calibrators, datasets, exceptions, metrics, signals
 from skllm_calib.backends import TestingBackend, resolve_model
 from skllm_calib.datasets import load_messages
 
@@ -89,7 +89,15 @@ def test_there_are_blocks_to_run():
     ("module", "names"),
     [
         (module, module.__all__)
-        for module in (skllm_calib, backends, calibrators, datasets, exceptions, metrics)
+        for module in (
+            skllm_calib,
+            backends,
+            calibrators,
+            datasets,
+            exceptions,
+            metrics,
+            signals,
+        )
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

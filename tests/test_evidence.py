@@ -14,7 +14,7 @@ import skllm_calib.cache
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import collect
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 from skllm_calib.prompts import Prompt, Question
 from skllm_calib.signals import Evidence, LogprobSignal, Signal
 from skllm_calib.usage import Usage
@@ -266,3 +266,41 @@ def test_a_failure_in_a_later_step_is_that_row_s_own(cache):
     assert good.failure is None
     assert str(bad.failure) == "not that one"
     assert len(bad.replies) == 2  # what was answered before is shown
+
+
+class Mixed(Signal):
+    """Asks for log-probabilities and for text at once, and does with the one that is there."""
+
+    name = "mixed"
+
+    def ask(self, question):
+        labels, text = yield [
+            Request(question.messages(), answers=question.answers),
+            Request(question.messages(), max_tokens=3),
+        ]
+        if isinstance(text, BackendError):
+            raise text
+        known = not isinstance(labels, BackendError)
+        return Evidence(np.log([0.5, 0.5]), details={"known": known})
+
+
+class Hiding(TestingBackend):
+    """Ends a run at the first request for log-probabilities, as hosted models do."""
+
+    def run(self, requests):
+        for i, request in enumerate(requests):
+            if request.answers:
+                raise SignalUnavailable("hidden")
+            yield i, next(iter(super().run([request])))[1]
+
+
+def test_what_ends_a_run_of_one_kind_leaves_the_other_kinds_alone(cache):
+    records = ask(["a", "b"], Hiding(), cache, signal=Mixed())
+    assert [r.failure for r in records] == [None, None]
+    assert [r.evidence.details["known"] for r in records] == [False, False]
+    assert len(cache) == 2
+
+
+def test_what_makes_every_row_fail_is_raised(cache):
+    with pytest.raises(SignalUnavailable, match=r"^hidden$"):
+        ask(["a", "b"], Hiding(), cache)

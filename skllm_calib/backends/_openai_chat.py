@@ -1,49 +1,49 @@
-"""The talk with a Chat Completions server: one request, in whatever phrasing it takes."""
+"""The talk with a server: one request, in whatever phrasing it takes, and one neutral answer.
+
+:class:`Line` sends and knows when to give up, :class:`Talk` finds the phrasing, :class:`Chat` is
+the talk in Chat Completions; ``_openai_responses`` holds the one in the Responses API.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import openai
 
 from skllm_calib.backends._hosted import Access, StopRunError, redact
-from skllm_calib.backends._openai_dialect import LENGTH_NAMES, Dialect
+from skllm_calib.backends._openai_answer import (
+    Answer,
+    Tally,
+    begins_to_think,
+    first,
+    positions_of,
+)
+from skllm_calib.backends._openai_dialect import (
+    CONTINUATIONS,
+    LENGTH_NAMES,
+    Continuation,
+    Dialect,
+    refuses_effort,
+)
 from skllm_calib.backends._openai_errors import Problem, failure_of, no_log_probabilities
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 
-__all__ = ["Chat", "Tally"]
+__all__ = ["Chat", "Line", "Outcome", "Talk", "schema_form"]
 
 
-@dataclass
-class Tally:
-    """What the calls of one row used, and who answered them.
+class Outcome(NamedTuple):
+    """A reply, or else why there is none."""
 
-    Attributes
-    ----------
-    model, fingerprint, prompt_tokens, completion_tokens, cached_tokens
-        As in :class:`~skllm_calib.backends.Reply`, summed over the calls.
-    """
-
-    model: str = ""
-    fingerprint: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-    def add(self, completion: Any) -> None:
-        """Count one more call."""
-        self.model = self.model or str(completion.model or "")
-        self.fingerprint = self.fingerprint or getattr(completion, "system_fingerprint", None)
-        if (usage := getattr(completion, "usage", None)) is not None:
-            self.prompt_tokens += usage.prompt_tokens or 0
-            self.completion_tokens += usage.completion_tokens or 0
-            details = getattr(usage, "prompt_tokens_details", None)
-            self.cached_tokens += getattr(details, "cached_tokens", None) or 0
+    reply: Any = None
+    failure: BackendError | StopRunError | None = None
+    problem: Problem | None = None  # what the server said, where it answered
 
 
-class Chat:
+class Line:
     """Sends requests one at a time; many threads may do so at once.
 
     Parameters
@@ -52,31 +52,12 @@ class Chat:
         The client of this run.
     access : Access
         Where it sends requests to, for messages.
-    dialect : Dialect
-        What is known of the model behind that address.
-    model : str
-    seed : int or None
-    extra_body : mapping
-        As in the backend.
     """
 
-    def __init__(
-        self,
-        client: openai.OpenAI,
-        access: Access,
-        dialect: Dialect,
-        *,
-        model: str,
-        seed: int | None,
-        extra_body: Mapping[str, Any],
-    ) -> None:
-        self.dialect = dialect
-        self.model = model
-        self._client = client
+    def __init__(self, client: openai.OpenAI, access: Access) -> None:
+        self.access = access
+        self.client = client
         self._once = client.with_options(max_retries=0)
-        self._access = access
-        self._seed = seed
-        self._extra_body = extra_body
         self._stop: StopRunError | None = None
         self._unreachable = False
 
@@ -85,6 +66,74 @@ class Chat:
         self._stop = StopRunError(failure)
         return self._stop
 
+    def send(self, create: Callable[[openai.OpenAI], Any], *, once: bool = False) -> Outcome:
+        """Let `create` send a request; `once`: without retries.
+
+        Failures are returned, so that they are raised without the SDK's own error in their wake:
+        that one holds the request, and with it the key.
+        """
+        if self._stop is not None:  # another row found out that none can be answered
+            raise self._stop
+        try:
+            reply = create(self._once if once or self._unreachable else self.client)
+        except openai.APIError as error:
+            if not once:
+                # Nobody answered after every retry: the next rows try once, until one gets through.
+                self._unreachable = isinstance(error, openai.APIConnectionError) and not isinstance(
+                    error, openai.APITimeoutError
+                )
+            problem = None
+            if isinstance(error, openai.APIStatusError):
+                problem = Problem.of(error, self.access)
+            return Outcome(None, failure_of(error, self.access), problem)
+        self._unreachable = False
+        return Outcome(reply)
+
+    def fail(self, failure: BackendError | StopRunError) -> BackendError | StopRunError:
+        """Return what to raise; end the run if the failure would be that of every row."""
+        return self.stop_with(failure.failure) if isinstance(failure, StopRunError) else failure
+
+
+class Talk(ABC):
+    """Asks one model for answers, in the phrasing that it takes.
+
+    Parameters
+    ----------
+    line : Line
+        Where to send.
+    dialect : Dialect
+        What is known of the model behind that address.
+    model : str
+    seed : int or None
+    extra_body : mapping
+    reasoning_effort : str or None
+        As in the backend.
+
+    Attributes
+    ----------
+    continuations : tuple of Continuation
+        The ways of having a begun answer continued that the API may know.
+    """
+
+    continuations: tuple[Continuation, ...] = ()
+
+    def __init__(
+        self,
+        line: Line,
+        dialect: Dialect,
+        *,
+        model: str,
+        seed: int | None,
+        extra_body: Mapping[str, Any],
+        reasoning_effort: str | None,
+    ) -> None:
+        self.line = line
+        self.dialect = dialect
+        self.model = model
+        self._seed = seed
+        self._extra_body = extra_body
+        self._effort = reasoning_effort
+
     def ask(
         self,
         messages: Sequence[dict[str, Any]],
@@ -92,9 +141,9 @@ class Chat:
         *,
         draw: int,
         extra: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Any:
-        """Return the completion for `messages`, or raise a BackendError, or a StopRunError.
+        **settings: Any,
+    ) -> Answer:
+        """Return the answer to `messages`, or raise a BackendError, or a StopRunError.
 
         Parameters
         ----------
@@ -106,72 +155,119 @@ class Chat:
             Number of the repetition.
         extra : mapping or None, default=None
             Further fields of the body, beyond those of the user.
-        **options
-            Parameters of the API; `max_tokens` must be among them.
+        **settings
+            `max_tokens` and `temperature`; `top_logprobs` to have alternatives listed, or `schema`,
+            the JSON Schema of the text as JSON.
         """
-        wanted = {"model": self.model, "messages": list(messages), **options}
         if self._seed is not None:
-            wanted["seed"] = self._seed + draw  # two draws with one seed would be the same draw
-        extra_body = {**self._extra_body, **(extra or {})}
-        # What the user set wins, also over the other name of the same thing.
-        set_by_user = extra_body.keys() - {"model", "messages"}
-        if not set_by_user.isdisjoint(LENGTH_NAMES):
-            set_by_user |= set(LENGTH_NAMES)
+            settings["seed"] = self._seed + draw  # two draws with one seed would be the same draw
+        # What the user set wins, also over the other names of the same thing.
+        by_user = {self._setting(name) for name in self._extra_body}
+        unset = set() if by_user.isdisjoint(LENGTH_NAMES) else set(LENGTH_NAMES)
         while True:
-            if self._stop is not None:  # another row found out that none can be answered
-                raise self._stop
-            phrased = self.dialect.phrase(wanted)
-            body = {name: v for name, v in phrased.items() if name not in set_by_user}
-            completion, failure = self._send(body, extra_body)
-            if failure is None:
-                tally.add(completion)
-                return completion
-            if isinstance(failure, Problem):
-                continue
-            raise failure
+            phrased = self.dialect.phrase(settings)
+            sent = {name: v for name, v in phrased.items() if name not in unset}
+            outcome = self._send({**self._body(messages, sent), **(extra or {})})
+            if outcome.failure is None:
+                n_reasoning = tally.add(outcome.reply)
+                answer = self._read(outcome.reply, n_reasoning)
+                left_out = settings.keys() - phrased.keys() - by_user - {"max_tokens"}
+                return replace(answer, left_out=tuple(sorted(left_out)))
+            # There is nothing to learn about what the user insists on.
+            ours = {name: value for name, value in sent.items() if name not in by_user}
+            if outcome.problem is None or not self.dialect.learn(outcome.problem, ours):
+                raise self._why(outcome, ours)
 
-    def _send(
-        self, body: dict[str, Any], extra_body: Mapping[str, Any]
-    ) -> tuple[Any, Problem | BackendError | StopRunError | None]:
-        """Return a completion, or why there is none: a Problem where another phrasing may help.
+    def _why(self, outcome: Outcome, sent: Mapping[str, Any]) -> BackendError | StopRunError:
+        """Return the failure to raise where no other phrasing can help."""
+        problem, known = outcome.problem, self.dialect
+        assert outcome.failure is not None
+        if problem is not None:
+            if "top_logprobs" in sent and known.no_logprobs is not None:
+                return self.line.stop_with(no_log_probabilities(self.model, known.no_logprobs))
+            if self._effort is not None and refuses_effort(problem):
+                return self.line.stop_with(
+                    BackendError(
+                        f"the model {self.model!r} refuses reasoning_effort={self._effort!r}: give "
+                        f"a value that it takes, or None for its default; it said: "
+                        f"{problem.message}"
+                    )
+                )
+        return self.line.fail(outcome.failure)
 
-        Failures are returned, so that they are raised without the SDK's own error in their wake:
-        that one holds the request, and with it the key.
-        """
-        client = self._once if self._unreachable else self._client
-        try:
-            completion = client.chat.completions.create(**body, extra_body=extra_body or None)
-        except openai.APIError as error:
-            # Nobody answered after every retry: the next rows try once, until one gets through.
-            self._unreachable = isinstance(error, openai.APIConnectionError) and not isinstance(
-                error, openai.APITimeoutError
-            )
-            if isinstance(error, openai.APIStatusError):
-                problem = Problem.of(error, self._access)
-                if self.dialect.learn(problem, body):
-                    return None, problem
-                if "logprobs" in body and self.dialect.no_logprobs is not None:
-                    said = no_log_probabilities(self.model, self.dialect.no_logprobs)
-                    return None, self.stop_with(said)
-            failure = failure_of(error, self._access)
-            if isinstance(failure, StopRunError):
-                self._stop = failure
-            return None, failure
-        self._unreachable = False
-        return completion, self._failure_in(completion)
+    def _declined(self, said: Any) -> Refused:
+        return Refused(f"the model declined: {redact(str(said), self.line.access)}")
 
-    def _failure_in(self, completion: Any) -> BackendError | None:
-        """Return the failure that an answer with a good status carries, if it does."""
-        choices = getattr(completion, "choices", None)
+    def _no_answer(self, reply: Any, what: str) -> UnreadableReply:
+        error = getattr(reply, "error", None)
+        said = error.get("message", error) if isinstance(error, dict) else f"no {what} in it"
+        return UnreadableReply(
+            f"{self.line.access.public_address} sent no {what}: "
+            f"{redact(str(said), self.line.access)} (is 'base_url' right? It often ends in /v1)"
+        )
+
+    @abstractmethod
+    def _setting(self, field: str) -> str:
+        """Return the setting that a field of the body stands for."""
+
+    @abstractmethod
+    def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the body of a request, without what the user adds to it."""
+
+    @abstractmethod
+    def _send(self, body: dict[str, Any]) -> Outcome:
+        """Send a body and what the user adds to it."""
+
+    @abstractmethod
+    def _read(self, reply: Any, n_reasoning: int) -> Answer:
+        """Read what came back, or raise what it carries instead of an answer."""
+
+
+def schema_form(schema: str) -> dict[str, Any]:
+    """Write a JSON Schema as both APIs want it; strict, so that it is kept to the letter."""
+    try:
+        return {"name": "answer", "schema": json.loads(schema), "strict": True}
+    except ValueError as error:
+        raise ValueError(f"schema={schema!r}: a request's schema must be JSON ({error})") from None
+
+
+class Chat(Talk):
+    """The talk in Chat Completions."""
+
+    continuations = CONTINUATIONS
+
+    def _setting(self, field: str) -> str:
+        return {"response_format": "schema", "logprobs": "top_logprobs"}.get(field, field)
+
+    def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
+        body = {"model": self.model, "messages": list(messages), **sent}
+        if "top_logprobs" in body:
+            body["logprobs"] = True
+        if schema := body.pop("schema", None):
+            body["response_format"] = {"type": "json_schema", "json_schema": schema_form(schema)}
+        if self._effort is not None:
+            body["reasoning_effort"] = self._effort
+        return body
+
+    def _send(self, body: dict[str, Any]) -> Outcome:
+        # As a further body, fields that an older SDK does not know are sent all the same.
+        named = {name: body.pop(name) for name in ("model", "messages")}
+        further = {**body, **self._extra_body}
+        return self.line.send(
+            lambda client: client.chat.completions.create(**named, extra_body=further)
+        )
+
+    def _read(self, reply: Any, n_reasoning: int) -> Answer:
+        choices = getattr(reply, "choices", None)
         if not choices:
-            error = getattr(completion, "error", None)
-            said = error.get("message", error) if isinstance(error, dict) else "no choices in it"
-            return UnreadableReply(
-                f"{self._access.public_address} sent no chat completion: "
-                f"{redact(str(said), self._access)} (is 'base_url' right? It often ends in /v1)"
-            )
-        if choices[0].finish_reason == "content_filter":
-            return Refused("a content filter stopped the answer")
-        if refusal := getattr(choices[0].message, "refusal", None):
-            return Refused(f"the model declined: {redact(str(refusal), self._access)}")
-        return None
+            raise self._no_answer(reply, "chat completion")
+        choice, message = choices[0], choices[0].message
+        if choice.finish_reason == "content_filter":
+            raise Refused("a content filter stopped the answer")
+        if refusal := getattr(message, "refusal", None):
+            raise self._declined(refusal)
+        text = message.content or ""
+        positions = positions_of(getattr(getattr(choice, "logprobs", None), "content", None) or [])
+        shown = first(message, "reasoning_content", "reasoning")
+        thought = bool(n_reasoning or shown) or begins_to_think(text, positions)
+        return Answer(text, positions, str(choice.finish_reason), n_reasoning, thought)

@@ -26,7 +26,7 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Problem", "failure_of", "no_log_probabilities"]
+__all__ = ["Problem", "failure_of", "no_decisions", "no_log_probabilities", "thinks_first"]
 
 _TOO_LONG = re.compile(
     r"context (?:length|size|window)|maximum (?:model|input|prompt) length|prompt is too long", re.I
@@ -88,7 +88,10 @@ def _status_failure(problem: Problem, access: Access) -> BackendError | StopRunE
         by = f" by {excess} tokens" if excess else ""
         return ContextTooLong(f"the prompt is too long{by}; {said}", excess or None)
     if "output limit was reached" in problem.message:
-        return UnreadableReply(f"max_tokens left no room for an answer; {said}")
+        return UnreadableReply(
+            "max_tokens left no room for an answer: allow more, or raise 'reasoning_budget' if the "
+            f"model reasons before it answers; {said}"
+        )
     if problem.code == "insufficient_quota":
         return StopRunError(RateLimited(f"the account has no quota left; {said}"))
     if problem.code in ("model_not_found", "DeploymentNotFound") or problem.status == 404:
@@ -110,10 +113,15 @@ def _status_failure(problem: Problem, access: Access) -> BackendError | StopRunE
 
 
 def _is_filtered(problem: Problem) -> bool:
-    codes = ("content_filter", "content_policy_violation")
+    codes = (
+        *("content_filter", "content_policy_violation"),
+        *("bio_policy", "misalignment_policy_violation"),
+    )
     azure, router = problem.fields.get("innererror"), problem.fields.get("metadata")
     return (
         problem.code in codes
+        # What a reasoning model declines to think about; other invalid prompts have the code too.
+        or (problem.code == "invalid_prompt" and "flagged" in problem.message)
         or (isinstance(azure, Mapping) and azure.get("code") == "ResponsibleAIPolicyViolation")
         # OpenRouter says so with the status of a refused key.
         or (isinstance(router, Mapping) and "flagged_input" in router)
@@ -141,7 +149,39 @@ def no_log_probabilities(model: str, why: str) -> SignalUnavailable:
     """Say that a model shows no log-probabilities, and what works instead."""
     return SignalUnavailable(
         f"the model {model!r} shows no log-probabilities here ({why}), so signal='logprobs' cannot "
-        "work with it. The signals 'self_reported' and 'self_consistency' need only text and would "
-        "work (see the signals that this version has in LLMClassifier). Of some reasoning models "
-        "log-probabilities can be had with reasoning off: extra_body={'reasoning_effort': 'none'}."
+        "work with it. signal='self_reported' and signal='self_consistency' need only text and "
+        "would work. Of some reasoning models log-probabilities can be had with reasoning off: "
+        "reasoning_effort='none'."
     )
+
+
+def thinks_first(model: str) -> SignalUnavailable:
+    """Say why probabilities after reasoning are no evidence, and what works instead."""
+    return SignalUnavailable(
+        f"the model {model!r} thinks before it answers: the probabilities after that restate a "
+        "decision already taken, near 0 or 1, and calibrate badly. Use signal='self_reported' or "
+        "signal='self_consistency', or turn reasoning off: reasoning_effort='none' where the model "
+        "takes it, on a server of your own often "
+        "extra_body={'chat_template_kwargs': {'enable_thinking': False}}."
+    )
+
+
+def no_decisions(model: str, why: str) -> SignalUnavailable:
+    """Say that there is no decision endpoint for a model, and what works instead."""
+    return SignalUnavailable(
+        f"the model {model!r} has no decision endpoint here ({why}), so signal='decisions' cannot "
+        "work with it. signal='logprobs' works where a model shows log-probabilities, "
+        "signal='self_reported' and signal='self_consistency' with every model."
+    )
+
+
+def failure_of_response(problem: Problem, access: Access) -> BackendError:
+    """Translate the error of a response with a good status that failed all the same."""
+    said = f"{access.public_address} said: {problem.message}"
+    if _is_filtered(problem):
+        return Refused(f"a content filter declined this text; {said}")
+    if problem.code == "rate_limit_exceeded":
+        return RateLimited(f"too many requests: lower 'max_concurrency'; {said}")
+    if problem.code in ("server_error", "vector_store_timeout"):
+        return BackendUnavailable(f"the server failed on the way to an answer; {said}")
+    return BackendError(f"the response failed with {problem.code!r}; {said}")

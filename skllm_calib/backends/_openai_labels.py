@@ -7,42 +7,31 @@ read, where the server allows that; else one sampled answer is all there is to l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from skllm_calib.backends._openai_chat import Chat, Tally
-from skllm_calib.backends._openai_dialect import CONTINUATIONS, Continuation
-from skllm_calib.backends._openai_errors import no_log_probabilities
+from skllm_calib.backends._openai_answer import Answer, Position, Tally
+from skllm_calib.backends._openai_chat import Talk
+from skllm_calib.backends._openai_dialect import Continuation
+from skllm_calib.backends._openai_errors import no_log_probabilities, thinks_first
 from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import (
     BackendError,
     BackendUnavailable,
     ContextTooLong,
-    SignalUnavailable,
     UnreadableReply,
 )
-from skllm_calib.label_tokens import Distribution, LabelTree, Token
+from skllm_calib.label_tokens import Distribution, LabelTree
 
 __all__ = ["LabelReader"]
 
-_THINKING = ("<think", "<|channel|>", "<reasoning", "[think", "◁think")
 # Most tokens that are sampled to see how an answer goes on.
 _MAX_SAMPLED = 4
 # What hosted models document as their most; what a server of one's own lists at no cost; and what
 # it lists for rows where the labels hold so little that they hide even behind that.
 _LISTED = (20, 500, 5_000, 50_000)
-# Servers write minus infinity as a large negative number: JSON has no infinity.
-_IMPOSSIBLE = -9000.0
 _SAME_LOGPROB = 0.1
-
-
-class _Position(NamedTuple):
-    """What was listed at one position of the answer, the likeliest first."""
-
-    prefix: bytes
-    listed: tuple[Token, ...]
 
 
 class LabelReader:
@@ -50,7 +39,7 @@ class LabelReader:
 
     Parameters
     ----------
-    chat : Chat
+    talk : Talk
     tree : LabelTree
         The answers of the request.
     request : Request
@@ -61,10 +50,10 @@ class LabelReader:
     """
 
     def __init__(
-        self, chat: Chat, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int | None
+        self, talk: Talk, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int | None
     ) -> None:
-        self._chat = chat
-        self._dialect = chat.dialect
+        self._talk = talk
+        self._dialect = talk.dialect
         self._tree = tree
         self._messages = [{"role": m.role, "content": m.content} for m in request.messages]
         self._draw = request.draw
@@ -75,20 +64,20 @@ class LabelReader:
     def read(self) -> Reply:
         """Return text, distributions and notes."""
         known, tree = self._dialect, self._tree
-        text, positions = self._look(self._n_to_sample())
-        found = {b"": tree.distribution(b"", positions[0].listed)}
+        seen = self._look(self._n_to_sample())
+        found = {b"": tree.distribution(b"", seen.positions[0].listed)}
         while tree.doubtful(found) and self._may_list_more():
-            text, positions = self._look_further(text, positions)
-            found = {b"": tree.distribution(b"", positions[0].listed)}
-        notes = known.notes(self._n_listed)
+            seen = self._look_further(seen)
+            found = {b"": tree.distribution(b"", seen.positions[0].listed)}
+        notes = known.notes(seen.left_out, self._n_listed)
         if tree.pending(found):
-            if self._can_continue(positions[1:]):
+            if self._can_continue(seen.positions[1:]):
                 self._follow(found)
                 if not tree.pending(found):
                     # What is still open was too little to follow: too little to count, too.
                     found = {p: replace(d, followed=True) for p, d in found.items()}
             else:
-                for position in positions[1:]:
+                for position in seen.positions[1:]:
                     if not tree.match(position.prefix).partial:
                         break
                     there = tree.distribution(position.prefix, position.listed)
@@ -98,7 +87,7 @@ class LabelReader:
                         "labels that begin alike were not all told apart: this server does not "
                         "continue a given beginning",
                     )
-        return Reply(text, tuple(found[prefix] for prefix in sorted(found)), notes=notes)
+        return Reply(seen.text, tuple(found[prefix] for prefix in sorted(found)), notes=notes)
 
     @property
     def _n_listed(self) -> int:
@@ -111,7 +100,7 @@ class LabelReader:
         more = self._dialect.lists_many is not False and self._rung < len(_LISTED) - 1
         return self._top_logprobs is None and more
 
-    def _look_further(self, text: str, positions: list[_Position]) -> tuple[str, list[_Position]]:
+    def _look_further(self, seen: Answer) -> Answer:
         """Ask for more alternatives; find out, once, whether the server lists them."""
         known = self._dialect
         self._rung += 1
@@ -125,10 +114,10 @@ class LabelReader:
                     raise
                 except BackendError:
                     known.lists_many = False
-                    return text, positions
-                known.lists_many = len(further[1][0].listed) > _LISTED[0]
+                    return seen
+                known.lists_many = len(further.positions[0].listed) > _LISTED[0]
                 return further
-        return self._look(self._n_to_sample()) if known.lists_many else (text, positions)
+        return self._look(self._n_to_sample()) if known.lists_many else seen
 
     def _n_to_sample(self) -> int:
         """Return how many tokens to have written.
@@ -149,13 +138,13 @@ class LabelReader:
             if prefix is None:
                 return
             try:
-                _, (position, *_) = self._look(1, (how, prefix))
+                next_one = self._look(1, (how, prefix)).positions[0]
             except UnreadableReply:  # the model ended there: nothing proven, all of it possible
                 found[prefix] = tree.distribution(prefix, [])
             else:
-                found[prefix] = tree.distribution(prefix, position.listed)
+                found[prefix] = tree.distribution(prefix, next_one.listed)
 
-    def _can_continue(self, sampled: Sequence[_Position]) -> bool:
+    def _can_continue(self, sampled: Sequence[Position]) -> bool:
         """Tell whether an answer that was begun is continued; find out how, the first time.
 
         The beginning of a sampled answer is given back to the model: it is continued if the next
@@ -171,9 +160,9 @@ class LabelReader:
             if (seen := next(usable, None)) is None:
                 known.had_no_sample()
                 return False
-            for how in CONTINUATIONS:
+            for how in self._talk.continuations:
                 try:
-                    _, (again, *_) = self._look(1, (how, seen.prefix))
+                    again = self._look(1, (how, seen.prefix)).positions[0]
                 except (BackendUnavailable, ContextTooLong):
                     raise  # says nothing of this way; the next row tries again
                 except BackendError:
@@ -184,13 +173,13 @@ class LabelReader:
             known.settle_continuation(None)
             return False
 
-    def _look(
-        self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None
-    ) -> tuple[str, list[_Position]]:
-        """Return what was written and what was listed at each position, the first one at least."""
+    def _look(self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None) -> Answer:
+        """Return what was written and listed, at the first position at least."""
         known, messages = self._dialect, self._messages
         if known.no_logprobs is not None:
-            raise self._chat.stop_with(no_log_probabilities(self._chat.model, known.no_logprobs))
+            raise self._talk.line.stop_with(
+                no_log_probabilities(self._talk.model, known.no_logprobs)
+            )
         extra: Mapping[str, Any] = {}
         if begun is not None:
             how, prefix = begun
@@ -200,76 +189,30 @@ class LabelReader:
         # one than 1. At 1 all of them report the same. What is written is then a draw, so nothing
         # but the list is read: adding a written token from behind its end would make the labels
         # depend on that draw.
-        completion = self._chat.ask(
+        answer = self._talk.ask(
             messages,
             self._tally,
-            max_tokens=n_tokens,
-            temperature=1.0,
             draw=self._draw,
             extra=extra,
-            logprobs=True,
+            max_tokens=n_tokens,
+            temperature=1.0,
             top_logprobs=self._n_listed,
         )
-        choice = completion.choices[0]
-        text = choice.message.content or ""
-        positions = _positions(choice)
-        self._check_no_thinking(completion, positions)
+        if answer.thought:
+            raise self._talk.line.stop_with(thinks_first(self._talk.model))
+        positions = answer.positions
         if positions and positions[0].listed:
             known.shows_logprobs = True
-            return text, positions
-        if not positions and not text.strip():
+            return answer
+        if not positions and not answer.text.strip():
             raise UnreadableReply(
-                f"the model {self._chat.model!r} wrote nothing "
-                f"(finish_reason {choice.finish_reason!r})"
+                f"the model {self._talk.model!r} wrote nothing (finish_reason {answer.finish!r})"
             )
         if known.shows_logprobs:
-            raise UnreadableReply(f"the server sent no log-probabilities with {text!r}")
+            raise UnreadableReply(f"the server sent no log-probabilities with {answer.text!r}")
         what = "lists only the token it wrote" if positions else "the server sent none"
         known.no_logprobs = what
-        raise self._chat.stop_with(no_log_probabilities(self._chat.model, what))
-
-    def _check_no_thinking(self, completion: Any, positions: Sequence[_Position]) -> None:
-        """Refuse probabilities that are not those of an undecided model."""
-        message = completion.choices[0].message
-        thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-        details = getattr(getattr(completion, "usage", None), "completion_tokens_details", None)
-        thought = thought or getattr(details, "reasoning_tokens", None)
-        if positions and positions[0].listed:
-            top = positions[0].listed[0].text.decode(errors="replace").lstrip().lower()
-            thought = thought or top.startswith(_THINKING)
-        if thought:
-            raise self._chat.stop_with(
-                SignalUnavailable(
-                    f"the model {self._chat.model!r} thinks before it answers: the probabilities "
-                    "after that restate a decision already taken, near 0 or 1, and calibrate "
-                    "badly. Turn reasoning off, for example with extra_body={'reasoning_effort': "
-                    "'none'} or extra_body={'chat_template_kwargs': {'enable_thinking': False}}, "
-                    "or use signal='self_reported' or signal='self_consistency'."
-                )
-            )
-
-
-def _positions(choice: Any) -> list[_Position]:
-    logprobs = getattr(choice, "logprobs", None)
-    positions, prefix = [], b""
-    for item in getattr(logprobs, "content", None) or []:
-        listed = filter(None, map(_token, getattr(item, "top_logprobs", None) or []))
-        by_rank = tuple(sorted(listed, key=lambda token: -token.logprob))
-        positions.append(_Position(prefix, by_rank))
-        prefix += _bytes(item)
-    return positions
-
-
-def _bytes(item: Any) -> bytes:
-    raw = getattr(item, "bytes", None)
-    return item.token.encode() if raw is None else bytes(raw)
-
-
-def _token(item: Any) -> Token | None:
-    logprob = item.logprob
-    if logprob is None or not math.isfinite(logprob) or logprob < _IMPOSSIBLE:
-        return None
-    return Token(_bytes(item), logprob)
+        raise self._talk.line.stop_with(no_log_probabilities(self._talk.model, what))
 
 
 def _is_text(prefix: bytes) -> bool:
@@ -286,7 +229,7 @@ def _is_word(prefix: bytes) -> bool:
     return bool(text.strip()) and text == text.rstrip() and not set(text) & set("<|>[]")
 
 
-def _look_alike(a: _Position, b: _Position) -> bool:
+def _look_alike(a: Position, b: Position) -> bool:
     """Tell whether two lists are those of the same place, up to a server's rounding."""
     if not a.listed or not b.listed or a.listed[0].text != b.listed[0].text:
         return False

@@ -5,21 +5,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from skllm_calib.backends.anthropic import AnthropicBackend
 from skllm_calib.backends.base import BaseBackend
 from skllm_calib.backends.llama_cpp import LlamaCppBackend
+from skllm_calib.backends.mistral import MistralBackend
 from skllm_calib.backends.openai import OpenAIBackend
 from skllm_calib.backends.testing import TestingBackend
+from skllm_calib.backends.transformers import TransformersBackend
 
 __all__ = ["resolve_model"]
 
+# Google's models behind the address that speaks OpenAI's API.
+_GEMINI_ADDRESS = "https://generativelanguage.googleapis.com/v1beta/openai/"
 _PROVIDERS: dict[str, Callable[[str], BaseBackend]] = {
+    "anthropic": AnthropicBackend,
+    "gemini": lambda name: OpenAIBackend(
+        name, base_url=_GEMINI_ADDRESS, api_key_env="GEMINI_API_KEY"
+    ),
     "llamacpp": LlamaCppBackend,
+    "mistral": MistralBackend,
     "openai": OpenAIBackend,
     "testing": lambda name: TestingBackend(name=name),
+    "transformers": TransformersBackend,
 }
 _CHOICES = (
-    "'smollm2' (a small model on this machine), 'llamacpp:PATH.gguf', 'openai:NAME' (for example "
-    "'openai:gpt-4o-mini'), or a backend object such as OpenAIBackend(NAME, base_url=...)"
+    "'smollm2' (a small model on this machine), 'llamacpp:PATH.gguf', 'transformers:NAME or "
+    "FOLDER', 'openai:NAME' (for example 'openai:gpt-4o-mini'), 'anthropic:NAME', 'mistral:NAME', "
+    "'gemini:NAME', or a backend object such as OpenAIBackend(NAME, base_url=...)"
 )
 
 

@@ -1,9 +1,10 @@
 """OpenAI, Azure OpenAI, and every server that speaks Chat Completions.
 
 vLLM, SGLang, llama.cpp, Ollama and most hosted models speak it, each in a dialect of its own, which
-is found out at run time (``_openai_dialect``). This file holds the parameters and the client,
-``_openai_chat`` sends requests, ``_openai_labels`` reads label probabilities, ``_openai_errors``
-tells what a failure means.
+is found out at run time (``_openai_dialect``). This file holds the parameters and the client.
+``_openai_chat`` and ``_openai_responses`` send requests and give the same neutral answer
+(``_openai_answer``), in which ``_openai_labels`` and ``_openai_text`` read; ``_openai_decisions``
+talks to the decision endpoint; ``_openai_errors`` tells what a failure means.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import openai
 
 from skllm_calib.backends._hosted import Access, answer_or_stop, no_key, read_key
-from skllm_calib.backends._openai_chat import Chat, Tally
+from skllm_calib.backends._openai_answer import Tally
+from skllm_calib.backends._openai_chat import Chat, Line, Talk
+from skllm_calib.backends._openai_decisions import Decisions
 from skllm_calib.backends._openai_dialect import Dialect
 from skllm_calib.backends._openai_labels import LabelReader
+from skllm_calib.backends._openai_responses import Responses, responses_dialect
+from skllm_calib.backends._openai_text import read_text
 from skllm_calib.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.backends.registry import get_handle
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, SignalUnavailable
 from skllm_calib.label_tokens import LabelTree
 
 __all__ = ["OpenAIBackend"]
@@ -33,7 +38,7 @@ _NO_KEY = "no-key"  # the SDK wants one, a local server does not
 
 
 class OpenAIBackend(BaseBackend):
-    """A model behind OpenAI's Chat Completions API, or behind a server that speaks it.
+    """A model behind OpenAI's APIs, or behind a server that speaks Chat Completions.
 
     Parameters
     ----------
@@ -62,11 +67,28 @@ class OpenAIBackend(BaseBackend):
         How often a request is sent again after a time-out, a lost connection, or an answer with
         status 408, 409, 429 or 5xx. A server's Retry-After is honoured.
     seed : int or None, default=None
-        Seed of the sampling, where the server takes one. Repetition `d` of a request uses
-        ``seed + d``.
+        Seed of the sampling, where the server takes one; the Responses API has none. Repetition
+        `d` of a request uses ``seed + d``.
     extra_body : dict or None, default=None
-        Further fields of the request, such as ``{"reasoning_effort": "none"}``. They win over
-        what is sent otherwise.
+        Further fields of the request, such as ``{"service_tier": "flex"}``. They win over what is
+        sent otherwise.
+    reasoning_effort : str or None, default=None
+        How much a reasoning model thinks before it answers. OpenAI documents "none", "minimal",
+        "low", "medium", "high", "xhigh" and "max", of which a model takes some; one that it does
+        not take is an error, never dropped. Sent as ``reasoning_effort`` in Chat Completions and
+        as ``reasoning={"effort": ...}`` in the Responses API. None leaves it to the model. With
+        "none" some reasoning models show log-probabilities.
+    reasoning_budget : int or None, default=None
+        Tokens allowed for hidden reasoning in requests for text, on top of those of the answer:
+        OpenAI counts both against ``max_completion_tokens`` (``max_output_tokens``). None allows
+        2,000 once the model was seen to reason; an answer that was cut off before that is asked
+        for again.
+    api : {"chat", "responses"}, default="chat"
+        "chat": Chat Completions, which nearly every server speaks. "responses": OpenAI's Responses
+        API, the only one of some models (needs openai 1.66 or later). It lists at most 20
+        alternatives and continues no given beginning, so labels of several tokens are read along
+        one sampled answer, with bounds for the rest. Nothing is stored on the provider's side
+        (``store=False``).
 
     Notes
     -----
@@ -76,6 +98,11 @@ class OpenAIBackend(BaseBackend):
     at temperature 1, since some servers report them after dividing by the temperature. Labels of
     several tokens are read exactly from servers that continue an answer begun by the user
     (llama.cpp, vLLM, SGLang); elsewhere along one sampled answer, with bounds for the rest.
+
+    Requests with choices go to the decision endpoint (``POST /v1/decisions``), which gives each
+    choice a probability: openai 3.54.0 documents it for the model ``gpt-6-luna`` and for 2 to 255
+    choices, whichever `api` the other requests use. Requests with dropout cannot be answered from
+    afar.
 
     Examples
     --------
@@ -103,6 +130,9 @@ class OpenAIBackend(BaseBackend):
         max_retries: int = 5,
         seed: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_budget: int | None = None,
+        api: Literal["chat", "responses"] = "chat",
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -114,9 +144,18 @@ class OpenAIBackend(BaseBackend):
         self.max_retries = max_retries
         self.seed = seed
         self.extra_body = extra_body
+        self.reasoning_effort = reasoning_effort
+        self.reasoning_budget = reasoning_budget
+        self.api = api
 
     def identity(self) -> dict[str, Any]:
         """Return what changes an answer; no key, and no user or password of the address."""
+        # What is not set is left out: replies that were cached before it existed stay good.
+        newer = {
+            "reasoning_effort": self.reasoning_effort,
+            "reasoning_budget": self.reasoning_budget,
+            "api": None if self.api == "chat" else self.api,
+        }
         return {
             "provider": "openai",
             "model": self.model,
@@ -125,6 +164,7 @@ class OpenAIBackend(BaseBackend):
             "top_logprobs": self.top_logprobs,
             "seed": self.seed,
             "extra_body": dict(self.extra_body or {}),
+            **{name: value for name, value in newer.items() if value is not None},
         }
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
@@ -135,17 +175,41 @@ class OpenAIBackend(BaseBackend):
         AuthenticationFailed, ModelNotFound, SignalUnavailable, RateLimited
             If every request would fail alike: no key, no such model, no log-probabilities, no
             quota. The rest of the run is then cancelled.
+        BackendError
+            If the model refuses `reasoning_effort`.
+        MissingDependency
+            If the installed SDK is too old for ``api="responses"``.
+        ValueError
+            For an unknown `api` or a negative `reasoning_budget`.
         """
+        self._check()
         access = self._access()
-        chat = Chat(
+        line = Line(
             self._client(access).with_options(timeout=self.timeout, max_retries=self.max_retries),
             access,
-            self._dialect(access),
+        )
+        dialect, extra = self._dialect(access), dict(self.extra_body or {})
+        talk = (Responses if self.api == "responses" else Chat)(
+            line,
+            dialect,
             model=self.model,
             seed=self.seed,
-            extra_body=dict(self.extra_body or {}),
+            extra_body=extra,
+            reasoning_effort=self.reasoning_effort,
         )
-        return _Run(chat, self.top_logprobs).stream(requests, self.max_concurrency)
+        decisions = Decisions(line, dialect, model=self.model, extra_body=extra)
+        run = _Run(talk, decisions, self.top_logprobs, self.reasoning_budget)
+        return run.stream(requests, self.max_concurrency)
+
+    def _check(self) -> None:
+        if self.api not in ("chat", "responses"):
+            raise ValueError(f"api={self.api!r}: must be 'chat' or 'responses'")
+        budget = self.reasoning_budget
+        if budget is not None and (isinstance(budget, bool) or budget < 0):
+            raise ValueError(
+                f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
+                "allow 2,000 once the model was seen to reason"
+            )
 
     def _access(self) -> Access:
         """Read the address and the key; both may come from the environment."""
@@ -180,16 +244,25 @@ class OpenAIBackend(BaseBackend):
     def _dialect(self, access: Access) -> Dialect:
         # What a model takes may depend on what else is sent, such as its reasoning effort.
         extra = json.dumps(self.extra_body, sort_keys=True, default=repr)
-        handle = ("openai dialect", access.address, self.api_version, self.model, extra)
-        return get_handle(handle, Dialect)
+        what = (self.model, self.reasoning_effort, extra)
+        handle = ("openai dialect", access.address, self.api_version, self.api, *what)
+        return get_handle(handle, responses_dialect if self.api == "responses" else Dialect)
 
 
 class _Run:
     """One call of :meth:`OpenAIBackend.run`."""
 
-    def __init__(self, chat: Chat, top_logprobs: int | None) -> None:
-        self._chat = chat
+    def __init__(
+        self,
+        talk: Talk,
+        decisions: Decisions,
+        top_logprobs: int | None,
+        reasoning_budget: int | None,
+    ) -> None:
+        self._talk = talk
+        self._decisions = decisions
         self._top_logprobs = top_logprobs
+        self._reasoning_budget = reasoning_budget
         self._trees: dict[tuple[str, ...], LabelTree] = {}
 
     def stream(
@@ -198,7 +271,12 @@ class _Run:
         return answer_or_stop(self._answer, requests, n_workers)
 
     def _answer(self, request: Request) -> Reply:
-        kind, known = "labels" if request.answers else "text", self._chat.dialect
+        if request.dropout is not None:
+            raise SignalUnavailable(
+                "a model behind an API shows no probabilities with dropout, so "
+                "signal='mc_dropout' needs a model on this machine (backend 'transformers')"
+            )
+        kind, known = _kind(request), self._talk.dialect
         if kind not in known.asked:
             # The first one goes alone, so that what the model refuses is refused once.
             with known.lock:
@@ -211,27 +289,20 @@ class _Run:
 
     def _answer_now(self, request: Request) -> Reply:
         tally = Tally()
-        if request.answers:
+        if request.choices:
+            reply = self._decisions.read(request, tally)
+        elif request.answers:
             tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
-            reply = LabelReader(self._chat, tree, request, tally, self._top_logprobs).read()
+            reply = LabelReader(self._talk, tree, request, tally, self._top_logprobs).read()
         else:
-            reply = self._text(request, tally)
+            reply = read_text(self._talk, request, tally, self._reasoning_budget)
         return replace(reply, **asdict(tally))
 
-    def _text(self, request: Request, tally: Tally) -> Reply:
-        completion = self._chat.ask(
-            [{"role": m.role, "content": m.content} for m in request.messages],
-            tally,
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            draw=request.draw,
-        )
-        choice = completion.choices[0]
-        text = choice.message.content or ""
-        if not text.strip() and choice.finish_reason == "length":
-            raise UnreadableReply(
-                f"the model {self._chat.model!r} used all of max_tokens={request.max_tokens} "
-                "before it wrote a word of its answer, as reasoning models do: allow more tokens, "
-                "or turn reasoning off, for example with extra_body={'reasoning_effort': 'none'}"
-            )
-        return Reply(text, notes=self._chat.dialect.notes())
+
+def _kind(request: Request) -> str:
+    """Tell what a model may refuse in such a request."""
+    if request.choices:
+        return "decision"
+    if request.answers:
+        return "labels"
+    return "text with schema" if request.schema else "text"

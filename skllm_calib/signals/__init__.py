@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal
+from skllm_calib.signals.base import Evidence, Signal
 from skllm_calib.signals.decisions import DecisionSignal
 from skllm_calib.signals.fusion import FusedSignal, OrderAveragedSignal
 from skllm_calib.signals.logprobs import LogprobSignal
@@ -19,9 +19,7 @@ from skllm_calib.signals.self_reported import SelfReportedSignal
 
 __all__ = [
     "SIGNALS",
-    "Answered",
     "DecisionSignal",
-    "Dialogue",
     "Evidence",
     "FusedSignal",
     "LogprobSignal",

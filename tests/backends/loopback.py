@@ -1,4 +1,4 @@
-"""A small server on the loopback address that speaks the Chat Completions wire format.
+"""A small server on the loopback address that speaks OpenAI's wire formats.
 
 What it answers is a function of the request, so that each test says what its server is like. The
 tests reach it through the real SDK; nothing of that is replaced.
@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from skllm_calib.backends import clear_handles
+
+KEY = "sk-test-0123456789abcdef"
 Probabilities = Mapping[str, float]
 
 
@@ -105,6 +109,28 @@ class Loopback:
         self._server.server_close()
 
 
+@contextmanager
+def servers(monkeypatch: Any) -> Iterator[Callable[..., Loopback]]:
+    """Start servers on demand, in an environment with a key; stop them after their clients."""
+    for name in ("OPENAI_BASE_URL", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    clear_handles()
+    running: list[Loopback] = []
+
+    def start(respond: Callable[[dict[str, Any]], Answer]) -> Loopback:
+        running.append(Loopback(respond).__enter__())
+        return running[-1]
+
+    try:
+        yield start
+    finally:
+        clear_handles()
+        for server in running:
+            server.__exit__()
+
+
 def refusal(status: int, message: str, **fields: Any) -> Answer:
     """An error in the documented form."""
     headers = fields.pop("headers", {})
@@ -164,6 +190,83 @@ def completion(
             },
         },
     )
+
+
+def reasoned(n: int) -> dict[str, Any]:
+    """Usage of a chat completion with hidden reasoning."""
+    return {"completion_tokens": n + 1, "completion_tokens_details": {"reasoning_tokens": n}}
+
+
+def output_text(text: str, positions: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """A part of a message of the Responses API."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(positions)}
+
+
+def response(
+    *parts: Mapping[str, Any],
+    status: str = "completed",
+    reason: str | None = None,
+    n_reasoning: int = 0,
+    before: Sequence[Mapping[str, Any]] = (),
+    **fields: Any,
+) -> Answer:
+    """A response in the documented form; `before`: output items before the message."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    return Answer(
+        200,
+        {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "model": "served-2026-01-01",
+            "status": status,
+            "error": None,
+            "incomplete_details": None if reason is None else {"reason": reason},
+            "output": [*before, {**message, "content": list(parts)}] if parts else list(before),
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": 10,
+                "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0},
+                "output_tokens": 3 + n_reasoning,
+                "output_tokens_details": {"reasoning_tokens": n_reasoning},
+                "total_tokens": 13 + n_reasoning,
+            },
+            **fields,
+        },
+    )
+
+
+def decision(*answers: Mapping[str, Any], n_reasoning: int = 0) -> Answer:
+    """A decision in the documented form."""
+    return Answer(
+        200,
+        {
+            "answers": list(answers),
+            "model": "gpt-6-luna-2026-10-01",
+            "usage": {
+                "input_tokens": 20,
+                "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 0},
+                "output_tokens": 2,
+                "output_tokens_details": {"reasoning_tokens": n_reasoning},
+                "total_tokens": 22,
+            },
+        },
+    )
+
+
+def chosen(probabilities: Mapping[Any, Any]) -> dict[str, Any]:
+    """The answer to a choice: the likeliest option, and the probability of each."""
+    best = max(probabilities, key=probabilities.__getitem__)
+    listed = [{"value": v, "probability": p} for v, p in probabilities.items()]
+    return {
+        "type": "choice",
+        "name": None,
+        "choice": best,
+        "confidence": probabilities[best],
+        "probabilities": listed,
+    }
 
 
 class ChatModel:

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from skllm_calib.backends import LlamaCppBackend, OpenAIBackend, TestingBackend, resolve_model
+from skllm_calib.backends import (
+    AnthropicBackend,
+    LlamaCppBackend,
+    MistralBackend,
+    OpenAIBackend,
+    TestingBackend,
+    resolve_model,
+)
 
 
 def test_names_and_backends():
@@ -11,6 +18,12 @@ def test_names_and_backends():
     assert resolve_model("openai:gpt-4o:2024").model == "gpt-4o:2024"
     assert isinstance(resolve_model("openai:m"), OpenAIBackend)
     assert resolve_model("testing:mine").name == "mine"
+    assert isinstance(resolve_model("anthropic:claude"), AnthropicBackend)
+    assert isinstance(resolve_model("mistral:small"), MistralBackend)
+    assert resolve_model("transformers:org/name").model == "org/name"
+    gemini = resolve_model("gemini:flash")
+    assert (gemini.model, gemini.api_key_env) == ("flash", "GEMINI_API_KEY")
+    assert gemini.base_url.startswith("https://generativelanguage.googleapis.com/")
     backend = TestingBackend()
     assert resolve_model(backend) is backend
 

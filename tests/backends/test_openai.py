@@ -12,17 +12,19 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import openai
 import pytest
-from loopback import Answer, ChatModel, Loopback, completion, position, refusal
+from loopback import KEY, Answer, ChatModel, completion, position, refusal, servers
 from sklearn.base import clone
 
-from skllm_calib.backends import Message, Reply, Request, clear_handles
+from skllm_calib.backends import Choice, Message, Reply, Request
 from skllm_calib.backends.openai import OpenAIBackend
 from skllm_calib.exceptions import (
     AuthenticationFailed,
     BackendError,
     BackendUnavailable,
     ContextTooLong,
+    MissingDependency,
     ModelNotFound,
     RateLimited,
     Refused,
@@ -31,35 +33,14 @@ from skllm_calib.exceptions import (
 )
 from skllm_calib.label_tokens import Distribution, LabelTree, Token
 
-KEY = "sk-test-0123456789abcdef"
 KEYS = ChatModel({"": {"A": 0.6, "B": 0.3, " A": 0.05, "x": 0.02}})
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    for name in ("OPENAI_BASE_URL", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    clear_handles()
-    yield
-    clear_handles()
-
-
-@pytest.fixture
-def serve():
-    """Start servers that are stopped when the test ends, after the clients."""
-    running = []
-
-    def start(respond):
-        server = Loopback(respond).__enter__()
-        running.append(server)
-        return server
-
-    yield start
-    clear_handles()
-    for server in running:
-        server.__exit__()
+def serve(monkeypatch):
+    """Start servers that are stopped when the test ends."""
+    with servers(monkeypatch) as start:
+        yield start
 
 
 def request(text="hello", **options):
@@ -814,6 +795,34 @@ def test_beginnings_that_cannot_be_read_are_left_to_the_bounds(serve):
     assert mass.low[0] == pytest.approx(0.6)
     assert mass.low[1:3].tolist() == [0, 0]
     assert mass.high[1:3].tolist() == pytest.approx([0.4, 0.4])
+
+
+# ------------------------------------------------------------------------------- older SDKs
+
+
+def hide(monkeypatch, name):
+    monkeypatch.delattr(openai.OpenAI, name, raising=False)
+    if hasattr(openai.OpenAI(api_key="x"), name):
+        pytest.skip("this SDK sets it anew on each client")
+
+
+def test_sdk_without_responses(serve, monkeypatch):
+    hide(monkeypatch, "responses")
+    server = serve(KEYS)
+    with pytest.raises(MissingDependency, match="api='responses' needs openai"):
+        run(backend(server, api="responses"))
+    assert server.seen == []
+    assert isinstance(run(backend(server))[0], Reply)
+
+
+def test_sdk_without_decisions(serve, monkeypatch):
+    hide(monkeypatch, "decisions")
+    server = serve(KEYS)
+    wanted = request(answers=(), choices=(Choice("spam"), Choice("ham")))
+    with pytest.raises(SignalUnavailable, match=r"cannot ask for decisions, 3\.54\.0 can"):
+        run(backend(server), wanted)
+    assert server.seen == []
+    assert isinstance(run(backend(server))[0], Reply)
 
 
 # --------------------------------------------------------------------- the real thing, small

@@ -31,6 +31,7 @@ from skllm_calib import (
     signals,
 )
 from skllm_calib import backends as backends_module
+from skllm_calib.backends import AnthropicBackend, MistralBackend, TransformersBackend
 from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 # Also the tests run where only what the package itself needs is installed.
@@ -235,8 +236,9 @@ def test_no_key_and_nothing_of_the_cache(backends, monkeypatch, tmp_path, kind, 
     if kind == "openai":
         backends[kind].set_params(base_url=None)
     cache = ResponseCache(tmp_path / "replies.sqlite")
-    clf = CalibratedLLMClassifier(LLMClassifier(backends[kind], cache=cache), method=method)
-    clf.fit(TEXTS, LABELS).explain(TEXTS)
+    llm = LLMClassifier(backends[kind], signal="logprobs", cache=cache)
+    clf = CalibratedLLMClassifier(llm, method=method).fit(TEXTS, LABELS)
+    clf.explain(TEXTS)
     assert len(cache) == 40
     for dumps, _ in FORMATS.values():
         content = plain(dumps(clf))
@@ -279,6 +281,8 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     for backend, kept in zip(backends.values(), (cache, cache.path, cache), strict=True):
         llm = LLMClassifier(backend, prompt=Prompt(), cache=kept)
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm.fit(TEXTS, LABELS))))
+    for hosted in (AnthropicBackend("m"), MistralBackend("m"), TransformersBackend("m")):
+        needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(LLMClassifier(hosted))))
     parts = [signal() for signal in SIGNALS.values()]
     signal = OrderAveragedSignal(FusedSignal(parts))
     llm = LLMClassifier(backends["testing"], signal=signal)

@@ -1,0 +1,77 @@
+"""Answers in words, also those of models that reason before they write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skllm_calib.backends._openai_answer import Answer, Tally
+from skllm_calib.backends._openai_chat import Talk
+from skllm_calib.backends.base import Reply, Request
+from skllm_calib.exceptions import UnreadableReply
+
+__all__ = ["read_text"]
+
+# Tokens for hidden reasoning where the user gives no number. Reasoning about one short text is
+# mostly done well before; what is not used is not paid for.
+_HEADROOM = 2_000
+
+
+def read_text(talk: Talk, request: Request, tally: Tally, budget: int | None) -> Reply:
+    """Ask for a text.
+
+    Parameters
+    ----------
+    talk : Talk
+    request : Request
+    tally : Tally
+        Where the calls are counted.
+    budget : int or None
+        `reasoning_budget` of the backend.
+
+    Returns
+    -------
+    Reply
+        Without what the tally counts.
+    """
+    known = talk.dialect
+    room = known.headroom if budget is None else budget
+    answer = _ask(talk, request, tally, room)
+    if answer.thought and budget is None:
+        known.headroom = _HEADROOM
+        if answer.finish == "length" and room < _HEADROOM:
+            room = _HEADROOM
+            answer = _ask(talk, request, tally, room)
+    if not answer.text.strip() and answer.finish == "length":
+        raise UnreadableReply(_without_a_word(talk.model, request.max_tokens, room))
+    notes = known.notes(answer.left_out)
+    if answer.thought and room and budget is None:
+        notes += (f"the model reasons: it was allowed {room:,} tokens more than the answer needs",)
+    if answer.thought:
+        n = answer.reasoning_tokens
+        counted = f"{n} tokens of hidden reasoning" if n else "tokens of reasoning, not counted,"
+        notes += (
+            f"{counted} came before the answer; they are no evidence of how sure the model is",
+        )
+    return Reply(answer.text, notes=notes, refused=answer.left_out)
+
+
+def _ask(talk: Talk, request: Request, tally: Tally, room: int) -> Answer:
+    settings: dict[str, Any] = {
+        "max_tokens": request.max_tokens + room,
+        "temperature": request.temperature,
+    }
+    if request.schema:
+        settings["schema"] = request.schema
+    messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    return talk.ask(messages, tally, draw=request.draw, **settings)
+
+
+def _without_a_word(model: str, max_tokens: int, room: int) -> str:
+    allowed = f"max_tokens={max_tokens}"
+    if room:
+        allowed += f" and {room:,} tokens of reasoning"
+    return (
+        f"the model {model!r} used all of {allowed} before it wrote a word of its answer, as "
+        "reasoning models do: allow more with reasoning_budget, or turn reasoning off, for example "
+        "with reasoning_effort='none'"
+    )
