@@ -278,7 +278,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             "prompt_hash": _joined(m.get("prompt") for m in members),
             "signal": _joined(_signal_text(m.get("signal")) for m in members),
             "signal_reason": getattr(self.estimator_, "signal_reason_", None),
-            "prior_correction": fingerprint.get("prior_correction"),
+            **{k: fingerprint[k] for k in ("prior_correction",) if k in fingerprint},
             "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
             "calibrator": getattr(self.calibrator_, "chosen_", type(self.calibrator_).__name__),
             "parameters": self.calibrator_.parameters_,

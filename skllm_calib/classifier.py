@@ -33,7 +33,8 @@ from skllm_calib.exceptions import BackendError
 from skllm_calib.labels import check_known, check_labels, label_wording
 from skllm_calib.priors import check_prior, estimate_bias, reference_texts, subtract
 from skllm_calib.probing import Chosen, first_available
-from skllm_calib.prompts import BoundPrompt, Prompt, Question, resolve_prompt
+from skllm_calib.prompts import Prompt, resolve_prompt
+from skllm_calib.questions import BoundPrompt, Question
 from skllm_calib.signals import OrderAveragedSignal, Signal, resolve_signal
 from skllm_calib.text_input import Rows, read_rows
 from skllm_calib.usage import Usage

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from itertools import product
-from numbers import Number
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +32,7 @@ from skllm_calib._scores import (
     served_model,
     stratified_folds,
 )
+from skllm_calib._variants import variants
 from skllm_calib.calibrators._numerics import Floats, floor_and_normalise
 from skllm_calib.labels import check_known, check_labels
 
@@ -205,7 +203,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         >>> ensemble.predict_proba(["You won a prize!"]).shape
         (1, 2)
         """
-        members = _variants(estimator, grid)
+        members = variants(estimator, grid, reserved=cls._get_param_names())
         return cls(members, pooling=pooling, weights=weights, n_jobs=n_jobs)
 
     # -- fitting ---------------------------------------------------------------------------------
@@ -502,71 +500,6 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
 # -- members -------------------------------------------------------------------------------------
 
 # What may be part of a name as it is: a value such as "openai:gpt-4o-mini", no template or path.
-_WORD = re.compile(r"[A-Za-z0-9]([\w.:+-]{0,38}[A-Za-z0-9])?")
-
-
-def _variants(estimator: Any, grid: Mapping[str, Iterable[Any]]) -> list[tuple[str, Any]]:
-    """Return copies of a classifier by name, one for each combination of the values."""
-    if not grid:
-        raise ValueError(
-            "say what the members differ in: a parameter of the classifier and its values, for "
-            'example signal=["logprobs", "self_reported"]'
-        )
-    values = {parameter: _values(parameter, grid[parameter]) for parameter in sorted(grid)}
-    words = {parameter: _value_names(parameter, listed) for parameter, listed in values.items()}
-    names = ["_".join(chosen) for chosen in product(*words.values())]
-    reserved = LLMEnsembleClassifier._get_param_names()
-    if len(set(names)) < len(names) or any("__" in n or n in reserved for n in names):
-        places = [_places(parameter, listed) for parameter, listed in values.items()]
-        names = ["_".join(chosen) for chosen in product(*places)]
-    members = []
-    for chosen in product(*values.values()):
-        member = clone(estimator)
-        # What is nested belongs to the new value of what is around it, which therefore goes first.
-        for parameter, value in sorted(zip(values, chosen, strict=True), key=_depth):
-            if parameter not in member.get_params():
-                raise ValueError(
-                    f"{parameter!r} is no parameter of {type(estimator).__name__}, which has: "
-                    + ", ".join(sorted(member.get_params()))
-                )
-            member.set_params(**{parameter: clone(value, safe=False)})
-        members.append(member)
-    return list(zip(names, members, strict=True))
-
-
-def _depth(setting: tuple[str, Any]) -> int:
-    return setting[0].count("__")
-
-
-def _values(parameter: str, given: Any) -> list[Any]:
-    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
-        raise ValueError(f"{parameter}={given!r}: must be a list of values, one for each member")
-    values = list(given)
-    if not values:
-        raise ValueError(f"{parameter}={given!r}: must list at least one value")
-    plain = [value for value in values if isinstance(value, (str, Number, type(None)))]
-    twice = [value for value in plain if plain.count(value) > 1]
-    if twice:
-        raise ValueError(f"{parameter}={values!r}: lists {twice[0]!r} more than once")
-    return values
-
-
-def _value_names(parameter: str, values: list[Any]) -> list[str]:
-    # Signals and other objects may bear a name.
-    words = [str(v if isinstance(v, str) else getattr(v, "name", "")) for v in values]
-    if all(map(_WORD.fullmatch, words)):
-        return words
-    if all(isinstance(value, (Number, type(None))) for value in values):
-        return [f"{_last(parameter)}_{value}" for value in values]
-    return _places(parameter, values)
-
-
-def _places(parameter: str, values: list[Any]) -> list[str]:
-    return [f"{_last(parameter)}_{place}" for place in range(len(values))]
-
-
-def _last(parameter: str) -> str:
-    return parameter.rpartition("__")[2]
 
 
 def _kept(estimators: Any) -> dict[str, Any]:

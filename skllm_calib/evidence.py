@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skllm_calib.backends.base import BaseBackend, Reply, Request
 from skllm_calib.cache import ResponseCache
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal
 from skllm_calib.usage import Usage
 

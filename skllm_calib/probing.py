@@ -10,7 +10,8 @@ from skllm_calib.backends.registry import get_handle
 from skllm_calib.cache import ResponseCache
 from skllm_calib.evidence import collect
 from skllm_calib.exceptions import SignalUnavailable, UnreadableReply
-from skllm_calib.prompts import Prompt, Question
+from skllm_calib.prompts import Prompt
+from skllm_calib.questions import Question
 from skllm_calib.signals import SIGNALS, Signal
 
 __all__ = ["AUTO_ORDER", "Chosen", "first_available"]

@@ -15,7 +15,8 @@ from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import collect
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
-from skllm_calib.prompts import Prompt, Question
+from skllm_calib.prompts import Prompt
+from skllm_calib.questions import Question
 from skllm_calib.signals import Evidence, LogprobSignal, Signal
 from skllm_calib.usage import Usage
 

@@ -9,7 +9,8 @@ from sklearn.model_selection import GridSearchCV
 
 from skllm_calib import LLMClassifier, Prompt, ece_scorer
 from skllm_calib.exceptions import PromptError
-from skllm_calib.prompts import option_keys, resolve_prompt
+from skllm_calib.prompts import resolve_prompt
+from skllm_calib.questions import option_keys
 
 LABELS = ["ham", "spam"]
 

@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 
 from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import BackendError, UnreadableReply
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 
 __all__ = ["Answered", "Dialogue", "Evidence", "Signal", "log_shares", "only", "share", "together"]
 

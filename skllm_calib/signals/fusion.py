@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.exceptions import BackendError
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals.base import Dialogue, Evidence, Signal, together
 
 __all__ = ["FusedSignal", "OrderAveragedSignal"]

@@ -10,7 +10,7 @@ import numpy as np
 from skllm_calib.backends.base import Request
 from skllm_calib.exceptions import UnreadableReply
 from skllm_calib.label_tokens import Distribution, LabelTree
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals.base import Dialogue, Evidence, Signal, only
 
 __all__ = ["LogprobSignal", "read_labels"]

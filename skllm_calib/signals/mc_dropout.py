@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import entr
 
 from skllm_calib.backends.base import Dropout, Request
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals.base import Dialogue, Evidence, Signal, only
 from skllm_calib.signals.logprobs import read_labels
 

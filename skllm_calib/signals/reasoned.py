@@ -8,7 +8,7 @@ import numpy as np
 
 from skllm_calib.backends.base import Message, Reply, Request
 from skllm_calib.exceptions import SignalUnavailable, UnreadableReply
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares, only
 from skllm_calib.signals.logprobs import read_labels
 from skllm_calib.signals.self_consistency import read_vote

@@ -6,7 +6,7 @@ import numpy as np
 
 from skllm_calib.backends.base import Message, Request
 from skllm_calib.exceptions import UnreadableReply
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals._reports import Names, read_label
 from skllm_calib.signals.base import Dialogue, Evidence, Signal, only, share
 from skllm_calib.signals.reasoned import THINK

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skllm_calib.backends.base import Request
 from skllm_calib.exceptions import UnreadableReply
-from skllm_calib.prompts import Question
+from skllm_calib.questions import Question
 from skllm_calib.signals._reports import (
     Names,
     Report,

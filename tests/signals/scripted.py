@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from skllm_calib.backends import Reply, Request
 from skllm_calib.label_tokens import LabelTree, Token
-from skllm_calib.prompts import Prompt, Question
+from skllm_calib.prompts import Prompt
+from skllm_calib.questions import Question
 from skllm_calib.signals import Evidence, Signal
 from skllm_calib.signals.base import Answered
 

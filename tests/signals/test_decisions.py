@@ -6,7 +6,8 @@ from scripted import lead, question
 
 from skllm_calib.backends import Reply
 from skllm_calib.exceptions import Refused, UnreadableReply
-from skllm_calib.prompts import Prompt, Question
+from skllm_calib.prompts import Prompt
+from skllm_calib.questions import Question
 from skllm_calib.signals import DecisionSignal
 
 

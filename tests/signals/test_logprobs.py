@@ -8,7 +8,8 @@ import pytest
 from skllm_calib.backends import Reply
 from skllm_calib.exceptions import SignalUnavailable, UnreadableReply
 from skllm_calib.label_tokens import Distribution, LabelTree, Token
-from skllm_calib.prompts import Prompt, Question
+from skllm_calib.prompts import Prompt
+from skllm_calib.questions import Question
 from skllm_calib.signals import LogprobSignal
 from skllm_calib.signals.logprobs import read_labels
 
