@@ -158,7 +158,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         label_texts: Mapping[Any, str] | None = None,
         label_descriptions: Mapping[Any, str] | None = None,
         prompt: Prompt | str | list[dict[str, str]] | None = None,
-        signal: str | Signal | list[str | Signal] = "auto",
+        signal: str | Signal | Sequence[str | Signal] = "auto",
         n_shots: int = 0,
         prior_correction: Literal["contextual", "domain", "batch"]
         | Mapping[Any, float]

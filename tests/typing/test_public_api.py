@@ -43,6 +43,7 @@ from skllm_calib.backends import BaseBackend, TestingBackend
 from skllm_calib.datasets import load_messages
 from skllm_calib.exceptions import SkllmCalibError
 from skllm_calib.metrics import CalibrationErrorInterval, ReliabilityCurve, RiskCoverageCurve
+from skllm_calib.signals import SelfConsistencySignal
 
 TEXTS = [f"message number {i}" for i in range(60)]
 LABELS = ["ham", "spam"] * 30
@@ -61,6 +62,7 @@ def test_classifiers(tmp_path: Path) -> None:
     assert_type(clf.render(TEXTS), list[list[dict[str, str]]])
     assert_type(clf.explain(TEXTS), list[dict[str, Any]])
     assert_type(clf.needs_cross_fitting(), bool)
+    assert_type(clf.order_flip_rate(TEXTS), float)
 
     calibrated = CalibratedLLMClassifier(clf, method=TemperatureScaling()).fit(TEXTS, LABELS)
     assert_type(calibrated, CalibratedLLMClassifier)
@@ -71,6 +73,8 @@ def test_classifiers(tmp_path: Path) -> None:
 
     both = LLMEnsembleClassifier([("one", clf), ("two", clf)], pooling="linear")
     assert_type(both.fit(TEXTS, LABELS), LLMEnsembleClassifier)
+    over = LLMEnsembleClassifier.over(clf, signal=["logprobs", "self_reported"], weights="fit")
+    assert_type(over, LLMEnsembleClassifier)
     assert_type(both.predict_proba(TEXTS), Matrix)
 
 
@@ -125,6 +129,11 @@ def test_models_prompts_and_caches(tmp_path: Path) -> None:
         LLMClassifier(prompt=prompt)
     for cache in caches:
         LLMClassifier(cache=cache)
+    LLMClassifier(signal=["logprobs", SelfConsistencySignal(n_draws=5)], order_averaging=2)
+    LLMClassifier(prior_correction={"ham": 0.8, "spam": 0.2})
+    LLMClassifier(prior_correction=np.array([0.8, 0.2]))
+    names: list[str] = ["logprobs", "p_true"]
+    LLMClassifier(signal=names)
     texts, labels = load_messages(return_X_y=True)
     assert_type(texts, list[str])
     assert len(texts) == len(labels)
@@ -134,6 +143,7 @@ def test_what_mypy_must_refuse() -> None:
     with pytest.raises(TypeError):
         LLMClassifier("smollm2", ["ham", "spam"])  # type: ignore[call-arg]
     LLMClassifier(on_error="guess")  # type: ignore[arg-type]
+    LLMClassifier(signal=3)  # type: ignore[arg-type]
     LLMClassifier(model=3)  # type: ignore[arg-type]
     Prompt(answer="essay")  # type: ignore[arg-type]
     proba = np.tile([0.6, 0.4], (60, 1))
