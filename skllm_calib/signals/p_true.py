@@ -7,11 +7,9 @@ from typing import Literal
 import numpy as np
 
 from skllm_calib.backends.base import Message, Request
-from skllm_calib.exceptions import UnreadableReply
 from skllm_calib.questions import Question
 from skllm_calib.signals.base import Dialogue, Evidence, Signal, only, share
 from skllm_calib.signals.logprobs import read_labels
-from skllm_calib.signals.self_consistency import read_vote
 
 __all__ = ["PTrueSignal"]
 
@@ -24,11 +22,9 @@ class PTrueSignal(Signal):
     Parameters
     ----------
     candidates : {"answer", "all"}, default="answer"
-        Which answers are judged. "answer": the one that the model gives itself, in a first
-        request; the other classes share the rest. "all": every class, a request each, in the place
-        of the first one; their probabilities of "True" are normalised.
-    max_tokens : int, default=16
-        Longest answer of the first request.
+        Which answers are judged. "answer": the one that is most probable to the model itself, by
+        a first request; the other classes share the rest. "all": every class, a request each, in
+        the place of the first one; their probabilities of "True" are normalised.
 
     Notes
     -----
@@ -49,11 +45,8 @@ class PTrueSignal(Signal):
 
     name = "p_true"
 
-    def __init__(
-        self, *, candidates: Literal["answer", "all"] = "answer", max_tokens: int = 16
-    ) -> None:
+    def __init__(self, *, candidates: Literal["answer", "all"] = "answer") -> None:
         self.candidates = candidates
-        self.max_tokens = max_tokens
 
     def ask(self, question: Question) -> Dialogue:
         """Ask for an answer, and then whether it is right."""
@@ -63,15 +56,9 @@ class PTrueSignal(Signal):
         judged = list(range(n_classes))
         written = ""
         if self.candidates == "answer":
-            (reply,) = only((yield [Request(question.messages(), max_tokens=self.max_tokens)]))
-            vote = read_vote(reply, question)
-            if vote is None:
-                raise UnreadableReply(
-                    f"the answer {reply.text[:80]!r} names none of the labels, so there is nothing "
-                    "to judge. Ask for the answer more plainly in the prompt, or use "
-                    "PTrueSignal(candidates='all')"
-                )
-            judged, written = [vote], reply.text
+            (reply,) = only((yield [Request(question.messages(), answers=question.answers)]))
+            direct = read_labels(reply.distributions, question.answers)
+            judged, written = [int(direct.log_proba.argmax())], reply.text
         replies = only((yield [self._doubt(question, k) for k in judged]))
         verdicts = [read_labels(r.distributions, _VERDICTS) for r in replies]
         p_true = np.full(n_classes, np.nan)

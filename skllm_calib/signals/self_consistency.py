@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.backends.base import Reply, Request
-from skllm_calib.exceptions import Refused, UnreadableReply
+from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 from skllm_calib.questions import Question
 from skllm_calib.signals._reports import Names, read_label
 from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares
@@ -91,6 +91,7 @@ class SelfConsistencySignal(Signal):
         votes = np.zeros(n_classes, dtype=np.int64)
         n_drawn, n_next = 0, self._first_step()
         variants, written = self.variants, []
+        first: Answered | None = None
         while n_next:
             drawn = range(n_drawn, n_drawn + n_next)
             varied = [_variant(question, variants, draw) for draw in drawn]
@@ -103,6 +104,7 @@ class SelfConsistencySignal(Signal):
                 )
                 for draw, variant in zip(drawn, varied, strict=True)
             ]
+            first = first or answers[0]
             for variant, answer in zip(varied, answers, strict=True):
                 vote = read_vote(answer, variant)
                 written.append(answer.text if isinstance(answer, Reply) else str(answer))
@@ -113,6 +115,8 @@ class SelfConsistencySignal(Signal):
             n_drawn += n_next
             n_next = self._next_step(votes, n_drawn)
         if not votes.any():
+            if isinstance(first, BackendError):
+                raise first  # which says more than that no label was named
             raise UnreadableReply(
                 f"none of {n_drawn} answers names one of the labels; the first is "
                 f"{written[0][:80]!r}. Ask for the answer more plainly in the prompt"

@@ -38,6 +38,14 @@ def test_no_vote_at_all_is_a_failure():
         lead(SelfConsistencySignal(), question(), says("hm"))
 
 
+def test_what_the_backend_advises_is_passed_on():
+    cut_off = UnreadableReply("all of max_tokens was used: allow more")
+    with pytest.raises(UnreadableReply, match="allow more"):
+        lead(SelfConsistencySignal(), question(), lambda _: cut_off)
+    with pytest.raises(Refused):
+        lead(SelfConsistencySignal(), question(), lambda _: Refused("no"))
+
+
 def test_a_server_that_is_down_is_no_vote():
     with pytest.raises(BackendUnavailable):
         lead(SelfConsistencySignal(), question(), lambda _: BackendUnavailable("down"))
