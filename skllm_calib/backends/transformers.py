@@ -89,6 +89,7 @@ class TransformersBackend(BaseBackend):
     """
 
     answer_form: AnswerForm = "words"
+    shows_logprobs = True
 
     def __init__(
         self,
