@@ -198,7 +198,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         y : array-like of shape (n_samples,) or None, default=None
             Labels. Needed unless `classes` is given and `n_shots` is 0.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Rows of weight zero are left out; other weights change nothing.
+            Rows of weight zero are left out. Other weights count where `prior_correction` takes a
+            mean over the rows, and change nothing else.
 
         Returns
         -------
@@ -213,6 +214,11 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self._check_on_error()
         rows = read_rows(X, self, reset=True, allow_missing=self.on_error == "nan")
         self._check_rows(rows)
+        counts = np.ones(len(rows))
+        if sample_weight is not None:
+            counts = _check_sample_weight(sample_weight, rows.fields, ensure_non_negative=True)
+            if not counts.any():
+                raise ValueError("sample_weight is zero for every row: nothing to learn from")
         if y is None:
             if self.classes is None:
                 raise ValueError(
@@ -228,11 +234,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             labels = check_labels(y, "y", keep_all=True)
             check_classification_targets(labels)
             check_consistent_length(rows.fields, labels)
-            used = np.ones(len(labels), dtype=np.bool_)
-            if sample_weight is not None:
-                used = np.asarray(_check_sample_weight(sample_weight, labels)) != 0
-                if not used.any():
-                    raise ValueError("sample_weight is zero for every row: nothing to learn from")
+            used = counts > 0
             self._fit_classes = self._classes_of(labels[used])
             codes = np.searchsorted(self._fit_classes, labels)
             texts = [t if u else "" for t, u in zip(rows.texts, used, strict=True)]
@@ -255,24 +257,26 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             "classes": self._fit_classes.tolist(),
             "signal": self._averaged(choice.signal).identity(),
         }
-        self._fit_prior(rows)
+        self._fit_prior(rows, counts)
         return self
 
-    def _fit_prior(self, rows: Rows) -> None:
+    def _fit_prior(self, rows: Rows, counts: NDArray[np.float64]) -> None:
         """Estimate the label bias from the rows of ``fit``."""
         self.__dict__.pop("label_bias_", None)
         if self.prior_correction is None:
             return
         prior = check_prior(self.prior_correction, self._named_classes().tolist())
-        texts = reference_texts(prior, rows.texts, self.random_state or 0)
-        fields = (
-            [row for row in rows.fields if row]
-            if texts is None
-            else [dict.fromkeys(("text", *rows.columns), text) for text in texts]
-        )
+        used = [text for text, n in zip(rows.texts, counts, strict=True) if n]
+        texts = reference_texts(prior, used, self.random_state or 0)
+        if texts is None:
+            places = [i for i, row in enumerate(rows.fields) if row and counts[i]]
+            fields, weight = [rows.fields[i] for i in places], counts[places]
+        else:
+            places, weight = list(range(len(texts))), np.ones(len(texts))
+            fields = [dict.fromkeys(("text", *rows.columns), text) for text in texts]
         records = self._records(fields, self._bind(rows.columns))
-        self._report_failures(records)
-        self.label_bias_ = estimate_bias(prior, self._matrix(records))
+        self._report_failures(records, places)
+        self.label_bias_ = estimate_bias(prior, self._matrix(records), weight)
         self.fingerprint_["prior_correction"] = prior if isinstance(prior, str) else prior.tolist()
 
     def _choose_signal(self) -> Chosen:
@@ -553,8 +557,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
                 progress=progress,
             )
 
-    def _report_failures(self, records: Sequence[RowRecord]) -> None:
-        failed = [(i, r.failure) for i, r in enumerate(records) if r.failure is not None]
+    def _report_failures(
+        self, records: Sequence[RowRecord], places: Sequence[int] | None = None
+    ) -> None:
+        """Raise or warn of failed rows; `places`: where each stands in `X`, if not all do."""
+        numbered = zip(places or range(len(records)), records, strict=True)
+        failed = [(i, r.failure) for i, r in numbered if r.failure is not None]
         if not failed:
             return
         i, failure = failed[0]

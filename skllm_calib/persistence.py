@@ -22,10 +22,19 @@ from skllm_calib.cache import ResponseCache
 from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.calibrators import (
     AutoCalibrator,
+    BetaCalibration,
+    ConstantCalibration,
+    DirichletCalibration,
+    DiscreteCalibration,
+    EnsembleTemperatureScaling,
+    HistogramBinning,
     IsotonicCalibration,
+    MatrixScaling,
     PlattScaling,
+    ScalingBinning,
     TemperatureScaling,
     VectorScaling,
+    VennAbersCalibration,
 )
 from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import LLMClassifier
@@ -59,10 +68,19 @@ _TYPES: tuple[type, ...] = (
     OrderAveragedSignal,
     # calibrators
     AutoCalibrator,
+    BetaCalibration,
+    ConstantCalibration,
+    DirichletCalibration,
+    DiscreteCalibration,
+    EnsembleTemperatureScaling,
+    HistogramBinning,
     IsotonicCalibration,
+    MatrixScaling,
     PlattScaling,
+    ScalingBinning,
     TemperatureScaling,
     VectorScaling,
+    VennAbersCalibration,
 )
 
 #: Full names of what an estimator of this package may hold, for

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -68,11 +68,13 @@ def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] 
     if isinstance(prior, str) and prior == "contextual":
         return list(_CONTENT_FREE)
     if isinstance(prior, str) and prior == "domain":
-        return _domain_texts([text for text in texts if text.strip()], seed)
+        return _domain_texts({text for text in texts if text.strip()}, seed)
     return None
 
 
-def estimate_bias(prior: Prior, log_proba: NDArray[np.float64]) -> NDArray[np.float64]:
+def estimate_bias(
+    prior: Prior, log_proba: NDArray[np.float64], weight: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return what to subtract, from the scores of the reference texts; rows of NaN are left out.
 
     Parameters
@@ -81,6 +83,8 @@ def estimate_bias(prior: Prior, log_proba: NDArray[np.float64]) -> NDArray[np.fl
         As :func:`check_prior` returns it.
     log_proba : ndarray of shape (n_texts, n_classes)
         What the model says of the reference texts.
+    weight : ndarray of shape (n_texts,) or None, default=None
+        How often each text counts, more than 0; None is once each.
 
     Returns
     -------
@@ -92,18 +96,21 @@ def estimate_bias(prior: Prior, log_proba: NDArray[np.float64]) -> NDArray[np.fl
     ValueError
         If none of the texts could be scored.
     """
-    rows = log_proba[np.isfinite(log_proba).all(axis=1)]
-    if not len(rows):
+    usable = np.isfinite(log_proba).all(axis=1)
+    if not usable.any():
         raise ValueError("no row could be scored, so the label bias of the model is not known")
-    bias = _log_mean(rows) if isinstance(prior, str) else _matched(rows, prior)
+    rows = log_proba[usable]
+    counts = np.ones(len(rows)) if weight is None else weight[usable]
+    share = np.log(counts / counts.sum())[:, np.newaxis]
+    bias = _log_mean(rows, share) if isinstance(prior, str) else _matched(rows, share, prior)
     out: NDArray[np.float64] = bias - bias.mean()
     return out
 
 
-def _domain_texts(texts: Sequence[str], seed: int) -> list[str]:
+def _domain_texts(texts: Set[str], seed: int) -> list[str]:
     """Return texts of random words of a domain, each of average length.
 
-    They depend on the texts and not on their order.
+    They depend on the texts, not on their order nor on how often one is repeated.
     """
     words = [word for text in sorted(texts) for word in _WORD.findall(text)]
     if not words:
@@ -116,13 +123,15 @@ def _domain_texts(texts: Sequence[str], seed: int) -> list[str]:
     return [" ".join(words[i] for i in row) for row in drawn]
 
 
-def _log_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of the mean probability of each class."""
-    out: NDArray[np.float64] = np.logaddexp.reduce(rows, axis=0) - np.log(len(rows))
+def _log_mean(rows: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the mean probability of each class; `share` is a logarithm, too."""
+    out: NDArray[np.float64] = np.logaddexp.reduce(rows + share, axis=0)
     return out
 
 
-def _matched(rows: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+def _matched(
+    rows: NDArray[np.float64], share: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return what to subtract so that the mean probability of each class is its prior.
 
     Unique up to a constant: the problem is a convex one. Found by scaling the columns in turn
@@ -130,7 +139,7 @@ def _matched(rows: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[n
     """
     bias = np.zeros(len(prior))
     for _ in range(10_000):
-        step = _log_mean(subtract(rows, bias)) - np.log(prior)
+        step = _log_mean(subtract(rows, bias), share) - np.log(prior)
         bias = bias + step
         if np.abs(step).max() < _CLOSE:
             break

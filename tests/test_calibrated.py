@@ -24,6 +24,7 @@ from skllm_calib import (
     TemperatureScaling,
 )
 from skllm_calib.backends import TestingBackend
+from skllm_calib.calibrators import METHODS
 
 TEXTS = [f"message number {i}" for i in range(60)]
 LABELS = np.array(["ham", "spam"] * 30)
@@ -73,7 +74,8 @@ def test_the_methods_agree(counted):
 
 
 @pytest.mark.filterwarnings("ignore:Isotonic calibration of 60 rows:UserWarning")
-@pytest.mark.parametrize("method", ["auto", "temperature", "vector", "platt", "isotonic"])
+@pytest.mark.filterwarnings("ignore:.*edge of its search range")
+@pytest.mark.parametrize("method", METHODS)
 def test_methods_by_name(counted, method):
     clf = calibrated(counted(), method=method, classes=["eggs", "ham", "spam"])
     assert clf.fit(TEXTS, LABELS).predict_proba(TEXTS).shape == (60, 3)

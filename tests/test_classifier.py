@@ -349,7 +349,7 @@ def test_neither_key_nor_network_behind_the_repr(monkeypatch):
         raise AssertionError("a connection was made")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    clf = LLMClassifier("openai:gpt-4o-mini", n_shots=1).fit(TEXTS, LABELS)
+    clf = LLMClassifier("openai:gpt-4o-mini", signal="logprobs", n_shots=1).fit(TEXTS, LABELS)
     backend = OpenAIBackend("gpt-4o-mini")
     shown = [repr(clf), clf._repr_html_(), str(clf.get_params()), str(clf.fingerprint_)]
     shown += [str(backend.identity()), repr(backend), repr(pickle.dumps(clf))]

@@ -9,6 +9,15 @@ import skllm_calib
 from skllm_calib import backends, calibrators, datasets, exceptions, signals
 
 PUBLIC = {
+    "VennAbersCalibration",
+    "ScalingBinning",
+    "MatrixScaling",
+    "HistogramBinning",
+    "EnsembleTemperatureScaling",
+    "DiscreteCalibration",
+    "DirichletCalibration",
+    "ConstantCalibration",
+    "BetaCalibration",
     "TRUSTED_TYPES",
     "AcceptThreshold",
     "AutoCalibrator",

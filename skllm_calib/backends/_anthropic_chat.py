@@ -1,4 +1,4 @@
-"""The talk with the Messages API: one request, in whatever phrasing the model takes, and one reply."""
+"""The talk with the Messages API: one request, phrased as the model takes it, and one reply."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Chat:
             lost = isinstance(error, anthropic.APIConnectionError)
             self._unreachable = lost and not isinstance(error, anthropic.APITimeoutError)
             failure = lost_failure(error, self._access)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             failure = UnreadableReply(f"{self._access.public_address} sent broken JSON: {error}")
         else:
             self._unreachable = False

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from skllm_calib.backends._pool import answer_all
 from skllm_calib.backends.base import Reply, Request
@@ -84,12 +85,29 @@ def no_key(name: str) -> AuthenticationFailed:
     )
 
 
+def _writable(answer: Callable[[Request], Reply], request: Request) -> Reply:
+    try:
+        for message in request.messages:
+            message.content.encode()
+        return answer(request)
+    except UnicodeEncodeError as e:
+        why = (
+            f"the text has half a character ({e.object[e.start : e.end]!r}), which no server takes"
+        )
+    raise BackendError(
+        f"{why}: replace it, for example by text.encode('utf-8', 'replace').decode()"
+    )
+
+
 def answer_or_stop(
     answer: Callable[[Request], Reply], requests: Sequence[Request], n_workers: int
 ) -> Iterator[tuple[int, Reply | BackendError]]:
-    """Answer many requests at a time; raise what a StopRunError carries."""
+    """Answer many requests at a time; raise what a StopRunError carries.
+
+    A text that cannot be written as UTF-8 is the failure of its own row.
+    """
     try:
-        yield from answer_all(answer, requests, n_workers)
+        yield from answer_all(partial(_writable, answer), requests, n_workers)
         return
     except StopRunError as stop:
         failure = stop.failure

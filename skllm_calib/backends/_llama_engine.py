@@ -75,6 +75,9 @@ class LlamaEngine:
         params.cpuparams_batch.n_threads = threads
         params.n_ubatch = options["n_ubatch"]
         params.n_gpu_layers = options["n_gpu_layers"]
+        # llama.cpp would keep the state of old prompts, up to 8 GiB of it: a megabyte a row that
+        # is written about, and no prompt comes back whose reply is not in our cache.
+        params.cache_ram_mib = 0
         params.warmup = False
         params.verbosity = -1
         try:
@@ -115,7 +118,11 @@ class LlamaEngine:
 
     def _text(self, prompt: _Prompt, request: Request) -> Reply:
         self._check_length(len(prompt.ids) + request.max_tokens)
-        options = {"json_schema": json.loads(request.schema)} if request.schema else {}
+        options: dict[str, Any] = {}
+        if request.schema:
+            options["json_schema"] = json.loads(request.schema)
+        elif request.among:
+            options["grammar"] = _grammar(request.among)
         reply = self._complete(
             prompt,
             n_predict=request.max_tokens,

@@ -6,15 +6,14 @@ The SDK hands a reply on as objects; fields that are newer than the SDK come as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skllm_calib.label_tokens import Token
 
-__all__ = ["Answer", "Position", "Tally", "begins_to_think", "first", "positions_of"]
+__all__ = ["Answer", "Position", "Tally", "first", "positions_of"]
 
-_THINKING = ("<think", "<|channel|>", "<reasoning", "[think", "◁think")
 # Servers write minus infinity as a large negative number: JSON has no infinity.
 _IMPOSSIBLE = -9000.0
 
@@ -40,7 +39,7 @@ class Answer:
     reasoning_tokens : int
         How many hidden tokens were counted for this answer.
     thought : bool
-        Whether any reasoning shows, counted or not.
+        Whether any reasoning shows outside of the text, counted or not.
     left_out : tuple of str
         The settings that were wanted and that the model does not take.
     """
@@ -72,9 +71,9 @@ class Tally:
 
     def add(self, reply: Any) -> int:
         """Count one more call; return how many tokens of hidden reasoning it took."""
-        self.model = self.model or str(getattr(reply, "model", None) or "")
-        self.fingerprint = self.fingerprint or getattr(reply, "system_fingerprint", None)
-        usage = getattr(reply, "usage", None)
+        self.model = self.model or str(first(reply, "model") or "")
+        self.fingerprint = self.fingerprint or first(reply, "system_fingerprint")
+        usage = first(reply, "usage")
         self.prompt_tokens += _count(usage, "prompt_tokens", "input_tokens")
         self.completion_tokens += _count(usage, "completion_tokens", "output_tokens")
         read = first(usage, "prompt_tokens_details", "input_tokens_details")
@@ -94,14 +93,6 @@ def positions_of(items: Iterable[Any]) -> tuple[Position, ...]:
         positions.append(Position(prefix, by_rank))
         prefix += _bytes(item)
     return tuple(positions)
-
-
-def begins_to_think(text: str, positions: Sequence[Position]) -> bool:
-    """Tell whether a model writes its reasoning out, or is about to."""
-    # Where there is a list, the text may be an unlikely draw from it.
-    if positions and positions[0].listed:
-        text = positions[0].listed[0].text.decode(errors="replace")
-    return text.lstrip().lower().startswith(_THINKING)
 
 
 def _bytes(item: Any) -> bytes:
@@ -127,4 +118,4 @@ def first(item: Any, *names: str) -> Any:
 
 def _count(usage: Any, *names: str) -> int:
     value = first(usage, *names)
-    return int(value) if isinstance(value, int | float) else 0
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

@@ -10,18 +10,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import openai
 
 from skllm_calib.backends._hosted import Access, StopRunError, redact
-from skllm_calib.backends._openai_answer import (
-    Answer,
-    Tally,
-    begins_to_think,
-    first,
-    positions_of,
-)
+from skllm_calib.backends._openai_answer import Answer, Tally, first, positions_of
 from skllm_calib.backends._openai_dialect import (
     CONTINUATIONS,
     LENGTH_NAMES,
@@ -29,10 +23,17 @@ from skllm_calib.backends._openai_dialect import (
     Dialect,
     refuses_effort,
 )
-from skllm_calib.backends._openai_errors import Problem, failure_of, no_log_probabilities
+from skllm_calib.backends._openai_errors import (
+    Problem,
+    lost_failure,
+    no_log_probabilities,
+    status_failure,
+)
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 
 __all__ = ["Chat", "Line", "Outcome", "Talk", "schema_form"]
+
+_T = TypeVar("_T")
 
 
 class Outcome(NamedTuple):
@@ -74,20 +75,34 @@ class Line:
         """
         if self._stop is not None:  # another row found out that none can be answered
             raise self._stop
+        lost = False
         try:
-            reply = create(self._once if once or self._unreachable else self.client)
+            outcome = Outcome(create(self._once if once or self._unreachable else self.client))
+        except openai.APIStatusError as error:
+            problem = Problem.of(error, self.access)
+            outcome = Outcome(None, status_failure(problem, self.access), problem)
         except openai.APIError as error:
-            if not once:
-                # Nobody answered after every retry: the next rows try once, until one gets through.
-                self._unreachable = isinstance(error, openai.APIConnectionError) and not isinstance(
-                    error, openai.APITimeoutError
-                )
-            problem = None
-            if isinstance(error, openai.APIStatusError):
-                problem = Problem.of(error, self.access)
-            return Outcome(None, failure_of(error, self.access), problem)
-        self._unreachable = False
-        return Outcome(reply)
+            is_timeout = isinstance(error, openai.APITimeoutError)
+            lost = isinstance(error, openai.APIConnectionError) and not is_timeout
+            outcome = Outcome(None, lost_failure(error, self.access))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            where = self.access.public_address
+            outcome = Outcome(None, UnreadableReply(f"{where} sent broken JSON: {error}"))
+        if not (once and lost):
+            # Nobody answered after every retry: the next rows try once, until one gets through.
+            self._unreachable = lost
+        return outcome
+
+    def read(self, reader: Callable[[Any], _T], reply: Any) -> _T:
+        """Let `reader` read a reply; what it cannot make sense of is the failure of that row."""
+        try:
+            return reader(reply)
+        except UnreadableReply as failure:
+            said = str(failure)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"{self.access.public_address} sent an answer in an unknown form: {error!r}"
+        # Outside of the handlers, so that nothing unredacted comes along.
+        raise UnreadableReply(redact(said, self.access))
 
     def fail(self, failure: BackendError | StopRunError) -> BackendError | StopRunError:
         """Return what to raise; end the run if the failure would be that of every row."""
@@ -169,8 +184,7 @@ class Talk(ABC):
             sent = {name: v for name, v in phrased.items() if name not in unset}
             outcome = self._send({**self._body(messages, sent), **(extra or {})})
             if outcome.failure is None:
-                n_reasoning = tally.add(outcome.reply)
-                answer = self._read(outcome.reply, n_reasoning)
+                answer = self.line.read(lambda r: self._read(r, tally.add(r)), outcome.reply)
                 left_out = settings.keys() - phrased.keys() - by_user - {"max_tokens"}
                 return replace(answer, left_out=tuple(sorted(left_out)))
             # There is nothing to learn about what the user insists on.
@@ -202,8 +216,8 @@ class Talk(ABC):
         error = getattr(reply, "error", None)
         said = error.get("message", error) if isinstance(error, dict) else f"no {what} in it"
         return UnreadableReply(
-            f"{self.line.access.public_address} sent no {what}: "
-            f"{redact(str(said), self.line.access)} (is 'base_url' right? It often ends in /v1)"
+            f"{self.line.access.public_address} sent no {what}: {said} "
+            "(is 'base_url' right? It often ends in /v1)"
         )
 
     @abstractmethod
@@ -266,8 +280,8 @@ class Chat(Talk):
             raise Refused("a content filter stopped the answer")
         if refusal := getattr(message, "refusal", None):
             raise self._declined(refusal)
-        text = message.content or ""
-        positions = positions_of(getattr(getattr(choice, "logprobs", None), "content", None) or [])
-        shown = first(message, "reasoning_content", "reasoning")
-        thought = bool(n_reasoning or shown) or begins_to_think(text, positions)
+        if not isinstance(text := message.content or "", str):
+            raise self._no_answer(reply, "text")
+        positions = positions_of(first(first(choice, "logprobs"), "content") or [])
+        thought = bool(n_reasoning or first(message, "reasoning_content", "reasoning"))
         return Answer(text, positions, str(choice.finish_reason), n_reasoning, thought)

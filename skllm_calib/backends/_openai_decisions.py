@@ -1,11 +1,14 @@
-"""The decision endpoint: a probability for each of the options, asked for as such."""
+"""Decisions: a probability for each of the options, asked for as such.
+
+OpenAI has an endpoint of its own for them. Decision models elsewhere (llama.cpp, Ollama and others)
+are asked in the System One format, which is tried where there is no such endpoint.
+"""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import openai
 
@@ -13,16 +16,27 @@ from skllm_calib.backends._openai_answer import Tally, first
 from skllm_calib.backends._openai_chat import Line, Outcome
 from skllm_calib.backends._openai_dialect import Dialect
 from skllm_calib.backends._openai_errors import Problem, no_decisions
+from skllm_calib.backends._systemone import (
+    INSTRUCTIONS,
+    decision_of,
+    read_systemone,
+    systemone_body,
+)
 from skllm_calib.backends.base import Choice, Reply, Request
-from skllm_calib.exceptions import Refused, SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import (
+    BackendUnavailable,
+    Refused,
+    SignalUnavailable,
+    UnreadableReply,
+)
 
 __all__ = ["Decisions"]
 
-_FEWEST, _MOST = 2, 255
-# The turns say what the options are about; this only says what to do with them.
-_INSTRUCTIONS = "Choose the option that answers the last message."
+_FEWEST, _MOST = 2, 255  # in both formats
 _OTHER_MODEL = re.compile(
-    r"\bmodel\b.*\bnot\b.*\bsupport|\bonly\b.*\bsupport|unsupported model", re.I
+    r"\bmodel\b.*\bnot\b.*\bsupport|\bonly\b.*\bsupport|unsupported model|"
+    r"\bnot support system ?one",
+    re.I,
 )
 
 
@@ -61,76 +75,109 @@ class Decisions:
         Returns
         -------
         Reply
-            Without what the tally counts.
+            What it says of tokens and of the model is that of the tally.
         """
         _check(request.choices)
-        outcome = self._ask(request)
-        if outcome.failure is not None:
-            if outcome.problem is not None and (why := _why_none(outcome.problem)):
-                raise self._none(why)
-            raise self._line.fail(outcome.failure)
-        self._dialect.decides = True
-        n_reasoning = tally.add(outcome.reply)
-        answer = self._answer_in(outcome.reply)
-        notes: tuple[str, ...] = ()
-        if n_reasoning:
-            notes = (
-                f"{n_reasoning} tokens of hidden reasoning came before the answer; they are no "
-                "evidence of how sure the model is",
-            )
-        decision = _probabilities(answer, request.choices)
-        return Reply(str(first(answer, "choice") or ""), decision=decision, notes=notes)
-
-    def _ask(self, request: Request) -> Outcome:
         known = self._dialect
-        if known.no_decisions is not None:
-            raise self._none(known.no_decisions)
-        if not hasattr(self._line.client, "decisions"):
-            raise self._none(
-                f"the installed openai {openai.__version__} cannot ask for decisions, 3.54.0 can: "
-                "pip install --upgrade openai"
-            )
-        body: dict[str, Any] = {
-            "model": self._model,
-            "input": [
-                {"type": "message", "role": m.role, "content": m.content} for m in request.messages
-            ],
-            "questions": [
-                {
-                    "type": "choice",
-                    "instructions": _INSTRUCTIONS,
-                    "choices": [_written(choice) for choice in request.choices],
-                }
-            ],
-        }
+        form, reply = self._ask(request)
+        known.decides = True
 
-        def create(client: Any) -> Any:
-            return client.decisions.create(**body, extra_body=self._extra_body or None)
+        def read(reply: Any) -> Reply:
+            n_reasoning = tally.add(reply)
+            if not first(reply, "answers"):
+                where = self._line.access.public_address
+                raise UnreadableReply(f"{where} sent no decision (is 'base_url' right?)")
+            notes: tuple[str, ...] = ()
+            if n_reasoning:
+                notes = (
+                    f"{n_reasoning} tokens of hidden reasoning came before the answer; they are no "
+                    "evidence of how sure the model is",
+                )
+            found = form.read(reply, request.choices)
+            return Reply(found.text, decision=found.decision, notes=notes)
 
-        if not known.decides:
+        return self._line.read(read, reply)
+
+    def _ask(self, request: Request) -> tuple[_Form, Any]:
+        """Return a reply and the form that it has; find out, once, which form is understood."""
+        known = self._dialect
+        while known.no_decisions is None:
+            form = _FORMS[known.decision_path]
+            outcome = self._send(form, request)
+            if outcome.failure is None:
+                return form, outcome.reply
+            why = _why_none(outcome.problem)
+            if not why:
+                raise self._line.fail(outcome.failure)
+            if form.otherwise and _is_absent(outcome.problem):
+                known.decision_path = form.otherwise
+            else:
+                known.no_decisions = why
+        raise self._line.stop_with(no_decisions(self._model, known.no_decisions))
+
+    def _send(self, form: _Form, request: Request) -> Outcome:
+        body = {"model": self._model, **form.body(request), **self._extra_body}
+
+        def create(client: openai.OpenAI) -> Any:
+            # Not the method of the SDK, which has one for one of the forms only, and that lately.
+            return client.post(form.path, body=body, cast_to=object)
+
+        if not self._dialect.decides:
             # The SDK waits and tries again after status 501, which here is a final word.
             outcome = self._line.send(create, once=True)
-            problem = outcome.problem
-            is_final = outcome.failure is None or (problem and _why_none(problem))
+            may_pass = isinstance(outcome.failure, BackendUnavailable)
+            is_final = not may_pass or _why_none(outcome.problem)
             if is_final or not self._line.client.max_retries:
                 return outcome
         return self._line.send(create)
 
-    def _none(self, why: str) -> Exception:
-        self._dialect.no_decisions = why
-        return self._line.stop_with(no_decisions(self._model, why))
 
-    def _answer_in(self, reply: Any) -> Any:
-        answers = getattr(reply, "answers", None)
-        where = self._line.access.public_address
-        if not answers:
-            raise UnreadableReply(f"{where} sent no decision (is 'base_url' right?)")
-        kind = first(answers[0], "type")
-        if kind == "refusal":
-            raise Refused(f"the model {self._model!r} declined to decide")
-        if kind != "choice":
-            raise UnreadableReply(f"{where} answered a choice with {kind!r}")
-        return answers[0]
+class _Form(NamedTuple):
+    """A way of asking for decisions: where, how, and how to read the answer."""
+
+    path: str
+    body: Callable[[Request], dict[str, Any]]
+    read: Callable[[Any, Sequence[Choice]], Reply]
+    otherwise: str = ""  # the path to try where this one is not there
+
+
+def _decision_body(request: Request) -> dict[str, Any]:
+    return {
+        "input": [{"type": "message", **message._asdict()} for message in request.messages],
+        "questions": [
+            {
+                "type": "choice",
+                "instructions": INSTRUCTIONS,
+                "choices": [_written(choice) for choice in request.choices],
+            }
+        ],
+    }
+
+
+def _written(choice: Choice) -> dict[str, str]:
+    described = {"description": choice.description} if choice.description else {}
+    return {"value": choice.value, **described}
+
+
+def _read_decision(reply: Mapping[str, Any], choices: Sequence[Choice]) -> Reply:
+    answer = reply["answers"][0]
+    if (kind := answer["type"]) == "refusal":
+        raise Refused("the model declined to decide")
+    if kind != "choice":
+        raise UnreadableReply(f"the server answered a choice with {kind!r}")
+    listed = answer.get("probabilities") or []
+    # A value may also be true or false, which no text is.
+    stated = {p["value"]: p.get("probability") for p in listed if isinstance(p["value"], str)}
+    return Reply(str(answer.get("choice") or ""), decision=decision_of(stated, choices))
+
+
+_FORMS = {
+    form.path: form
+    for form in (
+        _Form("/decisions", _decision_body, _read_decision, otherwise="/systemone"),
+        _Form("/systemone", systemone_body, read_systemone),
+    )
+}
 
 
 def _check(choices: Sequence[Choice]) -> None:
@@ -144,13 +191,10 @@ def _check(choices: Sequence[Choice]) -> None:
         raise SignalUnavailable("two options of a decision have the same value: they must differ")
 
 
-def _written(choice: Choice) -> dict[str, str]:
-    described = {"description": choice.description} if choice.description else {}
-    return {"value": choice.value, **described}
-
-
-def _why_none(problem: Problem) -> str:
+def _why_none(problem: Problem | None) -> str:
     """Tell why there are no decisions to be had, "" where the problem is another."""
+    if problem is None:
+        return ""
     if problem.status in (404, 405, 501):
         return f"status {problem.status}: {problem.message}"
     if problem.status not in (400, 422) or problem.param not in ("", "model"):
@@ -159,17 +203,8 @@ def _why_none(problem: Problem) -> str:
     return problem.message if is_model else ""
 
 
-def _probabilities(answer: Any, choices: Sequence[Choice]) -> tuple[float, ...]:
-    """Return what the answer gives to each choice; what it does not name has nothing."""
-    given: dict[str, float] = {}
-    for entry in first(answer, "probabilities") or []:
-        value, p = first(entry, "value"), first(entry, "probability") or 0.0
-        # A value may also be true or false, which no text is.
-        if isinstance(value, str):
-            if not isinstance(p, int | float) or not math.isfinite(p) or p < 0:
-                raise UnreadableReply(f"the server gave {value!r} the probability {p!r}")
-            given[value] = float(p)
-    found = tuple(given.get(choice.value, 0.0) for choice in choices)
-    if not any(found):
-        raise UnreadableReply("the server gave no option of the decision a probability")
-    return found
+def _is_absent(problem: Problem | None) -> bool:
+    """Tell whether an address is not there, rather than the model behind it."""
+    return (
+        problem is not None and problem.status in (404, 405) and problem.code != "model_not_found"
+    )

@@ -104,8 +104,12 @@ class Dialect:
         Whether log-probabilities were seen.
     no_logprobs, no_decisions : str or None
         Why there are none, once that is known.
+    decision_path : str
+        Where decisions are asked for, as far as is known.
     decides : bool
-        Whether the decision endpoint has answered.
+        Whether decisions have been answered.
+    begun_thinking : bool
+        Whether texts begin inside of reasoning, without a mark: the chat template has begun it.
     continuation : Continuation or None
         How an answer is continued, where `can_continue` is True.
     can_continue : bool or None
@@ -125,7 +129,9 @@ class Dialect:
     shows_logprobs: bool = False
     no_logprobs: str | None = None
     no_decisions: str | None = None
+    decision_path: str = "/decisions"
     decides: bool = False
+    begun_thinking: bool = False
     continuation: Continuation | None = None
     can_continue: bool | None = None
     _n_trials: int = 0

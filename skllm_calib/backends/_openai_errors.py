@@ -7,7 +7,7 @@ one provider to the next, and an answer may quote what the user wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,15 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Problem", "failure_of", "no_decisions", "no_log_probabilities", "thinks_first"]
+__all__ = [
+    "Problem",
+    "lost_failure",
+    "no_decisions",
+    "no_log_probabilities",
+    "response_failure",
+    "status_failure",
+    "thinks_first",
+]
 
 _TOO_LONG = re.compile(
     r"context (?:length|size|window)|maximum (?:model|input|prompt) length|prompt is too long", re.I
@@ -34,6 +42,8 @@ _TOO_LONG = re.compile(
 _LIMIT = re.compile(
     r"(?:context|model|input) (?:length|size|window)(?: is| of)?(?: only)?\W*(\d+)", re.I
 )
+# Google and xAI refuse a key with status 400, and begin the message so.
+_REFUSED_KEY = re.compile(r"API key not valid|Incorrect API key", re.I)
 _N_TOKENS = re.compile(r"(\d+) (?:input |prompt )?tokens|length (\d+)|contains (\d+)", re.I)
 
 
@@ -50,9 +60,12 @@ class Problem:
     @classmethod
     def of(cls, error: openai.APIStatusError, access: Access) -> Problem:
         """Read what the SDK raised."""
-        fields = error.body if isinstance(error.body, Mapping) else {}
+        body = error.body
+        if isinstance(body, list) and body and isinstance(body[0], Mapping):
+            body = body[0].get("error", body[0])  # Google's errors are a list of one
+        fields = body if isinstance(body, Mapping) else {}
         # Without the documented field, whatever was sent, as far as it can be read at a glance.
-        said = fields.get("message") or str(error.body or error.message)[:500]
+        said = fields.get("message") or str(body or error.message)[:500]
         return cls(
             error.status_code,
             str(fields.get("code") or ""),
@@ -67,11 +80,9 @@ class Problem:
         return self.status in (400, 413, 422)
 
 
-def failure_of(error: openai.APIError, access: Access) -> BackendError | StopRunError:
-    """Translate what the SDK raised after its last retry."""
+def lost_failure(error: openai.APIError, access: Access) -> BackendError:
+    """Translate what the SDK raised, after its last retry, when there was no answer to read."""
     where = access.public_address
-    if isinstance(error, openai.APIStatusError):
-        return _status_failure(Problem.of(error, access), access)
     if isinstance(error, openai.APITimeoutError):
         return BackendUnavailable(f"no answer from {where} in time: raise 'timeout', or ask less")
     if isinstance(error, openai.APIConnectionError):
@@ -80,7 +91,8 @@ def failure_of(error: openai.APIError, access: Access) -> BackendError | StopRun
     return BackendError(f"{where}: {redact(str(error), access)}")
 
 
-def _status_failure(problem: Problem, access: Access) -> BackendError | StopRunError:
+def status_failure(problem: Problem, access: Access) -> BackendError | StopRunError:
+    """Translate an answer with an error status, after the SDK's last retry."""
     said = f"{access.public_address} said: {problem.message}"
     if _is_filtered(problem):
         return Refused(f"a content filter declined this text; {said}")
@@ -96,7 +108,7 @@ def _status_failure(problem: Problem, access: Access) -> BackendError | StopRunE
         return StopRunError(RateLimited(f"the account has no quota left; {said}"))
     if problem.code in ("model_not_found", "DeploymentNotFound") or problem.status == 404:
         return StopRunError(ModelNotFound(f"no such model or address; {said}"))
-    if problem.status in (401, 403):
+    if problem.status in (401, 403) or _is_refused_key(problem):
         hint = "" if access.key else ", which is not set: no key was sent"
         return StopRunError(
             AuthenticationFailed(
@@ -125,6 +137,18 @@ def _is_filtered(problem: Problem) -> bool:
         or (isinstance(azure, Mapping) and azure.get("code") == "ResponsibleAIPolicyViolation")
         # OpenRouter says so with the status of a refused key.
         or (isinstance(router, Mapping) and "flagged_input" in router)
+    )
+
+
+def _is_refused_key(problem: Problem) -> bool:
+    details = problem.fields.get("details")
+    reasons = [
+        detail.get("reason")
+        for detail in (details if isinstance(details, Sequence) else ())
+        if isinstance(detail, Mapping)
+    ]
+    return problem.status == 400 and (
+        "API_KEY_INVALID" in reasons or _REFUSED_KEY.match(problem.message) is not None
     )
 
 
@@ -175,7 +199,7 @@ def no_decisions(model: str, why: str) -> SignalUnavailable:
     )
 
 
-def failure_of_response(problem: Problem, access: Access) -> BackendError:
+def response_failure(problem: Problem, access: Access) -> BackendError:
     """Translate the error of a response with a good status that failed all the same."""
     said = f"{access.public_address} said: {problem.message}"
     if _is_filtered(problem):

@@ -15,6 +15,7 @@ from skllm_calib.backends._openai_answer import Answer, Position, Tally
 from skllm_calib.backends._openai_chat import Talk
 from skllm_calib.backends._openai_dialect import Continuation
 from skllm_calib.backends._openai_errors import no_log_probabilities, thinks_first
+from skllm_calib.backends._thinking import begins_to_think
 from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import (
     BackendError,
@@ -55,7 +56,7 @@ class LabelReader:
         self._talk = talk
         self._dialect = talk.dialect
         self._tree = tree
-        self._messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        self._messages = [message._asdict() for message in request.messages]
         self._draw = request.draw
         self._tally = tally
         self._top_logprobs = top_logprobs
@@ -198,10 +199,13 @@ class LabelReader:
             temperature=1.0,
             top_logprobs=self._n_listed,
         )
-        if answer.thought:
-            raise self._talk.line.stop_with(thinks_first(self._talk.model))
         positions = answer.positions
-        if positions and positions[0].listed:
+        listed = positions[0].listed if positions else ()
+        # Where there is a list, the text may be an unlikely draw from it.
+        likeliest = listed[0].text.decode(errors="replace") if listed else answer.text
+        if answer.thought or begins_to_think(likeliest):
+            raise self._talk.line.stop_with(thinks_first(self._talk.model))
+        if listed:
             known.shows_logprobs = True
             return answer
         if not positions and not answer.text.strip():

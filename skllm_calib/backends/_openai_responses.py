@@ -12,10 +12,10 @@ from typing import Any
 import openai
 
 from skllm_calib.backends._hosted import StopRunError, redact
-from skllm_calib.backends._openai_answer import Answer, begins_to_think, first, positions_of
+from skllm_calib.backends._openai_answer import Answer, first, positions_of
 from skllm_calib.backends._openai_chat import Outcome, Talk, schema_form
 from skllm_calib.backends._openai_dialect import Dialect
-from skllm_calib.backends._openai_errors import Problem, failure_of_response
+from skllm_calib.backends._openai_errors import Problem, response_failure
 from skllm_calib.exceptions import (
     BackendError,
     MissingDependency,
@@ -97,7 +97,7 @@ class Responses(Talk):
         status = getattr(reply, "status", None) or "completed"
         if status == "failed":
             error = getattr(reply, "error", None)
-            raise failure_of_response(
+            raise response_failure(
                 Problem(
                     status=200,
                     code=str(first(error, "code") or ""),
@@ -121,10 +121,9 @@ class Responses(Talk):
                 raise self._declined(refusal)
             texts.append(str(first(part, "text") or ""))
             entries += first(part, "logprobs") or []
-        text, positions = "".join(texts), positions_of(entries)
-        thought = bool(n_reasoning) or _shows_reasoning(output) or begins_to_think(text, positions)
+        thought = bool(n_reasoning) or _shows_reasoning(output)
         finish = "length" if reason == "max_output_tokens" else str(reason or "stop")
-        return Answer(text, positions, finish, n_reasoning, thought)
+        return Answer("".join(texts), positions_of(entries), finish, n_reasoning, thought)
 
 
 def _parts(output: Sequence[Any]) -> Iterator[Any]:

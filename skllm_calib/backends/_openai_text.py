@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from skllm_calib.backends._openai_answer import Answer, Tally
 from skllm_calib.backends._openai_chat import Talk
+from skllm_calib.backends._openai_dialect import Dialect
+from skllm_calib.backends._thinking import begins_to_think, split_thinking
 from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import UnreadableReply
 
@@ -62,8 +65,21 @@ def _ask(talk: Talk, request: Request, tally: Tally, room: int) -> Answer:
     }
     if request.schema:
         settings["schema"] = request.schema
-    messages = [{"role": m.role, "content": m.content} for m in request.messages]
-    return talk.ask(messages, tally, draw=request.draw, **settings)
+    messages = [message._asdict() for message in request.messages]
+    answer = talk.ask(messages, tally, draw=request.draw, **settings)
+    return _without_reasoning(answer, talk.dialect)
+
+
+def _without_reasoning(answer: Answer, known: Dialect) -> Answer:
+    """Take the reasoning out that a model wrote into its text; where it never ends, it was cut."""
+    reasoning, text = split_thinking(answer.text)
+    if not reasoning and known.begun_thinking and answer.finish == "length":
+        reasoning, text = answer.text, None
+    if text is None:
+        return replace(answer, text="", finish="length", thought=True)
+    if reasoning and not begins_to_think(answer.text):
+        known.begun_thinking = True
+    return replace(answer, text=text, thought=answer.thought or bool(reasoning))
 
 
 def _without_a_word(model: str, max_tokens: int, room: int) -> str:

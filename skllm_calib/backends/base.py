@@ -84,6 +84,9 @@ class Request:
     schema : str
         JSON Schema, as JSON, of the text wanted. A backend asks for it as structured output where
         the provider has that and otherwise leaves it out: the messages say what is wanted, too.
+    among : tuple of str
+        What the text is to be one of. A backend that can restrict what is written does so, which
+        leaves a choice among these alone; the others leave it out, and the text may be another.
     choices : tuple of Choice
         When given, the question is for a decision endpoint, which gives a probability to each of
         these (``Reply.decision``); a backend without one fails with ``SignalUnavailable``.
@@ -98,13 +101,14 @@ class Request:
     temperature: float = 0.0
     draw: int = 0
     schema: str = ""
+    among: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     dropout: Dropout | None = None
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Hash of everything that changes the answer, for the cache; 64 hexadecimal digits."""
         # What only some requests have is left out of the others, whose keys are older than it.
-        rare = {name: getattr(self, name) for name in ("schema", "choices", "dropout")}
+        rare = {name: getattr(self, name) for name in ("schema", "among", "choices", "dropout")}
         content = {
             "format": 1,
             "backend": identity,

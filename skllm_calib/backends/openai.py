@@ -101,8 +101,12 @@ class OpenAIBackend(BaseBackend):
 
     Requests with choices go to the decision endpoint (``POST /v1/decisions``), which gives each
     choice a probability: openai 3.54.0 documents it for the model ``gpt-6-luna`` and for 2 to 255
-    choices, whichever `api` the other requests use. Requests with dropout cannot be answered from
-    afar.
+    choices, whichever `api` the other requests use. Where a server has none, decision models are
+    asked in the System One format of llama.cpp, Ollama and others (``POST /v1/systemone``).
+    Requests with dropout cannot be answered from afar.
+
+    Reasoning that a server leaves in the text, as in ``<think>...</think>ham``, is taken out of it;
+    where it never ends, because the answer was cut off, the row fails and says what to do.
 
     Examples
     --------

@@ -13,28 +13,55 @@ from sklearn.base import clone
 
 from skllm_calib.calibrators.auto import AutoCalibrator
 from skllm_calib.calibrators.base import BaseCalibrator
+from skllm_calib.calibrators.beta import BetaCalibration
+from skllm_calib.calibrators.binning import HistogramBinning, ScalingBinning
+from skllm_calib.calibrators.constant import ConstantCalibration
+from skllm_calib.calibrators.dirichlet import DirichletCalibration
+from skllm_calib.calibrators.discrete import DiscreteCalibration
+from skllm_calib.calibrators.ensemble_temperature import EnsembleTemperatureScaling
 from skllm_calib.calibrators.isotonic import IsotonicCalibration
+from skllm_calib.calibrators.matrix import MatrixScaling
 from skllm_calib.calibrators.platt import PlattScaling
 from skllm_calib.calibrators.temperature import TemperatureScaling
 from skllm_calib.calibrators.vector import VectorScaling
+from skllm_calib.calibrators.venn_abers import VennAbersCalibration
 
 __all__ = [
+    "METHODS",
     "AutoCalibrator",
     "BaseCalibrator",
+    "BetaCalibration",
+    "ConstantCalibration",
+    "DirichletCalibration",
+    "DiscreteCalibration",
+    "EnsembleTemperatureScaling",
+    "HistogramBinning",
     "IsotonicCalibration",
+    "MatrixScaling",
     "PlattScaling",
+    "ScalingBinning",
     "TemperatureScaling",
     "VectorScaling",
+    "VennAbersCalibration",
     "get_calibrator",
 ]
 
-_BY_NAME: dict[str, type[BaseCalibrator]] = {
+METHODS: dict[str, type[BaseCalibrator]] = {
     "auto": AutoCalibrator,
+    "beta": BetaCalibration,
+    "constant": ConstantCalibration,
+    "dirichlet": DirichletCalibration,
+    "discrete": DiscreteCalibration,
+    "ensemble_temperature": EnsembleTemperatureScaling,
+    "histogram": HistogramBinning,
     "isotonic": IsotonicCalibration,
+    "matrix": MatrixScaling,
     "platt": PlattScaling,
+    "scaling_binning": ScalingBinning,
     "sigmoid": PlattScaling,
     "temperature": TemperatureScaling,
     "vector": VectorScaling,
+    "venn_abers": VennAbersCalibration,
 }
 
 
@@ -43,8 +70,10 @@ def get_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
 
     Parameters
     ----------
-    method : {"auto", "isotonic", "platt", "sigmoid", "temperature", "vector"} or BaseCalibrator
-        Name, or calibrator with its parameters; "sigmoid" is another word for "platt".
+    method : str or BaseCalibrator
+        One of "auto", "beta", "constant", "dirichlet", "discrete", "ensemble_temperature",
+        "histogram", "isotonic", "matrix", "platt" (or "sigmoid"), "scaling_binning",
+        "temperature", "vector" and "venn_abers"; or a calibrator with its parameters.
 
     Returns
     -------
@@ -64,13 +93,13 @@ def get_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
     if isinstance(method, BaseCalibrator):
         copy: BaseCalibrator = clone(method)
         return copy
-    names = ", ".join(repr(name) for name in sorted(_BY_NAME))
+    names = ", ".join(repr(name) for name in sorted(METHODS))
     if not isinstance(method, str):
         raise TypeError(
             f"method must be a name or a calibrator object, got {method!r}. Valid names: {names}."
         )
-    if method not in _BY_NAME:
-        close = difflib.get_close_matches(method.lower(), _BY_NAME, n=1)
+    if method not in METHODS:
+        close = difflib.get_close_matches(method.lower(), METHODS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         raise ValueError(f"Unknown calibration method {method!r}{hint} Valid names: {names}.")
-    return _BY_NAME[method]()
+    return METHODS[method]()

@@ -6,6 +6,7 @@ import argparse
 
 from skllm_calib.backends.names import resolve_model
 from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibrators import METHODS
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.options import (
     add_cache,
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="auto",
-        choices=["auto", "temperature", "vector", "platt", "isotonic"],
+        choices=sorted(METHODS),
         help="how to calibrate (default: chosen from the data)",
     )
     parser.add_argument(

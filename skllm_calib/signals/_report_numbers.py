@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import isclose, isfinite, nan
 from typing import NamedTuple
 
 __all__ = ["WORDS", "Number", "as_probabilities", "plain", "read_number"]
@@ -148,7 +148,7 @@ def _evaluate(phrase: re.Match[str], link: str) -> Number:
     if link in ("/", "out of", "of", "in"):
         if percent or percent_too or second <= 0:
             return Number(shown, nan, False)
-        if first + second == 100 and second != 100:
+        if second not in (1, 100) and any(isclose(first + second, whole) for whole in (1, 100)):
             # Not a fraction but the two sides of a bet; only of equal ones the order is no matter.
             return Number(shown, 0.5 if first == second else nan, False)
         return Number(shown, first / second, False)

@@ -10,393 +10,31 @@ All of it is pure and takes time in proportion to the reply, which comes from ou
 
 from __future__ import annotations
 
-import json
-import re
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.signals._names import Names
+from skllm_calib.signals._report_items import (
+    Kind,
+    Node,
+    field_of,
+    read_lines,
+    scan,
+    split_pair,
+    spoken,
+)
 from skllm_calib.signals._report_numbers import Number, as_probabilities, plain, read_number
 
 __all__ = ["Names", "Report", "read_answer", "read_distribution", "read_guesses", "read_label"]
 
 N_QUOTED = 200  # characters of a reply that an error shows
 
-# --- which class a written name means -------------------------------------------------------------
-
-_INTRO = r"(?:the\s+)?(?:option|choice|answer|class|label|category|letter|key)(?![^\W_])[\s:#_-]*"
-_JOINT = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=\d)")
-_MARKS = " \t\r\n\"'`*_()[]{},:;!?"
-_PROBABILITY = r"(?:p|pr|prob|probability|likelihood|chance|confidence|certainty|score)"
-_PROBABILITY_OF = re.compile(
-    rf"(?:the\s+)?{_PROBABILITY}(?:\s*\(|[\s_]+(?:(?:of|for|in|that it is)[\s_]+)?)(.+?)\)?",
-    re.IGNORECASE,
-)
-_OF_PROBABILITY = re.compile(rf"(.+?)[\s_-]+{_PROBABILITY}", re.IGNORECASE)
-_NEGATION = re.compile(
-    r"\b(?:not|no|non|never|neither|nor|cannot|without|than|hardly|unlikely)\b|n't\b", re.IGNORECASE
-)
-_SENTENCE_END = re.compile(r"[.!?;\n]")
-
-
-@dataclass(frozen=True)
-class Names:
-    """Which writings mean which class.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        Option keys ("A", "B", ...), or () when the prompt shows none.
-    texts : tuple of str
-        Label wordings, one a class.
-
-    Examples
-    --------
-    >>> names = Names(("A", "B"), ("spam", "not spam"))
-    >>> [names.find(n) for n in ("(a)", "Option B", "NOT_SPAM", "A) spam", "A) not spam", "other")]
-    [0, 1, 1, 0, None, None]
-    """
-
-    keys: tuple[str, ...]
-    texts: tuple[str, ...]
-
-    def find(self, name: str) -> int | None:
-        """Return the index of the class that a written name means, else None.
-
-        The writing may differ in case, quotes, spaces, underscores and hyphens where that leaves
-        only one class; a key may be marked ("A)", "(A)", "Option A", "**A**") and stand before or
-        behind the wording of its own class. A key goes before an equal wording.
-        """
-        name = plain(name).strip()
-        if not name or len(name) > self.longest:
-            return None
-        if (k := self._direct(name)) is not None:
-            return k
-        if self.keys:
-            for form in (self._key_first, self._key_last):
-                if found := form.fullmatch(name):
-                    k = self._levels[1][found["key"].casefold()]
-                    rest = found["rest"]
-                    agreed = not rest.strip(_MARKS) or self._direct(rest) == k
-                    return k if agreed or (k is not None and self._opens(rest, k)) else None
-            if name.isdecimal() and self.keys[0].isdecimal():  # JSON has no leading zeros
-                equal = [i for i, key in enumerate(self.keys) if int(key) == int(name)]
-                return equal[0] if equal else None
-        bare = re.match(_INTRO, name, re.IGNORECASE)
-        return self._direct(name[bare.end() :]) if bare else None
-
-    def named(self, name: str) -> int | None:
-        """Find a class also in "P(spam)", "probability of spam" or "spam_confidence"."""
-        if (k := self.find(name)) is not None or len(name) > self.longest:
-            return k
-        for form in (_PROBABILITY_OF, _OF_PROBABILITY):
-            if (found := form.fullmatch(name.strip(_MARKS.replace(")", "")))) and (
-                k := self.find(found[1])
-            ) is not None:
-                return k
-        return None
-
-    def mentioned(self, prose: str) -> set[int]:
-        """Return the classes that running prose names and does not deny.
-
-        Label wordings count as whole words, the longest that fits. A key, or a wording as short as
-        one, counts only where it is marked as such, since "A message" has an article.
-        """
-        found = set()
-        for mention in self._in_prose.finditer(prose):
-            before = prose[max(0, mention.start() - 80) : mention.start()]
-            if not _NEGATION.search(_SENTENCE_END.split(before)[-1]):
-                found.add(self._direct(mention["text"] or mention["marked"] or mention["quoted"]))
-        return {k for k in found if k is not None}
-
-    @cached_property
-    def longest(self) -> int:
-        """Characters beyond which no writing can be a name: a bound on the work."""
-        return 2 * max(map(len, (*self.keys, *self.texts)), default=0) + 60
-
-    @cached_property
-    def _levels(self) -> list[dict[str, int | None]]:
-        """Return, strictest first, which class owns a writing; None where several do."""
-        levels: list[dict[str, int | None]] = []
-        for level, write in enumerate(_WRITINGS):
-            owners: dict[str, int | None] = {}
-            for k, text in enumerate(self.texts):
-                form = write(plain(text))
-                owners[form] = k if owners.get(form, k) == k else None
-            owners |= {write(key): k for k, key in enumerate(self.keys) if level < 2}
-            owners.pop("", None)
-            levels.append(owners)
-        return levels
-
-    def _direct(self, name: str) -> int | None:
-        for candidate in (name, name.strip(_MARKS)):
-            for write, owners in zip(_WRITINGS, self._levels, strict=True):
-                if (form := write(candidate)) in owners:
-                    return owners[form]
-        return None
-
-    def _opens(self, rest: str, k: int) -> bool:
-        return bool(re.match(rf"\W*{_words(self.texts[k])}(?!\w)", rest, re.IGNORECASE))
-
-    @cached_property
-    def _key_first(self) -> re.Pattern[str]:
-        return re.compile(
-            rf"(?:{_INTRO})?[\s\"'(\[*`]*(?P<key>{_any(self.keys)})(?![^\W_])[\s\"')\].:,*`=-]*"
-            r"(?P<rest>.*)",
-            re.IGNORECASE | re.DOTALL,
-        )
-
-    @cached_property
-    def _key_last(self) -> re.Pattern[str]:
-        return re.compile(
-            rf"(?P<rest>.+?)\s*[(\[]\s*(?:{_INTRO})?(?P<key>{_any(self.keys)})\s*[)\]]",
-            re.IGNORECASE | re.DOTALL,
-        )
-
-    @cached_property
-    def _in_prose(self) -> re.Pattern[str]:
-        texts = [plain(text).strip() for text in self.texts]
-        long = [t for t in texts if len(t) > 1 and any(map(str.isalpha, t))]
-        short = [*self.keys, *(t for t in texts if t not in long)]
-        words = "|".join(_words(t) for t in sorted(long, key=len, reverse=True)) or r"(?!)"
-        marks = _any(short) if short else r"(?!)"
-        reason = r"because|since|with|at"
-        return re.compile(
-            rf"(?<![\w-])(?P<text>(?i:{words}))(?!\w|-\w)"
-            r"|\b(?i:option|choice|letter|answer|label|class|category|choose|pick|select)"
-            rf"(?i:\s+is)?[\s:\"'(*]{{1,5}}(?P<marked>{marks})(?![\w-])"
-            rf"(?!\s+(?!(?:{reason})\b)[^\W\d_])"
-            rf"|[\"'(](?P<quoted>{marks})[\"')]"
-        )
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _loosen(text: str) -> str:
-    bare = text.strip(_MARKS).rstrip(".").strip(_MARKS)
-    return _JOINT.sub("", re.sub(r"[\"'`*]", "", _fold(bare)))
-
-
-_WRITINGS: tuple[Callable[[str], str], ...] = (str.strip, _fold, _loosen)
-
-
-def _any(names: Sequence[str]) -> str:
-    return "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
-
-
-def _words(text: str) -> str:
-    return r"[\s_-]{1,3}".join(re.escape(word) for word in re.split(r"[\s_-]+", text.strip()))
-
-
-# --- from a reply to pairs of a name and what is said of it ---------------------------------------
-
-_THOUGHT = r"(?:think|thinking|thought|reasoning)>"
-_START = re.compile(r"\{|\[(?=\s*\{)")
-_TOKEN = re.compile(
-    r"[{}\[\],:\"']|//[^\n]*"
-    r"|(?P<bare>\d+,\d+(?:\s*%)?(?=\s*[,}\n])|[^\s{}\[\],:\"'](?:(?!\s//)[^{}\[\],:\n\"])*)"
-)
-_CLOSING = re.compile(r"\\.|[\"'](?=[ \t]*(?:[,:}\]\n]|\Z))", re.DOTALL)
-_DEEPEST = 8
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-
-
-@dataclass
-class _Node:
-    """Pairs of a key and a value: an object, a list (keys are empty), or the lines of a reply."""
-
-    start: int = 0
-    listed: bool = False
-    items: list[tuple[str, str | _Node]] = field(default_factory=list)
-    end: int = 0
-    height: int = 1
-    key: str = ""
-    value: str | _Node | None = None  # read, not yet known to be the value of `key`
-
-    def flush(self) -> None:
-        if self.value is not None:
-            self.items.append((self.key, self.value))
-        self.key, self.value = "", None
-
-
-def _scan(text: str) -> tuple[list[_Node], list[_Node]]:
-    """Return the outermost complete objects and lists, in order, and those left open.
-
-    One pass with a stack of its own, so that neither depth nor stray quotes and braces matter.
-    """
-    closings: dict[str, list[int]] = {'"': [], "'": []}
-    for mark in _CLOSING.finditer(text):
-        if mark[0] in closings:
-            closings[mark[0]].append(mark.start())
-    done: list[_Node] = []
-    stack: list[_Node] = []
-    position = 0
-    while token := (_TOKEN if stack else _START).search(text, position):
-        position = token.end()
-        said = token[0]
-        if said in ("{", "["):
-            stack.append(_Node(token.start(), said == "["))
-        elif said in ("}", "]"):
-            if any(node.listed == (said == "]") for node in stack[-_DEEPEST:]):
-                _close(stack, done, said == "]", position)
-        elif said == ",":
-            stack[-1].flush()
-        elif said == ":":
-            node = stack[-1]
-            if isinstance(node.value, str) and not node.key:
-                node.key, node.value = node.value, None
-        elif said in closings:
-            i = bisect_right(closings[said], token.start())
-            if i < len(closings[said]):
-                position = closings[said][i] + 1
-                _put(stack[-1], _unescape(text[token.end() : position - 1]))
-        elif token["bare"]:
-            _put(stack[-1], said.strip())
-    for node in stack:
-        node.flush()
-        done += [value for _, value in node.items if isinstance(value, _Node)]
-        node.items = [(key, value) for key, value in node.items if isinstance(value, str)]
-    return done, stack
-
-
-def _close(stack: list[_Node], done: list[_Node], listed: bool, position: int) -> None:
-    """Close the innermost object (or list), and what was left open within it."""
-    closed = False
-    while not closed:
-        node = stack.pop()
-        node.flush()
-        node.end = position
-        closed = node.listed == listed
-        if stack:
-            stack[-1].height = max(stack[-1].height, node.height + 1)
-            _put(stack[-1], node if node.height < _DEEPEST else "")
-        else:
-            done.append(node)
-
-
-def _put(node: _Node, value: str | _Node) -> None:
-    if node.value is not None:  # a comma was forgotten
-        node.flush()
-    node.value = value
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:
-        return text
-    try:
-        return str(json.loads(f'"{text}"', strict=False))
-    except ValueError:
-        return _ESCAPE.sub(r"\1", text)
-
-
-_BULLET = re.compile(r"\s*(?:[-*•+>#]+\s+)?")
-_COUNTER = re.compile(r"\d{1,3}[.)]\s+")
-_SEPARATOR = re.compile(r"[:=]>?|->|\s-\s|\t|[(\[]|[.)]\s|,\s|\s(?:is|at|with)\s")
-_SEGMENT_END = re.compile(r"[,;]\s+|\s/\s|\|")
-
-
-def _lines(text: str, names: Names) -> _Node:
-    """Return what the lines of a reply say, as an object would."""
-    said = _Node()
-    for raw in text.splitlines():
-        line = re.sub(r"\*\*|`|(?<=\d)\s+(?=%)", "", raw).strip()
-        whole = _pair(line, names)
-        if row := _table_row(line, names):
-            said.items += row
-        elif whole and (read_number(whole[1]) or names.find(whole[1]) is not None):
-            said.items.append(whole)
-        else:
-            parts = [part.strip() for part in _SEGMENT_END.split(line) if part.strip()]
-            pairs = [_pair(part, names) or _alone(part, names) for part in parts]
-            # Within prose a lone word is no answer.
-            alone = None not in pairs
-            said.items += [pair for pair in pairs if pair and (pair[0] or alone)]
-    return said
-
-
-def _alone(part: str, names: Names) -> tuple[str, str] | None:
-    return ("", part) if names.find(part) is not None or read_number(part) else None
-
-
-def _table_row(line: str, names: Names) -> list[tuple[str, str | _Node]]:
-    if "|" not in line:
-        return []
-    cells = [cell.strip() for cell in line.strip("| ").split("|")]
-    if len(cells) == 2 and _field(cells[0])[0]:
-        return [(cells[0], cells[1])] if _alone(cells[1], names) else []
-    for i, cell in enumerate(cells):
-        if (k := names.named(cell)) is not None:
-            numbers = [c for c in cells[i + 1 :] if read_number(c) and names.find(c) != k]
-            return [(cell, number) for number in numbers or ["?"]]
-    return []
-
-
-def _pair(segment: str, names: Names) -> tuple[str, str] | None:
-    """Split "name: what is said of it" where the longest name fits."""
-    body = segment[_BULLET.match(segment).end() :]  # type: ignore[union-attr]
-    counter = _COUNTER.match(body)
-    for start in (counter.end(), 0) if counter else (0,):
-        line, best = body[start:], None
-        for separator in _SEPARATOR.finditer(line):
-            if separator.start() > names.longest:
-                break
-            left, value = line[: separator.start()], line[separator.end() :].strip()
-            if value and (names.named(left) is not None or _field(left)[0]):
-                best = (left, value)
-            if best and _field(left)[0]:
-                break  # "Answer: A) spam" says that of the answer, not of "Answer: A"
-        if best is None:
-            left, _, value = line.rpartition(" ")
-            if read_number(value) and (names.named(left) is not None or _field(left)[0]):
-                best = (left, value)
-        if best is not None:
-            return best
-    return None
-
-
-# --- what the pairs say of the classes ------------------------------------------------------------
-
-Kind = Literal["answer", "number", ""]
-_ANSWER = frozenset(
-    (
-        *("answer", "label", "class", "category", "prediction", "guess", "g", "choice", "option"),
-        *("classification", "decision", "verdict"),
-    )
-)
-_NUMBER = frozenset(
-    (
-        *("confidence", "probability", "prob", "p", "score", "likelihood", "certainty", "chance"),
-        *("percent", "percentage"),
-    )
-)
-_BESIDE = frozenset(
-    (
-        *("the", "my", "your", "final", "best", "most", "likely", "predicted", "chosen"),
-        *("selected", "estimated", "estimate", "overall", "level", "value"),
-    )
-)
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
 _NOTHING = frozenset(["", "null", "none", "n/a", "-"])
-
-
-def _field(key: str) -> tuple[Kind, str]:
-    """Tell what a key such as "finalAnswer", "confidence_score" or "P2" stands for."""
-    if len(key) > 60:
-        return "", ""
-    words = [word.casefold() for word in _WORD.findall(key)]
-    index = words.pop() if len(words) > 1 and words[-1].isdecimal() else ""
-    core = [word for word in words if word not in _BESIDE]
-    if not core or not all(word in _ANSWER or word in _NUMBER for word in core):
-        return "", ""
-    return ("answer" if core[-1] in _ANSWER else "number"), index
 
 
 @dataclass
@@ -416,19 +54,19 @@ class _Said:
         return bool(self.of_class or self.answers or self.hints)
 
 
-def _collect(node: _Node, names: Names, said: _Said, in_list: bool = False) -> _Said:
+def _collect(node: Node, names: Names, said: _Said, in_list: bool = False) -> _Said:
     """Add what a node and those within it say; depth is bounded by the scan."""
     records: dict[str, _Said] = {}
     known = [k for k, v in node.items if isinstance(v, str) and names.find(v) is not None]
-    record = any(_field(key)[0] == "answer" for key in known)
+    record = any(field_of(key)[0] == "answer" for key in known)
     for key, content in node.items:
         k = names.named(key)
-        kind, index = _field(key)
-        if isinstance(content, _Node):
+        kind, index = field_of(key)
+        if isinstance(content, Node):
             if k is None or content.listed:
                 _collect(content, names, said, in_list=node.listed)
             else:
-                inner = [v for key, v in content.items if _field(key)[0] == "number"]
+                inner = [v for key, v in content.items if field_of(key)[0] == "number"]
                 said.of_class += [(k, v if isinstance(v, str) else "?") for v in inner or ["?"]]
             continue
         if node.listed:
@@ -464,14 +102,11 @@ def _is_number(value: str, kind: Kind) -> bool:
 def _read_answer_text(value: str, names: Names) -> tuple[int | None, list[str]]:
     if (k := names.find(value)) is not None:
         return k, []
-    if (pair := _pair(value, names)) and read_number(pair[1]):
-        if (k := names.named(pair[0])) is not None:
-            return k, [pair[1]]
+    pair = split_pair(value, names)
+    if pair and read_number(pair[1]) and (k := names.named(pair[0])) is not None:
+        return k, [pair[1]]
     mentioned = names.mentioned(f"answer: {value}")
     return (mentioned.pop() if len(mentioned) == 1 else None), []
-
-
-# --- the readers ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -580,7 +215,7 @@ class _Reading:
 
     def __init__(self, text: str, names: Names, wanted: str, several: bool = True) -> None:
         self.names, self.wanted = names, wanted
-        self.text = plain(_spoken(text))
+        self.text = plain(spoken(text))
         self.shown = self.text if self.text.strip() else text
         self.in_prose, self.said = self._read(several)
 
@@ -623,7 +258,7 @@ class _Reading:
 
     def _read(self, several: bool) -> tuple[bool, _Said]:
         """Return whether lines rather than an object were read, and what they say."""
-        done, cut = _scan(self.text)
+        done, cut = scan(self.text)
         if any(_collect(node, self.names, _Said()).about_labels for node in cut):
             self._fail("the reply is cut off")
         for i in reversed(range(len(done))):
@@ -631,9 +266,9 @@ class _Reading:
             if said.about_labels:
                 return False, self._with_neighbours(done[: i + 1], said) if several else said
         before = self.text[: cut[0].start] if cut else self.text
-        return True, _collect(_lines(before, self.names), self.names, _Said())
+        return True, _collect(read_lines(before, self.names), self.names, _Said())
 
-    def _with_neighbours(self, nodes: list[_Node], last: _Said) -> _Said:
+    def _with_neighbours(self, nodes: list[Node], last: _Said) -> _Said:
         """Add the guesses that stand one an object before the last one, as a list would."""
         guesses = _guess(last)
         for node, following in zip(reversed(nodes[:-1]), reversed(nodes), strict=False):
@@ -698,9 +333,3 @@ def _guess(said: _Said) -> list[tuple[int | None, str]]:
     named = said.answers or said.hints
     alone = len(named) == len(said.numbers) == 1 and not said.of_class
     return [(named[0], said.numbers[0])] if alone else []
-
-
-def _spoken(text: str) -> str:
-    """Return what stands behind the model's thoughts and before those it did not finish."""
-    answer = re.split(rf"</{_THOUGHT}", text, flags=re.IGNORECASE)[-1]
-    return re.split(rf"<{_THOUGHT}", answer, maxsplit=1, flags=re.IGNORECASE)[0]

@@ -21,7 +21,17 @@ from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import BackendError, UnreadableReply
 from skllm_calib.questions import Question
 
-__all__ = ["Answered", "Dialogue", "Evidence", "Signal", "log_shares", "only", "share", "together"]
+__all__ = [
+    "Answered",
+    "Dialogue",
+    "Evidence",
+    "Signal",
+    "log_shares",
+    "only",
+    "share",
+    "together",
+    "whole",
+]
 
 Answered = Reply | BackendError
 # An answer that was given keeps at least this much more than an equal share, so that it stays the
@@ -97,12 +107,28 @@ class Signal(BaseEstimator, ABC):  # type: ignore[misc]
     def identity(self) -> Any:
         """Return the name, with the parameters that differ from the defaults, as plain values."""
         defaults = type(self)().get_params()
-        changed = {k: _plain(v) for k, v in self.get_params().items() if v != defaults[k]}
+        given = {name: _plain(value) for name, value in self.get_params().items()}
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
         return {"name": self.name, **changed} if changed else self.name
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):  # a grid may be one
+        return value.tolist()
     return list(value) if isinstance(value, tuple) else value
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a parameter that counts something, of whatever type of integers it is.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number, 1 or more")
+    return int(value)
 
 
 def only(answers: Sequence[Answered]) -> list[Reply]:

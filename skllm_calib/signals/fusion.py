@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.exceptions import BackendError
 from skllm_calib.questions import Question
-from skllm_calib.signals.base import Dialogue, Evidence, Signal, together
+from skllm_calib.signals.base import Dialogue, Evidence, Signal, together, whole
 
 __all__ = ["FusedSignal", "OrderAveragedSignal"]
 
@@ -46,14 +46,14 @@ class FusedSignal(Signal):
     @property
     def label(self) -> str:
         """The names of its parts, such as "logprobs+self_reported"."""
-        return "+".join(signal.label for signal in self.signals)
+        return "+".join(signal.label for signal in self._parts())
 
     def ask(self, question: Question) -> Dialogue:
         """Lead all dialogues side by side."""
-        weights = self._weights()
-        parts = _all((yield from together([signal.ask(question) for signal in self.signals])))
+        signals, weights = self._parts(), self._weights()
+        parts = _all((yield from together([signal.ask(question) for signal in signals])))
         scores = np.array([part.log_proba for part in parts])
-        by_name = dict(zip(names(self.signals), parts, strict=True))
+        by_name = dict(zip(names(signals), parts, strict=True))
         details = {
             "signals": {
                 name: {"log_proba": e.log_proba, "off_label": e.off_label, **e.details}
@@ -69,9 +69,12 @@ class FusedSignal(Signal):
         """Return the identities of its parts and their weights."""
         return {
             "name": self.name,
-            "signals": [signal.identity() for signal in self.signals],
+            "signals": [signal.identity() for signal in self._parts()],
             "weights": self._weights().tolist(),
         }
+
+    def _parts(self) -> list[Signal]:
+        return [_checked(signal, "signals", self.signals) for signal in self.signals]
 
     def _weights(self) -> NDArray[np.float64]:
         n = len(self.signals)
@@ -120,13 +123,11 @@ class OrderAveragedSignal(Signal):
 
     def ask(self, question: Question) -> Dialogue:
         """Lead a dialogue an order, side by side."""
-        assert self.signal is not None
+        signal = _checked(self.signal, "signal", self.signal)
         n_classes = len(question.texts)
-        n_orders = min(self.n_orders, n_classes)
+        n_orders = min(whole("n_orders", self.n_orders), n_classes)
         shifts = [round(i * n_classes / n_orders) for i in range(n_orders)]
-        parts = _all(
-            (yield from together([self.signal.ask(question.shifted(by)) for by in shifts]))
-        )
+        parts = _all((yield from together([signal.ask(question.shifted(by)) for by in shifts])))
         scores = np.array([part.log_proba for part in parts])
         best = scores.argmax(axis=1)
         return Evidence(
@@ -142,8 +143,9 @@ class OrderAveragedSignal(Signal):
 
     def identity(self) -> Any:
         """Return the identity of the signal with the number of orders."""
-        assert self.signal is not None
-        return {"name": self.name, "signal": self.signal.identity(), "n_orders": self.n_orders}
+        signal = _checked(self.signal, "signal", self.signal)
+        n_orders = whole("n_orders", self.n_orders)
+        return {"name": self.name, "signal": signal.identity(), "n_orders": n_orders}
 
 
 def names(signals: Sequence[Signal]) -> list[str]:
@@ -153,6 +155,15 @@ def names(signals: Sequence[Signal]) -> list[str]:
         n = sum(name.split("_#")[0] == signal.name for name in out)
         out.append(f"{signal.name}_#{n + 1}" if n else signal.name)
     return out
+
+
+def _checked(signal: Any, parameter: str, value: Any) -> Signal:
+    if not isinstance(signal, Signal):
+        raise ValueError(
+            f"{parameter}={value!r}: {signal!r} is no Signal, which is needed here, such as "
+            "LogprobSignal(); names are understood by the parameter `signal` of LLMClassifier"
+        )
+    return signal
 
 
 def _all(ends: Sequence[Evidence | BackendError]) -> list[Evidence]:

@@ -9,7 +9,7 @@ from scipy.special import entr
 
 from skllm_calib.backends.base import Dropout, Request
 from skllm_calib.questions import Question
-from skllm_calib.signals.base import Dialogue, Evidence, Signal, only
+from skllm_calib.signals.base import Dialogue, Evidence, Signal, only, whole
 from skllm_calib.signals.logprobs import read_labels
 
 __all__ = ["MCDropoutSignal"]
@@ -95,8 +95,7 @@ class MCDropoutSignal(Signal):
             raise ValueError(f"where={self.where!r}: must be 'head', 'modules' or 'trained'")
         if not 0 < self.rate < 1:
             raise ValueError(f"rate={self.rate!r}: must be between 0 and 1, both excluded")
-        if self.n_passes < 1:
-            raise ValueError(f"n_passes={self.n_passes!r}: must be 1 or more")
-        rate = 0.0 if self.where == "trained" else self.rate
-        dropout = Dropout(self.where, rate, self.n_passes, self.random_state)
+        rate = 0.0 if self.where == "trained" else float(self.rate)
+        n_passes = whole("n_passes", self.n_passes)
+        dropout = Dropout(self.where, rate, n_passes, int(self.random_state))
         return Request(question.messages(), answers=question.answers, dropout=dropout)

@@ -9,7 +9,7 @@ import numpy as np
 from skllm_calib.backends.base import Message, Reply, Request
 from skllm_calib.exceptions import SignalUnavailable, UnreadableReply
 from skllm_calib.questions import Question
-from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares, only
+from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares, only, whole
 from skllm_calib.signals.logprobs import read_labels
 from skllm_calib.signals.self_consistency import read_vote
 
@@ -80,7 +80,9 @@ class ReasonedSignal(Signal):
         if self.smoothing <= 0:
             raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
         thinking = Request(
-            question.messages(THINK), max_tokens=self.max_tokens, temperature=self.temperature
+            question.messages(THINK),
+            max_tokens=whole("max_tokens", self.max_tokens),
+            temperature=float(self.temperature),
         )
         (reasoning,) = only((yield [thinking]))
         messages = conclude(question, reasoning.text)
@@ -91,7 +93,7 @@ class ReasonedSignal(Signal):
                 evidence = read_labels(reply.distributions, question.answers, written=reply.text)
                 evidence.details.update(reasoning=reasoning.text, read="logprobs")
                 return evidence
-        (answer,) = yield [Request(messages, max_tokens=_ANSWER_TOKENS)]
+        (answer,) = yield [Request(messages, max_tokens=_ANSWER_TOKENS, among=question.answers)]
         return self._label(question, answer, reasoning)
 
     def _label(self, question: Question, answer: Answered, reasoning: Reply) -> Evidence:

@@ -8,7 +8,7 @@ from skllm_calib.backends.base import Message, Request
 from skllm_calib.exceptions import UnreadableReply
 from skllm_calib.questions import Question
 from skllm_calib.signals._reports import Names, read_label
-from skllm_calib.signals.base import Dialogue, Evidence, Signal, only, share
+from skllm_calib.signals.base import Dialogue, Evidence, Signal, only, share, whole
 from skllm_calib.signals.reasoned import THINK
 from skllm_calib.signals.self_consistency import read_vote
 
@@ -60,17 +60,15 @@ class SelfCheckSignal(Signal):
 
     def ask(self, question: Question) -> Dialogue:
         """Ask for the answer and the reasons, then for the verdicts."""
-        if self.n_draws < 1:
-            raise ValueError(f"n_draws={self.n_draws!r}: must be 1 or more")
-        answering = Request(question.messages(), max_tokens=16)
+        answering = Request(question.messages(), max_tokens=16, among=question.answers)
         thinking = [
             Request(
                 question.messages(THINK),
-                max_tokens=self.max_tokens,
-                temperature=self.temperature,
+                max_tokens=whole("max_tokens", self.max_tokens),
+                temperature=float(self.temperature),
                 draw=draw,
             )
-            for draw in range(self.n_draws)
+            for draw in range(whole("n_draws", self.n_draws))
         ]
         answer, *reasons = only((yield [answering, *thinking]))
         vote = read_vote(answer, question)
@@ -91,6 +89,7 @@ class SelfCheckSignal(Signal):
                     Message("user", ask),
                 ),
                 max_tokens=8,
+                among=_VERDICTS.texts,
             )
             for reason in reasons
         ]

@@ -12,7 +12,7 @@ from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 from skllm_calib.questions import Question
 from skllm_calib.signals._reports import Names, read_label
-from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares
+from skllm_calib.signals.base import Answered, Dialogue, Evidence, Signal, log_shares, whole
 
 __all__ = ["SelfConsistencySignal", "read_vote"]
 
@@ -42,7 +42,8 @@ class SelfConsistencySignal(Signal):
 
     Notes
     -----
-    Draws that name no label, or are declined, count for none: their share is ``off_label``. When
+    Backends that can (llama.cpp in process) let the model choose among the labels alone. Elsewhere,
+    draws that name no label, or are declined, count for none: their share is ``off_label``. When
     none names a label the row fails. Shares are lattice values and over-confident: they measure
     the noise of the sampling, not whether the model is right. Calibrate them.
 
@@ -98,9 +99,10 @@ class SelfConsistencySignal(Signal):
             answers = yield [
                 Request(
                     variant.messages(),
-                    max_tokens=self.max_tokens,
-                    temperature=self.temperature,
+                    max_tokens=whole("max_tokens", self.max_tokens),
+                    temperature=float(self.temperature),
                     draw=draw,
+                    among=variant.answers,
                 )
                 for draw, variant in zip(drawn, varied, strict=True)
             ]
@@ -133,8 +135,7 @@ class SelfConsistencySignal(Signal):
         )
 
     def _check(self) -> None:
-        if self.n_draws < 1:
-            raise ValueError(f"n_draws={self.n_draws!r}: must be 1 or more")
+        whole("n_draws", self.n_draws)
         if self.smoothing <= 0:
             raise ValueError(
                 f"smoothing={self.smoothing!r}: must be greater than 0, or a class without votes "
@@ -153,7 +154,7 @@ class SelfConsistencySignal(Signal):
 
     def _next_step(self, votes: NDArray[np.int64], n_drawn: int) -> int:
         """Return how many draws to ask for: no more than are certain to be needed."""
-        n_left = self.n_draws - n_drawn
+        n_left = int(self.n_draws) - n_drawn
         if not self.stop_early or n_left <= 0:
             return max(0, n_left)
         second, first = np.sort(np.append(votes, 0))[-2:]

@@ -18,7 +18,7 @@ from skllm_calib.signals._reports import (
     read_distribution,
     read_guesses,
 )
-from skllm_calib.signals.base import Dialogue, Evidence, Signal, log_shares, only, share
+from skllm_calib.signals.base import Dialogue, Evidence, Signal, log_shares, only, share, whole
 
 __all__ = ["SelfReportedSignal"]
 
@@ -99,7 +99,7 @@ class SelfReportedSignal(Signal):
         n_numbers = {"distribution": len(shown), "guesses": self._n_guesses(question)}.get(form, 1)
         request = Request(
             question.messages(_wording(form, kind, shown, n_numbers)),
-            max_tokens=self.max_tokens or _TOKENS_AROUND + _TOKENS_PER_CLASS * n_numbers,
+            max_tokens=self._room(n_numbers),
             schema=json.dumps(_schema(form, kind, shown)),
         )
         (reply,) = only((yield [request]))
@@ -127,9 +127,12 @@ class SelfReportedSignal(Signal):
         return self.form
 
     def _n_guesses(self, question: Question) -> int:
-        if self.n_guesses < 1:
-            raise ValueError(f"n_guesses={self.n_guesses!r}: must be 1 or more")
-        return min(self.n_guesses, len(question.texts))
+        return min(whole("n_guesses", self.n_guesses), len(question.texts))
+
+    def _room(self, n_numbers: int) -> int:
+        if self.max_tokens is None:
+            return _TOKENS_AROUND + _TOKENS_PER_CLASS * n_numbers
+        return whole("max_tokens", self.max_tokens)
 
 
 def _wording(form: str, kind: str, shown: tuple[str, ...], n_guesses: int) -> str:

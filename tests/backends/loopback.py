@@ -6,6 +6,7 @@ tests reach it through the real SDK; nothing of that is replaced.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import threading
@@ -15,15 +16,26 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 from skllm_calib.backends import clear_handles
 
 KEY = "sk-test-0123456789abcdef"
+
+needs_responses = pytest.mark.skipif(
+    importlib.util.find_spec("openai.resources.responses") is None,
+    reason="the installed openai does not know the Responses API",
+)
+both_apis = pytest.mark.parametrize(
+    "api", ["chat", pytest.param("responses", marks=needs_responses)]
+)
+
 Probabilities = Mapping[str, float]
 
 
 @dataclass
 class Answer:
-    """A status, a JSON body and further headers."""
+    """A status, a body (JSON, or bytes sent as if they were, or text) and further headers."""
 
     status: int
     body: Any
@@ -80,8 +92,9 @@ class Loopback:
                 seen.status = answer.status
                 with outer._lock:
                     outer.at_once -= 1
-                is_text = isinstance(answer.body, str)
-                raw = (answer.body if is_text else json.dumps(answer.body)).encode()
+                is_text, raw = isinstance(answer.body, str), answer.body
+                if not isinstance(raw, bytes):
+                    raw = (raw if is_text else json.dumps(raw)).encode()
                 try:
                     self.send_response(answer.status)
                     kind = "text/html" if is_text else "application/json"
@@ -267,6 +280,16 @@ def chosen(probabilities: Mapping[Any, Any]) -> dict[str, Any]:
         "confidence": probabilities[best],
         "probabilities": listed,
     }
+
+
+def systemone(probabilities: Mapping[str, Any], **fields: Any) -> Answer:
+    """A decision in the System One format."""
+    best = max(probabilities, key=probabilities.__getitem__)
+    answer = {"type": "choice", "choice": best, "probabilities": probabilities, "confidence": 0.5}
+    usage = {"input_tokens": 42, "output_tokens": 0}
+    return Answer(
+        200, {"model": "some-decider", "answers": {"label": answer}, "usage": usage, **fields}
+    )
 
 
 class ChatModel:

@@ -557,6 +557,7 @@ STOPPED = {"type": "refusal", "category": "bio", "explanation": "This looks like
             UnreadableReply,
             "broken JSON",
         ),
+        (Answer(200, b'{"content": "\xff"}'), UnreadableReply, "broken JSON"),
     ],
 )
 def test_failures_of_a_row(serve, answer, kind, says):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from skllm_calib.backends import BaseBackend, Message, Reply, Request
+from skllm_calib.backends import BaseBackend, Choice, Dropout, Message, Reply, Request
 from skllm_calib.label_tokens import Distribution, Token
 
 REQUEST = Request((Message("user", "hello"),), answers=("A", "B"))
@@ -22,6 +22,10 @@ REQUEST = Request((Message("user", "hello"),), answers=("A", "B"))
         {"max_tokens": 2},
         {"temperature": 1.0},
         {"draw": 1},
+        {"schema": "{}"},
+        {"among": ("A", "B")},
+        {"choices": (Choice("A"), Choice("B"))},
+        {"dropout": Dropout("head", 0.1, 5)},
     ],
 )
 def test_the_key_holds_everything_that_changes_an_answer(change):

@@ -16,6 +16,7 @@ from loopback import Answer, Loopback, completion
 from skllm_calib.backends import Message, OpenAIBackend, Reply, Request, clear_handles
 from skllm_calib.exceptions import (
     AuthenticationFailed,
+    BackendError,
     RateLimited,
     SignalUnavailable,
     UnreadableReply,
@@ -155,10 +156,48 @@ def test_refused_key_ends_the_run(serve):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("wrap", [list, dict], ids=["a list of one", "plain"])
+@pytest.mark.parametrize(
+    ("message", "details"),
+    [
+        ("API key not valid. Please pass a valid API key.", {"reason": "API_KEY_INVALID"}),
+        ("API key expired. Please renew the API key.", {"reason": "API_KEY_INVALID"}),
+        ("API key not valid. Please pass a valid API key.", {}),
+    ],
+)
+def test_a_key_refused_with_another_status(serve, wrap, message, details):
+    # https://github.com/continuedev/continue/issues/10290
+    answer = google_error(400, "INVALID_ARGUMENT", message, **details)
+    if wrap is dict:
+        answer = Answer(400, answer.body[0])
+    server = serve(lambda body: answer)
+    with pytest.raises(AuthenticationFailed, match="GEMINI_API_KEY") as caught:
+        run(gemini(server), *(request(str(i), max_tokens=50) for i in range(9)))
+    assert str(caught.value).endswith(f"said: {message}")
+    assert len(server.seen) == 1
+
+
+def test_errors_read_well_and_cost_one_row(serve):
+    said = f"User text quotes 'API key not valid' and {KEY}"
+    server = serve(lambda body: google_error(400, "INVALID_ARGUMENT", said))
+    for failure in run(gemini(server), *(request(str(i), max_tokens=50) for i in range(2))):
+        assert type(failure) is BackendError
+        assert str(failure).endswith("said: User text quotes 'API key not valid' and ***")
+
+
+@pytest.mark.parametrize("body", [[], [3], [{"error": None}], ["no"], {"error": [1]}])
+def test_errors_of_another_form(serve, body):
+    server = serve(lambda _: Answer(400, body))
+    (failure,) = run(gemini(server), request(max_tokens=50))
+    assert type(failure) is BackendError
+    assert "status 400" in str(failure)
+
+
 def test_quota(serve):
     server = serve(lambda body: google_error(429, "RESOURCE_EXHAUSTED", "You exceeded your quota"))
     (failure,) = run(gemini(server), request(max_tokens=50))
     assert isinstance(failure, RateLimited)
+    assert str(failure).endswith("said: You exceeded your quota")
 
 
 def test_thinking_that_used_all_room_says_what_to_do(serve):

@@ -242,6 +242,16 @@ def test_structured_output_holds_to_its_schema():
 
 
 @local_llm
+def test_text_is_restricted_to_what_it_is_to_be_one_of():
+    drawn = [
+        written(text="Tell me a story.", max_tokens=8, temperature=1.5, draw=d, among=ANSWERS)
+        for d in range(12)
+    ]
+    texts = [reply.text for reply in ask(LlamaCppBackend(), *drawn)]
+    assert set(texts) == set(ANSWERS)
+
+
+@local_llm
 def test_what_this_model_does_not_show():
     choices = (Choice("card"), Choice("top up"))
     deciding, dropping, labels = ask(
@@ -254,3 +264,19 @@ def test_what_this_model_does_not_show():
     assert "not a decision model" in str(deciding)
     assert isinstance(dropping, SignalUnavailable)
     assert isinstance(labels, Reply)  # what cannot be had costs no other request
+
+
+@local_llm
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_the_rows():
+    def megabytes():
+        with open("/proc/self/statm", encoding="ascii") as f:
+            return int(f.read().split()[1]) * 4096 / 2**20
+
+    backend = LlamaCppBackend()
+    texts = [f"{n} times {'so ' * 20}" for n in range(25)]
+    requests = [written(text=text, max_tokens=2) for text in texts]
+    ask(backend, *requests[:3])
+    before = megabytes()
+    ask(backend, *requests)
+    assert megabytes() - before < 10  # llama.cpp's own memory of prompts takes 30 here

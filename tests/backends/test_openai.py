@@ -14,7 +14,17 @@ from pathlib import Path
 
 import openai
 import pytest
-from loopback import KEY, Answer, ChatModel, completion, position, refusal, servers
+from loopback import (
+    KEY,
+    Answer,
+    ChatModel,
+    chosen,
+    completion,
+    decision,
+    position,
+    refusal,
+    servers,
+)
 from sklearn.base import clone
 
 from skllm_calib.backends import Choice, Message, Reply, Request
@@ -390,6 +400,14 @@ def test_context_too_long(serve, message, fields, excess):
         (Answer(400, "<html>bad</html>"), BackendError, "<html>"),
         (Answer(200, "<html>hello</html>"), UnreadableReply, "/v1"),
         (Answer(200, {"error": {"message": "upstream died"}}), UnreadableReply, "upstream died"),
+        (Answer(200, b'{"choices": [{"mess'), UnreadableReply, "broken JSON"),
+        (Answer(200, b'{"model": "\xff"}'), UnreadableReply, "broken JSON"),
+        (Answer(200, [1]), UnreadableReply, "/v1"),
+        (Answer(200, {"choices": [None]}), UnreadableReply, "unknown form"),
+        (Answer(200, {"choices": KEY}), UnreadableReply, "unknown form"),
+        (completion({"text": "A"}), UnreadableReply, "no text"),
+        (completion([{"type": "text", "text": "A"}]), UnreadableReply, "no text"),
+        (completion("A", [{**position("A", {}), "bytes": [999]}]), UnreadableReply, "unknown"),
         (completion(""), UnreadableReply, "wrote nothing"),
         (completion("", finish_reason="length"), UnreadableReply, "length"),
     ],
@@ -399,12 +417,34 @@ def test_failures_of_a_row(serve, answer, kind, says):
     for failure in failures:
         assert type(failure) is kind
         assert says in str(failure)
+        assert KEY not in repr(failure)
+        assert failure.__context__ is None
+
+
+def test_broken_json_costs_one_row(serve):
+    def respond(body):
+        return Answer(200, b"{broken") if user_text(body) == "3" else KEYS(body)
+
+    answers = run(backend(serve(respond)), *(request(str(i)) for i in range(9)))
+    assert [isinstance(a, UnreadableReply) for a in answers] == [i == 3 for i in range(9)]
+
+
+def test_tokens_that_cannot_be_counted_cost_no_answer(serve):
+    answer = completion("yes", usage={"prompt_tokens": float("nan"), "completion_tokens": "many"})
+    (reply,) = run(backend(serve(lambda body: answer)), text_request())
+    assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("yes", 0, 0)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
         (refusal(401, "bad key"), AuthenticationFailed, "OPENAI_API_KEY"),
+        # xAI: https://github.com/openai/codex/issues/1352
+        (
+            Answer(400, {"code": "invalid", "error": "Incorrect API key provided: sk***gA."}),
+            AuthenticationFailed,
+            "OPENAI_API_KEY",
+        ),
         (refusal(403, "not your project"), AuthenticationFailed, "not your project"),
         (refusal(403, "no access", code="model_not_found"), ModelNotFound, "no access"),
         (refusal(404, "does not exist"), ModelNotFound, "does not exist"),
@@ -817,12 +857,9 @@ def test_sdk_without_responses(serve, monkeypatch):
 
 def test_sdk_without_decisions(serve, monkeypatch):
     hide(monkeypatch, "decisions")
-    server = serve(KEYS)
+    server = serve(lambda body: decision(chosen({"ham": 0.75, "spam": 0.25})))
     wanted = request(answers=(), choices=(Choice("spam"), Choice("ham")))
-    with pytest.raises(SignalUnavailable, match=r"cannot ask for decisions, 3\.54\.0 can"):
-        run(backend(server), wanted)
-    assert server.seen == []
-    assert isinstance(run(backend(server))[0], Reply)
+    assert run(backend(server), wanted)[0].decision == (0.25, 0.75)
 
 
 # --------------------------------------------------------------------- the real thing, small

@@ -1,10 +1,20 @@
 """The decision endpoint, over the real SDK."""
 
-import importlib.util
 import json
+import threading
 
 import pytest
-from loopback import KEY, Answer, ChatModel, chosen, decision, refusal, servers
+from loopback import (
+    KEY,
+    Answer,
+    ChatModel,
+    both_apis,
+    chosen,
+    decision,
+    refusal,
+    servers,
+    systemone,
+)
 
 from skllm_calib.backends import Choice, Message, Reply, Request
 from skllm_calib.backends.openai import OpenAIBackend
@@ -20,12 +30,6 @@ from skllm_calib.exceptions import (
 
 CHOICES = (Choice("spam", "unwanted mail"), Choice("ham"))
 GOOD = decision(chosen({"ham": 0.75, "spam": 0.25}))
-
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("openai.resources.decisions") is None,
-    reason="the installed openai does not know the decision endpoint",
-)
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def run(model, *requests):
     return [answers[i] for i in range(len(answers))]
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@both_apis
 def test_decision_is_asked_for_as_documented(serve, api):
     server = serve(lambda body: GOOD)
     model = backend(server, api=api, seed=1, extra_body={"safety_identifier": "me"})
@@ -143,7 +147,10 @@ def without_probabilities(**changes):
         (decision({"type": "predicate", "probability": 0.5}), UnreadableReply, "predicate"),
         (decision(chosen({"other": 1.0})), UnreadableReply, "no option"),
         (without_probabilities(probabilities=[]), UnreadableReply, "no option"),
-        (decision(chosen({"ham": -0.5, "spam": -1.0})), UnreadableReply, "-0.5"),
+        (decision(chosen({"ham": -0.5, "spam": 1.0})), UnreadableReply, "-0.5"),
+        (decision(chosen({"ham": 0.0, "spam": 0.0})), UnreadableReply, "no option"),
+        (Answer(200, b'{"answers": ['), UnreadableReply, "broken JSON"),
+        (Answer(200, {"answers": [KEY]}), UnreadableReply, "unknown form"),
         (decision(chosen({"ham": float("nan"), "spam": 0.1})), UnreadableReply, "nan"),
         (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
         (refusal(400, "no", code="content_filter"), Refused, "content filter"),
@@ -172,12 +179,10 @@ def test_refused_key_ends_the_run(serve):
 @pytest.mark.parametrize(
     "answer",
     [
-        refusal(404, "File Not Found", type="not_found_error"),
-        refusal(405, "Method Not Allowed"),
+        refusal(404, "no model of this name", code="model_not_found"),
         refusal(501, "not implemented"),
         refusal(400, "Only `gpt-6-luna` is supported.", param="model"),
         refusal(400, "The model 'gpt-4o' is not supported for decisions."),
-        Answer(404, "<html>Not Found</html>"),
     ],
 )
 def test_no_decision_endpoint(serve, answer):
@@ -207,6 +212,20 @@ def test_overload_is_tried_again(serve):
     assert reply.decision == (0.25, 0.75)
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Answer(200, b'{"answers": ['), UnreadableReply),
+        (refusal(400, "odd", param="questions"), BackendError),
+    ],
+)
+def test_what_will_not_change_is_not_asked_for_again(serve, answer, kind):
+    server = serve(lambda body: answer)
+    (failure,) = run(backend(server, max_retries=3))
+    assert type(failure) is kind
+    assert len(server.seen) == 1
+
+
 def test_azure_path(serve, monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     server = serve(lambda body: GOOD)
@@ -223,3 +242,171 @@ def test_one_bad_row_among_many(serve):
 
     answers = run(backend(serve(respond)), *(request(str(i)) for i in range(8)))
     assert [isinstance(a, Refused) for a in answers] == [i == 3 for i in range(8)]
+
+
+# ---------------------------------------------------------------------- the System One format
+
+ABSENT = [
+    refusal(404, "File Not Found", type="not_found_error"),
+    refusal(405, "Method Not Allowed"),
+    Answer(404, "<html>Not Found</html>"),
+]
+# https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+NO_DECIDER = Answer(
+    501,
+    {
+        "error": {
+            "code": 501,
+            "message": "This model is not a decision model",
+            "type": "not_supported_error",
+        }
+    },
+)
+
+
+def speaking(answer, absent=ABSENT[0]):
+    """A server that knows the System One format only; `answer` may be a function of the body."""
+
+    def respond(body):
+        if "state" not in body:
+            return absent
+        return answer(body) if callable(answer) else answer
+
+    return respond
+
+
+def paths(server):
+    return [seen.path for seen in server.seen]
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+@both_apis
+def test_a_server_that_speaks_system_one(serve, absent, api):
+    server = serve(speaking(systemone({"ham": 0.75, "spam": 0.25}), absent))
+    model = backend(server, api=api, extra_body={"keep_alive": "5m"})
+    replies = run(model, *(request(str(i)) for i in range(5)))
+    replies += run(model, request("later"))
+    # Found out once.
+    assert paths(server) == ["/v1/decisions"] + ["/v1/systemone"] * 6
+    assert server.seen[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert server.seen[-1].body == {
+        "model": "gpt-6-luna",
+        "state": [
+            {"role": "system", "content": "Is it spam?"},
+            {"role": "user", "content": "Free prize"},
+            {"role": "assistant", "content": "spam"},
+            {"role": "user", "content": "later"},
+        ],
+        "questions": {
+            "label": {
+                "type": "choice",
+                "instructions": "Choose the option that answers the last message.",
+                "criteria": {"spam": "unwanted mail", "ham": None},
+            }
+        },
+        "keep_alive": "5m",
+    }
+    for reply in replies:
+        assert reply == Reply("ham", decision=(0.25, 0.75), model="some-decider", prompt_tokens=42)
+
+
+@pytest.mark.parametrize("absent", ABSENT)
+def test_a_server_with_neither(serve, absent):
+    server = serve(lambda body: absent)
+    model = backend(server, max_retries=3)
+    for _ in range(2):
+        with pytest.raises(SignalUnavailable) as caught:
+            run(model, *(request(str(i)) for i in range(9)))
+        for way_out in ("'logprobs'", "'self_reported'", "'self_consistency'"):
+            assert way_out in str(caught.value)
+        assert caught.value.__context__ is None
+    assert paths(server) == ["/v1/decisions", "/v1/systemone"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NO_DECIDER,
+        Answer(404, {"error": "model 'm' not found"}),
+        Answer(400, {"error": 'model "m" does not support systemone'}),
+        Answer(400, {"error": "m does not support systemone"}),
+        refusal(422, "no", code="model_capability", param="model"),
+    ],
+)
+def test_a_model_that_decides_nothing(serve, answer):
+    server = serve(speaking(answer))
+    model = backend(server, max_retries=3)  # 501 is a final word
+    for _ in range(2):
+        with pytest.raises(SignalUnavailable) as caught:
+            run(model, *(request(str(i)) for i in range(9)))
+    error = answer.body["error"]
+    assert (error if isinstance(error, str) else error["message"]) in str(caught.value)
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        (systemone({"other": 1.0}), UnreadableReply, "no option"),
+        (systemone({"ham": -0.5, "spam": 1.0}), UnreadableReply, "-0.5"),
+        (systemone({"ham": 1.0}, answers={KEY: "?"}), UnreadableReply, "no probabilities"),
+        (systemone({"ham": 1.0}, answers=[1]), UnreadableReply, "no probabilities"),
+        (systemone({"ham": 1.0}, answers={}), UnreadableReply, "no decision"),
+        (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
+        (Answer(200, b'{"answers": {'), UnreadableReply, "broken JSON"),
+        (refusal(400, "too many options (60), this model supports at most 52"), BackendError, "52"),
+        (refusal(429, f"slow down {KEY}"), RateLimited, "max_concurrency"),
+        (refusal(503, "Loading model"), BackendUnavailable, "Loading model"),
+    ],
+)
+def test_system_one_failures_of_a_row(serve, answer, kind, says):
+    server = serve(speaking(answer))
+    for failure in run(backend(server), request("1"), request("2")):
+        assert type(failure) is kind
+        assert says in str(failure)
+        assert KEY not in repr(failure)
+        assert failure.__context__ is None
+    assert paths(server) == ["/v1/decisions", "/v1/systemone", "/v1/systemone"]
+
+
+def test_system_one_is_tried_again_when_overloaded(serve):
+    good = systemone({"ham": 0.75, "spam": 0.25})
+    answers = iter([refusal(503, "Loading model"), good])
+    server = serve(speaking(lambda body: next(answers)))
+    (reply,) = run(backend(server, max_retries=1))
+    assert reply.decision == (0.25, 0.75)
+
+
+def test_system_one_with_a_refused_key(serve):
+    server = serve(speaking(refusal(401, f"bad key {KEY}")))
+    with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY") as caught:
+        run(backend(server), *(request(str(i)) for i in range(9)))
+    assert KEY not in repr(caught.value)
+    assert len(server.seen) == 2
+
+
+def test_a_late_answer_does_not_undo_what_was_found_out(serve):
+    release = threading.Event()
+    good = systemone({"ham": 0.75, "spam": 0.25})
+
+    def respond(body):
+        if "state" in body:
+            return good
+        text = body["input"][-1]["content"]
+        if text == "slow":
+            release.wait(10)
+        return refusal(503, "starting") if text == "first" else ABSENT[0]
+
+    model = backend(serve(respond))
+    run(model, request("first"))  # which goes alone, and finds out nothing
+    answers = model.run([request("slow"), request("fast")])
+    assert next(answers)[0] == 1
+    release.set()
+    assert next(answers)[1].decision == (0.25, 0.75)
+
+
+def test_system_one_is_no_way_round_an_overload(serve):
+    server = serve(lambda body: refusal(503, "overloaded"))
+    (failure,) = run(backend(server))
+    assert isinstance(failure, BackendUnavailable)
+    assert paths(server) == ["/v1/decisions"]

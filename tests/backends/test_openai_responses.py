@@ -1,6 +1,5 @@
 """The Responses API: the same questions and answers under other names."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ from loopback import (
     KEY,
     Answer,
     completion,
+    needs_responses,
     output_text,
     position,
     refusal,
@@ -35,10 +35,7 @@ WORDS = ("positive", "negative", "neutral")
 REASONING = {"id": "rs_1", "type": "reasoning", "summary": []}
 
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("openai.resources.responses") is None,
-    reason="the installed openai does not know the Responses API",
-)
+pytestmark = needs_responses
 
 
 @pytest.fixture
@@ -366,6 +363,8 @@ def failed(code, message="it went wrong"):
         (refusal(429, "slow down"), RateLimited, "max_concurrency"),
         (Answer(200, "<html>hello</html>"), UnreadableReply, "/v1"),
         (Answer(200, {"choices": []}), UnreadableReply, "response"),
+        (Answer(200, b'{"output": [{'), UnreadableReply, "broken JSON"),
+        (response({"type": "output_text", "text": "A", "logprobs": 3}), UnreadableReply, "form"),
     ],
 )
 def test_failures_of_a_row(serve, answer, kind, says):

@@ -3,7 +3,17 @@
 import json
 
 import pytest
-from loopback import KEY, ChatModel, completion, reasoned, refusal, servers
+from loopback import (
+    KEY,
+    ChatModel,
+    both_apis,
+    completion,
+    output_text,
+    reasoned,
+    refusal,
+    response,
+    servers,
+)
 
 from skllm_calib.backends import Message, Reply, Request
 from skllm_calib.backends.base import Dropout
@@ -241,14 +251,83 @@ def test_reasoning_that_a_server_does_not_count(serve, field):
     assert "not counted" in reply.notes[1]
 
 
-def test_reasoning_in_the_text_itself(serve):
-    def respond(body):
-        if body["max_tokens"] < 100:
-            return completion("<think>Hm", finish_reason="length")
-        return completion("<think>Hm.</think>ham")
+def written(body, text, finish):
+    """A text through the API that was asked."""
+    if "messages" in body:
+        return completion(text, finish_reason=finish)
+    cut = {"status": "incomplete", "reason": "max_output_tokens"} if finish == "length" else {}
+    return response(output_text(text), **cut)
 
-    (reply,) = run(backend(serve(respond)), request())
-    assert reply.text == "<think>Hm.</think>ham"
+
+def room(body):
+    return body["max_tokens"] if "messages" in body else body["max_output_tokens"]
+
+
+@both_apis
+@pytest.mark.parametrize("opening", ["<think>", "\n[THINK]"])
+def test_reasoning_in_the_text_itself_is_taken_out(serve, api, opening):
+    closing = opening.strip().replace("<", "</").replace("[", "[/")
+
+    def respond(body):
+        if room(body) < 100:
+            return written(body, f"{opening}Hm, let", "length")
+        return written(body, f"{opening}Hm, let me see.{closing}\n\nham", "stop")
+
+    server = serve(respond)
+    replies = run(backend(server, api=api, max_concurrency=1), request("1"), request("2"))
+    assert [room(body) for body in server.bodies()] == [50, 2050, 2050]
+    for reply in replies:
+        assert reply.text == "ham"
+        assert "tokens of reasoning, not counted, came before the answer" in reply.notes[1]
+
+
+@both_apis
+def test_reasoning_that_the_template_began(serve, api):
+    server = serve(lambda body: written(body, "Hm.\n</think>\n\nham", "stop"))
+    model = backend(server, api=api, max_concurrency=1)
+    (reply,) = run(model, request("1"))
+    assert reply.text == "ham"
+    assert "not counted" in reply.notes[0]
+    # From now on it is known that a text without a mark is none of the answer.
+    server.respond = lambda body: written(body, "Hm, let me see", "length")
+    (failure,) = run(model, request("2"))
+    assert isinstance(failure, UnreadableReply)
+    assert "reasoning_budget" in str(failure)
+    # A text that ended by itself is one, with or without reasoning.
+    server.respond = lambda body: written(body, "spam", "stop")
+    assert run(model, request("3"))[0].text == "spam"
+
+
+@both_apis
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_reasoning_that_never_ends(serve, api, finish):
+    server = serve(lambda body: written(body, "<think>Is it spam? Is it ham?", finish))
+    (failure,) = run(backend(server, api=api), request())
+    assert isinstance(failure, UnreadableReply)
+    assert "max_tokens=50 and 2,000 tokens of reasoning" in str(failure)
+    assert "reasoning_budget" in str(failure)
+    assert [room(body) for body in server.bodies()] == [50, 2050]
+    (failure,) = run(backend(server, api=api, reasoning_budget=300), request())
+    assert isinstance(failure, UnreadableReply)
+    assert [room(body) for body in server.bodies()] == [50, 2050, 350]
+
+
+@both_apis
+@pytest.mark.parametrize(
+    "text", ["ham, since it says <think> in it", 'It quotes "</think>".', "a\n<think>b</think>\n"]
+)
+def test_a_text_that_quotes_a_mark_stays_as_it_is(serve, api, text):
+    server = serve(lambda body: written(body, text, "length"))
+    (reply,) = run(backend(server, api=api), request())
+    assert (reply.text, reply.notes) == (text, ())
+    assert len(server.seen) == 1
+
+
+def test_reasoning_that_was_turned_off_leaves_no_trace(serve):
+    server = serve(lambda body: completion("<think>\n\n</think>\n\nham"))
+    (reply,) = run(backend(server), request())
+    assert (reply.text, reply.notes) == ("ham", ())
+    assert [room(body) for body in server.bodies()] == [50]
 
 
 def test_reasoning_longer_than_the_room(serve):
@@ -387,3 +466,13 @@ def test_a_bound_of_the_user_is_not_raised(serve):
     (failure,) = run(backend(server, extra_body={"max_tokens": 5}), request())
     assert type(failure) is BackendError
     assert [body["max_tokens"] for body in server.bodies()] == [5]
+
+
+def test_half_a_character_fails_its_own_row(serve):
+    broken = Request((Message("user", "half: \ud83d"),), max_tokens=5)
+    fine = Request((Message("user", "whole"),), max_tokens=5)
+    server = serve(lambda body: completion("yes"))
+    answers = dict(OpenAIBackend("m", base_url=server.base_url).run([broken, fine]))
+    assert "half a character" in str(answers[0])
+    assert isinstance(answers[0], BackendError)
+    assert answers[1].text == "yes"

@@ -47,8 +47,25 @@ def test_an_option_that_is_missing_has_none():
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"answers": {}}, answered(), answered(probabilities={"x": 1})]
+    "body",
+    [{}, {"answers": {}}, {"answers": [1]}, answered(), answered(probabilities="spam")],
 )
 def test_an_answer_without_probabilities_is_a_failure(body):
     with pytest.raises(UnreadableReply, match="no probabilities"):
         read_systemone(body, CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "says"),
+    [
+        ({"x": 1}, "no option"),
+        ({"ham": 0, "spam": None}, "no option"),
+        ({"ham": -0.1, "spam": 1.1}, "'ham' the probability -0.1"),
+        ({"ham": float("nan"), "spam": 1.0}, "'ham' the probability nan"),
+        ({"ham": float("inf")}, "'ham' the probability inf"),
+        ({"ham": "high"}, "'ham' the probability 'high'"),
+    ],
+)
+def test_what_is_no_probability_is_a_failure(probabilities, says):
+    with pytest.raises(UnreadableReply, match=says):
+        read_systemone(answered(probabilities=probabilities), CHOICES)

@@ -15,10 +15,19 @@ from sklearn.utils import get_tags
 
 from skllm_calib.calibrators import (
     AutoCalibrator,
+    BetaCalibration,
+    ConstantCalibration,
+    DirichletCalibration,
+    DiscreteCalibration,
+    EnsembleTemperatureScaling,
+    HistogramBinning,
     IsotonicCalibration,
+    MatrixScaling,
     PlattScaling,
+    ScalingBinning,
     TemperatureScaling,
     VectorScaling,
+    VennAbersCalibration,
 )
 
 CALIBRATORS = [
@@ -29,7 +38,21 @@ CALIBRATORS = [
     PlattScaling(),
     IsotonicCalibration(),
     AutoCalibrator(),
+    MatrixScaling(),
+    MatrixScaling(matrix_scale=0.2, bias_scale=0.5),
+    DirichletCalibration(),
+    DirichletCalibration(off_diagonal_penalty=0.5, bias_penalty=0.1),
+    BetaCalibration(),
+    HistogramBinning(),
+    ScalingBinning(),
+    ScalingBinning(scaling=PlattScaling(), n_bins=5),
+    VennAbersCalibration(),
+    EnsembleTemperatureScaling(),
+    DiscreteCalibration(),
+    ConstantCalibration(),
 ]
+# All that learn from the scores, which is not asked of the yardstick.
+INFORMED = [each for each in CALIBRATORS if not isinstance(each, ConstantCalibration)]
 # Isotonic calibration warns about few rows, and the likelihood alone runs into its bounds.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Isotonic calibration of:UserWarning"),
@@ -152,6 +175,7 @@ class TestContract:
         calibrator.fit([[-0.1, -2.4]], ["b"], classes=["a", "b"])
         assert_valid(calibrator.predict_proba([[-0.1, -2.4], [-5.0, 0.0]]), (2, 2))
 
+    @pytest.mark.parametrize("calibrator", INFORMED, ids=repr, indirect=True)
     def test_separable_data(self, calibrator):
         codes = np.arange(90) % 3
         log_proba = np.log(np.full((90, 3), 0.001) + 0.997 * np.eye(3)[codes])
@@ -266,6 +290,7 @@ class TestContract:
         with pytest.raises(ValueError, match="has 2 features"):
             calibrator.predict_proba(log_proba[:, :2])
 
+    @pytest.mark.parametrize("calibrator", INFORMED, ids=repr, indirect=True)
     def test_calibration_helps_overconfident_scores(self, calibrator):
         log_proba, codes = simulate(n_rows=2000)
         with warnings.catch_warnings():
@@ -277,7 +302,18 @@ class TestContract:
 
 @pytest.mark.parametrize(
     "calibrator",
-    [TemperatureScaling(), VectorScaling(), PlattScaling(), IsotonicCalibration()],
+    [
+        TemperatureScaling(),
+        VectorScaling(),
+        PlattScaling(),
+        IsotonicCalibration(),
+        BetaCalibration(),
+        ScalingBinning(),
+        VennAbersCalibration(),
+        EnsembleTemperatureScaling(),
+        DiscreteCalibration(),
+        ConstantCalibration(),
+    ],
     ids=repr,
 )
 def test_binary_probability_rises_with_the_score(calibrator):

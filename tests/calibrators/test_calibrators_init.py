@@ -8,10 +8,19 @@ from skllm_calib import calibrators
 from skllm_calib.calibrators import (
     AutoCalibrator,
     BaseCalibrator,
+    BetaCalibration,
+    ConstantCalibration,
+    DirichletCalibration,
+    DiscreteCalibration,
+    EnsembleTemperatureScaling,
+    HistogramBinning,
     IsotonicCalibration,
+    MatrixScaling,
     PlattScaling,
+    ScalingBinning,
     TemperatureScaling,
     VectorScaling,
+    VennAbersCalibration,
     get_calibrator,
 )
 
@@ -20,11 +29,20 @@ from skllm_calib.calibrators import (
     ("name", "kind"),
     [
         ("auto", AutoCalibrator),
+        ("beta", BetaCalibration),
+        ("constant", ConstantCalibration),
+        ("dirichlet", DirichletCalibration),
+        ("discrete", DiscreteCalibration),
+        ("ensemble_temperature", EnsembleTemperatureScaling),
+        ("histogram", HistogramBinning),
         ("isotonic", IsotonicCalibration),
+        ("matrix", MatrixScaling),
         ("platt", PlattScaling),
+        ("scaling_binning", ScalingBinning),
         ("sigmoid", PlattScaling),
         ("temperature", TemperatureScaling),
         ("vector", VectorScaling),
+        ("venn_abers", VennAbersCalibration),
     ],
 )
 def test_names(name, kind):

@@ -259,7 +259,7 @@ def test_a_cell_of_the_table(provider, signal, cache):
         on_error = "nan" if provider in REAL and signal in QUIET else "raise"
         clf = LLMClassifier(backend, classes=LABELS, signal=asked, cache=cache, on_error=on_error)
         if said == "no":
-            with pytest.raises(SignalUnavailable, match=r"self_reported|mc_dropout"):
+            with pytest.raises(SignalUnavailable, match=r"self_reported|mc_dropout|logprobs"):
                 clf.predict_proba(TEXTS)
             return
         with warnings_of_failed_rows(on_error):
