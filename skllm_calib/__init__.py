@@ -26,21 +26,30 @@ from skllm_calib.calibrators import (
 )
 from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import FailedRowsWarning, LLMClassifier
-from skllm_calib.display import ReliabilityDisplay
+from skllm_calib.display import CalibrationLearningCurveDisplay, ReliabilityDisplay
 from skllm_calib.ensemble import LLMEnsembleClassifier
 from skllm_calib.metrics import (
+    adjust_to_prior,
     aurc,
     aurc_scorer,
+    brier_decomposition,
     brier_score,
     brier_scorer,
     calibration_error_interval,
+    calibration_learning_curve,
     calibration_noise_floor,
     calibration_scoring,
+    calibration_test,
+    can_claim,
     classwise_calibration_error,
     classwise_ece_scorer,
+    cox_calibration_error,
     debiased_calibration_error,
     ece_scorer,
+    estimate_class_prior,
     expected_calibration_error,
+    ks_calibration_error,
+    log_loss_decomposition,
     log_loss_scorer,
     reliability_curve,
     risk_coverage_curve,
@@ -48,6 +57,8 @@ from skllm_calib.metrics import (
     selective_risk_scorer,
     smooth_calibration_error,
     smooth_ece_scorer,
+    spline_calibration_error,
+    suggest_rows_to_label,
 )
 from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.prompts import Prompt
@@ -60,6 +71,7 @@ __all__ = [
     "BetaCalibration",
     "CalibratedLLMClassifier",
     "CalibrationCard",
+    "CalibrationLearningCurveDisplay",
     "ConstantCalibration",
     "DirichletCalibration",
     "DiscreteCalibration",
@@ -82,18 +94,27 @@ __all__ = [
     "VennAbersCalibration",
     "__version__",
     "accept_threshold",
+    "adjust_to_prior",
     "aurc",
     "aurc_scorer",
+    "brier_decomposition",
     "brier_score",
     "brier_scorer",
     "calibration_error_interval",
+    "calibration_learning_curve",
     "calibration_noise_floor",
     "calibration_scoring",
+    "calibration_test",
+    "can_claim",
     "classwise_calibration_error",
     "classwise_ece_scorer",
+    "cox_calibration_error",
     "debiased_calibration_error",
     "ece_scorer",
+    "estimate_class_prior",
     "expected_calibration_error",
+    "ks_calibration_error",
+    "log_loss_decomposition",
     "log_loss_scorer",
     "reliability_curve",
     "risk_coverage_curve",
@@ -101,4 +122,6 @@ __all__ = [
     "selective_risk_scorer",
     "smooth_calibration_error",
     "smooth_ece_scorer",
+    "spline_calibration_error",
+    "suggest_rows_to_label",
 ]

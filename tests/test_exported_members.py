@@ -9,6 +9,18 @@ import skllm_calib
 from skllm_calib import backends, calibrators, datasets, exceptions, signals
 
 PUBLIC = {
+    "CalibrationLearningCurveDisplay",
+    "adjust_to_prior",
+    "estimate_class_prior",
+    "suggest_rows_to_label",
+    "calibration_learning_curve",
+    "spline_calibration_error",
+    "ks_calibration_error",
+    "cox_calibration_error",
+    "log_loss_decomposition",
+    "brier_decomposition",
+    "calibration_test",
+    "can_claim",
     "VennAbersCalibration",
     "ScalingBinning",
     "MatrixScaling",

@@ -21,26 +21,18 @@ from typing import Any, NamedTuple
 
 from skllm_calib.backends._llama_engine import _Spellings
 from skllm_calib.backends._torch_dropout import LayerDropout, content_seed, head_dropout
+from skllm_calib.backends._torch_labels import Path, Pieces, Walk
 from skllm_calib.backends.base import Message, Reply, Request
 from skllm_calib.exceptions import BackendError, ContextTooLong, SignalUnavailable
-from skllm_calib.label_tokens import Distribution, Token
+from skllm_calib.label_tokens import Distribution
 
 __all__ = ["Settings", "TorchEngine"]
 
 _STEP = 32
-_N_LISTED = 500
-_N_LISTED_LONG = 5_000  # for rows where the labels hold little
-# Passes with dropout differ by far more than what these leave out.
-_N_LISTED_BRIEF = 100
-_TOLERANCE, _TOLERANCE_BRIEF = 1e-3, 1e-2
-# A spelling behind the listed tokens counts from this share of the likeliest spelling on.
-_UNLIKELY_SPELLING = math.log(1e-6)
 _PLAIN_TEXT = "the model has no chat template: the turns were joined as plain text"
 
-# Token ids of the beginning of an answer.
-_Path = tuple[int, ...]
 # Reads on along some paths; gives the log-probabilities after each, (n_walks, n_vocabulary).
-_Reader = Callable[[Sequence[_Path]], Iterator[tuple[_Path, Any]]]
+_Reader = Callable[[Sequence[Path]], Iterator[tuple[Path, Any]]]
 
 
 class Settings(NamedTuple):
@@ -61,7 +53,7 @@ class TorchEngine:
         self._lock = threading.Lock()
         self._memory: tuple[list[int], Any] | None = None  # the last prompt and its cache
         self._spellings: dict[tuple[str, ...], _Spellings] = {}
-        self._piece = _Pieces(tokenizer)
+        self._piece = Pieces(tokenizer)
         config = model.config.get_text_config()
         self._n_context = getattr(config, "max_position_embeddings", None) or math.inf
         self._ends = _ends(model, tokenizer)
@@ -94,16 +86,13 @@ class TorchEngine:
     def _labels(self, ids: list[int], request: Request, settings: Settings) -> Reply:
         spelled = self._spelled(request.answers)
         self._check_length(len(ids) + spelled.depth)
-        (walk,) = self._follow(
-            [_Walk(spelled, self._piece)], self._reader(ids, settings.batch_size)
-        )
+        (walk,) = self._follow([Walk(spelled, self._piece)], self._reader(ids, settings.batch_size))
         plain = walk.distributions
-        # Of the tokens with which the answers begin, as they were given.
-        firsts = {spelled.own_next[b"", k] for k in range(len(request.answers))}
-        texts = {self._piece(i) for i in firsts}
-        likeliest = max((t for t in plain[0].tokens if t.text in texts), key=lambda t: t.logprob)
+        # Of the tokens with which the answers begin, as they were given, the likeliest.
+        firsts = {self._piece(i) for (prefix, _), i in spelled.own_next.items() if not prefix}
+        begun = [t for t in plain[0].tokens if t.text in firsts]
         return Reply(
-            text=likeliest.text.decode(errors="replace"),
+            text=max(begun, key=lambda t: t.logprob).text.decode(errors="replace") if begun else "",
             distributions=plain,
             model=self._name,
             # What was reused is not told: a reply must not depend on what was asked before it.
@@ -117,7 +106,7 @@ class TorchEngine:
     ) -> tuple[tuple[Distribution, ...], ...]:
         if (dropout := request.dropout) is None:
             return ()
-        walks = [_Walk(spelled, self._piece, brief=True) for _ in range(dropout.n_passes)]
+        walks = [Walk(spelled, self._piece, brief=True) for _ in range(dropout.n_passes)]
         if dropout.where == "head":
             with head_dropout(self._model, request):
                 self._follow(walks, self._reader(ids, batch_size))
@@ -129,7 +118,7 @@ class TorchEngine:
                     self._follow(some, self._dropped_reader(ids, len(some), dropped))
         return tuple(walk.distributions for walk in walks)
 
-    def _follow(self, walks: list[_Walk], read: _Reader) -> list[_Walk]:
+    def _follow(self, walks: list[Walk], read: _Reader) -> list[Walk]:
         """Follow each label token by token through the tree of their spellings.
 
         Each row of readings has a walk of its own, for they differ in what is worth following;
@@ -199,7 +188,7 @@ class TorchEngine:
         self._memory = (ids, cache)
         width = batch_size if _repeatable(cache) else 1
 
-        def read(paths: Sequence[_Path]) -> Iterator[tuple[_Path, Any]]:
+        def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
             for length, same in itertools.groupby(paths, key=len):
                 group = list(same)
                 for i in range(0, len(group), width):
@@ -218,7 +207,7 @@ class TorchEngine:
         dropped.begin(None)
         at_end, cache = self._read([ids] * n_passes)
 
-        def read(paths: Sequence[_Path]) -> Iterator[tuple[_Path, Any]]:
+        def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
             for path in paths:
                 dropped.begin(path)
                 rows = self._step([path] * n_passes, _copies(cache))[0] if path else at_end
@@ -320,78 +309,6 @@ class TorchEngine:
             )
 
 
-class _Walk:
-    """What one row of readings has shown of the labels so far, and what it asks to see next.
-
-    Parameters
-    ----------
-    spelled : _Spellings
-        How the answers are written.
-    piece : callable
-        The bytes of a token.
-    brief : bool, default=False
-        Whether shares of the labels within a hundredth of themselves are enough.
-    """
-
-    def __init__(
-        self, spelled: _Spellings, piece: Callable[[int], bytes], *, brief: bool = False
-    ) -> None:
-        self._spelled, self._piece, self._brief = spelled, piece, brief
-        self._paths = dict(spelled.paths)
-        self._found: dict[bytes, Distribution] = {}
-        self.wanted: dict[_Path, bytes] = {(): b""}
-
-    @property
-    def distributions(self) -> tuple[Distribution, ...]:
-        return tuple(replace(d, followed=True) for d in self._found.values())
-
-    def see(self, path: _Path, logprobs: Any) -> None:
-        """Take note of the log-probabilities of all tokens after a path, if it was wanted."""
-        if (prefix := self.wanted.get(path)) is None:
-            return
-        n_listed = _N_LISTED_BRIEF if self._brief else _N_LISTED
-        self._found[prefix] = self._distribution(prefix, logprobs, n_listed)
-        doubtful = () if self._brief else self._spelled.tree.doubtful(self._found)
-        if any(p == prefix for p, _ in doubtful):
-            self._found[prefix] = self._distribution(prefix, logprobs, _N_LISTED_LONG)
-
-    def look_further(self) -> None:
-        """Ask for the beginnings whose continuation could change some label noticeably."""
-        tolerance = _TOLERANCE_BRIEF if self._brief else _TOLERANCE
-        pending = self._spelled.tree.pending(self._found, tolerance)
-        self.wanted = {
-            self._paths[p]: p for p in pending if p in self._paths and p not in self._found
-        }
-
-    def _distribution(self, prefix: bytes, logprobs: Any, n_listed: int) -> Distribution:
-        values, ids = logprobs.topk(min(n_listed, len(logprobs)))
-        tokens = zip(ids.tolist(), values.tolist(), strict=True)
-        listed = {i: Token(self._piece(i), logprob) for i, logprob in tokens}
-        for i, token in listed.items():
-            self._paths.setdefault(prefix + token.text, (*self._paths[prefix], i))
-        shown = self._spelled.distribution(prefix, listed)
-        behind = self._behind(prefix, logprobs, listed)
-        mass = shown.listed_mass + sum(math.exp(t.logprob) for t in behind)
-        return replace(shown, tokens=shown.tokens + tuple(behind), listed_mass=mass)
-
-    def _behind(self, prefix: bytes, logprobs: Any, listed: dict[int, Token]) -> list[Token]:
-        """Return the tokens of label spellings that are too unlikely to be listed."""
-        steps = self._spelled.steps.get(prefix, {})
-        missing = [i for i in steps if i not in listed]
-        if not missing:
-            return []
-        values = logprobs[missing].tolist()
-        known = [listed[i].logprob for i in steps if i in listed]
-        floor = max(known + values) + _UNLIKELY_SPELLING
-        # Of a label as it was given, the token is shown however unlikely.
-        own = {i for (p, _), i in self._spelled.own_next.items() if p == prefix}
-        return [
-            Token(steps[i], value)
-            for i, value in zip(missing, values, strict=True)
-            if i in own or value > floor
-        ]
-
-
 def _repeatable(cache: Any) -> bool:
     return all(
         hasattr(layer, "batch_repeat_interleave") for layer in getattr(cache, "layers", [None])
@@ -404,44 +321,6 @@ def _copies(cache: Any, n: int = 1) -> Any:
     if n > 1:
         cache.batch_repeat_interleave(n)
     return cache
-
-
-class _Pieces:
-    """The bytes that each token writes; none for tokens that only mark something."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        marks = (i for i, t in tokenizer.added_tokens_decoder.items() if t.special)
-        self._known: dict[int, bytes] = dict.fromkeys([*marks, *tokenizer.all_special_ids], b"")
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        byte_level = "ByteLevel" in repr(getattr(backend, "decoder", None))
-        self._bytes = _byte_alphabet() if byte_level else None
-
-    def __call__(self, token_id: int) -> bytes:
-        if token_id not in self._known:
-            self._known[token_id] = self._read(token_id)
-        return self._known[token_id]
-
-    def _read(self, token_id: int) -> bytes:
-        text = self._tokenizer.convert_ids_to_tokens(token_id)
-        if text is None:  # the output layer may be larger than the vocabulary
-            return b""
-        if self._bytes is not None:
-            try:
-                return bytes(self._bytes[c] for c in text)
-            except KeyError:  # a token added later, written as it is
-                return str(text).encode()
-        if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-            return bytes([int(text[3:5], 16)])
-        return str(text).replace("\u2581", " ").encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return which byte each character of a byte-level vocabulary stands for (as in GPT-2)."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in set(shown)]
-    characters = [*map(chr, shown), *(chr(256 + i) for i in range(len(hidden)))]
-    return dict(zip(characters, shown + hidden, strict=True))
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

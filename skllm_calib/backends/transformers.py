@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -239,6 +240,8 @@ def _load(source: _Source, adapter: str | None, device: str, dtype: str) -> Torc
                 what = adapter
                 model = _adapted(model, adapter)
             model = model.to(device).eval()
+            # Texts that are too long are refused with an error, so that no advice is needed.
+            tokenizer.model_max_length = sys.maxsize
     except ImportError as e:
         raise MissingDependency(f"{_NEEDED} (loading {what!r} said: {e})") from e
     except BackendError:

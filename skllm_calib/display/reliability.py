@@ -157,11 +157,12 @@ class ReliabilityDisplay:
         drawn = sum(line.get_gid() == _CURVE for line in ax.lines)
         style = {**CURVE_STYLES[drawn % len(CURVE_STYLES)], "linewidth": 1.8, "markersize": 6}
         style |= {"markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": 3}
-        style |= {"label": self._legend_label(name), **(curve_kwargs or {})}
+        style |= {"label": self._legend_label(name)}
         if ref_line and all(line.get_gid() != _DIAGONAL for line in ax.lines):
             ax.plot([0, 1], [0, 1], color=_GREY, lw=1, ls=":", gid=_DIAGONAL, zorder=1)
         curve = self.curve
         (self.line_,) = ax.plot(curve.mean_confidence, curve.accuracy, gid=_CURVE, **style)
+        self.line_.set(**(curve_kwargs or {}))  # "lw" and "linewidth" are one thing here
         colour = self.line_.get_color()
         self.band_ = None if band is None else self._draw_band(band, colour, drawn == 0)
         self.error_bars_ = None

@@ -5,13 +5,29 @@ from skllm_calib.metrics.calibration_error import (
     debiased_calibration_error,
     expected_calibration_error,
 )
+from skllm_calib.metrics.claim import CalibrationClaim, can_claim
+from skllm_calib.metrics.cox import CoxCalibration, cox_calibration_error
+from skllm_calib.metrics.decomposition import (
+    ScoreDecomposition,
+    brier_decomposition,
+    log_loss_decomposition,
+)
+from skllm_calib.metrics.hypothesis import CalibrationTest, calibration_test
+from skllm_calib.metrics.ks import ks_calibration_error
+from skllm_calib.metrics.learning_curve import CalibrationLearningCurve, calibration_learning_curve
 from skllm_calib.metrics.noise import (
     CalibrationErrorInterval,
     calibration_error_interval,
     calibration_noise_floor,
 )
+from skllm_calib.metrics.prior_shift import (
+    ClassPriorEstimate,
+    adjust_to_prior,
+    estimate_class_prior,
+)
 from skllm_calib.metrics.proper_scores import brier_score, top_label_accuracy
 from skllm_calib.metrics.reliability import ReliabilityCurve, reliability_curve
+from skllm_calib.metrics.sampling import RowsToLabel, suggest_rows_to_label
 from skllm_calib.metrics.scorers import (
     aurc_scorer,
     brier_scorer,
@@ -29,23 +45,40 @@ from skllm_calib.metrics.selective import (
     selective_risk,
 )
 from skllm_calib.metrics.smooth import smooth_calibration_error
+from skllm_calib.metrics.spline import spline_calibration_error
 
 __all__ = [
+    "CalibrationClaim",
     "CalibrationErrorInterval",
+    "CalibrationLearningCurve",
+    "CalibrationTest",
+    "ClassPriorEstimate",
+    "CoxCalibration",
     "ReliabilityCurve",
     "RiskCoverageCurve",
+    "RowsToLabel",
+    "ScoreDecomposition",
+    "adjust_to_prior",
     "aurc",
     "aurc_scorer",
+    "brier_decomposition",
     "brier_score",
     "brier_scorer",
     "calibration_error_interval",
+    "calibration_learning_curve",
     "calibration_noise_floor",
     "calibration_scoring",
+    "calibration_test",
+    "can_claim",
     "classwise_calibration_error",
     "classwise_ece_scorer",
+    "cox_calibration_error",
     "debiased_calibration_error",
     "ece_scorer",
+    "estimate_class_prior",
     "expected_calibration_error",
+    "ks_calibration_error",
+    "log_loss_decomposition",
     "log_loss_scorer",
     "reliability_curve",
     "risk_coverage_curve",
@@ -53,5 +86,7 @@ __all__ = [
     "selective_risk_scorer",
     "smooth_calibration_error",
     "smooth_ece_scorer",
+    "spline_calibration_error",
+    "suggest_rows_to_label",
     "top_label_accuracy",
 ]

@@ -48,7 +48,8 @@ def judge(checked: Checked, kind: object = "top-label") -> Judged:
     proba, codes, classes, weight = checked
     if isinstance(kind, str) and kind == "top-label":
         top = proba.argmax(axis=1)
-        return Judged(proba.max(axis=1), (top == codes).astype(np.float64), weight)
+        confidence = proba[np.arange(top.size), top]  # several times faster than max(axis=1)
+        return Judged(confidence, (top == codes).astype(np.float64), weight)
     names = classes.tolist()
     if kind not in names:
         raise ValueError(f"kind must be 'top-label' or one of the labels {names}, got {kind!r}.")
@@ -106,12 +107,13 @@ def assign_bins(
 def summarise(judged: Judged, number: NDArray[np.int64]) -> Bins:
     """Sum up every non-empty bin."""
     confidence, hit, weight = judged
-    kept, where = np.unique(number, return_inverse=True)
+    every = np.bincount(number)
+    kept = np.flatnonzero(every)
+    count = every[kept]
 
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(where, weights=values).astype(np.float64)
+        return np.bincount(number, weights=values)[kept].astype(np.float64)
 
-    count = np.bincount(where)
     weight_sum, square_sum = total(weight), total(weight**2)
     mean_confidence = total(weight * confidence) / weight_sum
     accuracy = total(weight * hit) / weight_sum

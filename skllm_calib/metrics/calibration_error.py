@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from skllm_calib.metrics._binning import Norm, Strategy, assign_bins, combine, judge, summarise
+from skllm_calib.metrics._simplex import canonical_bins, is_canonical
 from skllm_calib.metrics._validation import check_input
 
 __all__ = [
@@ -55,8 +56,11 @@ def expected_calibration_error(
         put into different bins.
     norm : {"l1", "l2", "max"}, default="l1"
         Mean absolute, root mean square or largest gap of a bin ("max" is the MCE).
-    kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, or that of one class.
+    kind : "top-label", "canonical" or a class label, default="top-label"
+        Which confidence is judged: that of the most probable class, that of one class, or the whole
+        row at once. Canonical bins hold rows that are alike in all their probabilities, and a gap
+        is half the distance (total variation for "l1") between mean row and class shares, so that
+        two classes have the figure of ``kind=pos_label``. It needs ``strategy="quantile"``.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -91,6 +95,8 @@ def expected_calibration_error(
        Probabilities Using Bayesian Binning. AAAI.
     .. [2] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger (2017). On Calibration of Modern Neural
        Networks. ICML.
+    .. [3] J. Vaicenavicius et al. (2019). Evaluating model calibration in classification. AISTATS.
+       Canonical calibration, with bins that follow the data.
 
     Examples
     --------
@@ -100,12 +106,15 @@ def expected_calibration_error(
     >>> expected_calibration_error(y_true, p_spam)  # 3 of 4 right at confidence 0.9
     0.15
     """
-    judged = judge(
-        check_input(
-            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
-        ),
-        kind,
+    checked = check_input(
+        y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
     )
+    if is_canonical(kind):
+        mass, gaps, _ = canonical_bins(checked, n_bins, strategy)
+        if norm == "l2":
+            return _tidy(float(np.sqrt(mass @ (gaps**2).sum(axis=1) / 2)))
+        return _tidy(combine(mass, np.abs(gaps).sum(axis=1) / 2, norm))
+    judged = judge(checked, kind)
     bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
     return _tidy(combine(bins.mass, bins.gap, norm))
 
@@ -223,8 +232,9 @@ def debiased_calibration_error(
         Bins of equal width or of equal mass.
     norm : {"l1", "l2", "l2-squared"}, default="l2"
         Which error; see above.
-    kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged.
+    kind : "top-label", "canonical" or a class label, default="top-label"
+        Which confidence is judged; "canonical" judges the whole row, has no "l1", and needs
+        ``strategy="quantile"``.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -261,17 +271,21 @@ def debiased_calibration_error(
     """
     if norm not in ("l1", "l2", "l2-squared"):
         raise ValueError(f"norm must be 'l1', 'l2' or 'l2-squared', got {norm!r}.")
-    judged = judge(
-        check_input(
-            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
-        ),
-        kind,
+    checked = check_input(
+        y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
     )
-    bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
-    if norm == "l1":
-        noisy = bins.mass @ folded_normal_mean(bins.gap, np.sqrt(bins.noise))
-        return _tidy(2 * combine(bins.mass, bins.gap, "l1") - float(noisy))
-    square = float(bins.mass @ (bins.gap**2 - bins.noise))
+    if is_canonical(kind):
+        if norm == "l1":
+            raise ValueError("norm='l1' has no closed form for kind='canonical': take norm='l2'.")
+        mass, gaps, noise = canonical_bins(checked, n_bins, strategy)
+        square = float(mass @ (gaps**2 - noise).sum(axis=1) / 2)
+    else:
+        judged = judge(checked, kind)
+        bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
+        if norm == "l1":
+            noisy = bins.mass @ folded_normal_mean(bins.gap, np.sqrt(bins.noise))
+            return _tidy(2 * combine(bins.mass, bins.gap, "l1") - float(noisy))
+        square = float(bins.mass @ (bins.gap**2 - bins.noise))
     return _tidy(square if norm == "l2-squared" else float(np.sign(square) * abs(square) ** 0.5))
 
 

@@ -246,16 +246,27 @@ def calibration_error_interval(
     number = assign_bins(judged.confidence, judged.weight, n_bins, strategy)
     bins = summarise(judged, number)
     plug_in = combine(bins.mass, bins.gap, "l1")
-    errors = _resampled_errors(judged, number, bins, n_resamples, random_state)
-    # A bin without a single mistake has no spread to resample; a calibrated model's would have.
-    null_variance = float(bins.mass**2 @ bins.null_noise) * (1 - 2 / np.pi)
-    error = max(float(errors.var(ddof=1)), null_variance) ** 0.5
+    error = standard_error(judged, number, bins, n_resamples, random_state)
     reach = float(normal.ppf(0.5 + confidence / 2)) * error
     return CalibrationErrorInterval(
         estimate=plug_in,
-        low=_without_noise(bins, plug_in - reach, plug_in),
+        low=without_noise(bins, plug_in - reach, plug_in),
         high=min(plug_in + reach, 1.0),
     )
+
+
+def standard_error(
+    judged: Judged,
+    number: NDArray[np.int64],
+    bins: Bins,
+    n_resamples: int,
+    random_state: int | np.random.Generator | None,
+) -> float:
+    """Standard error of the plug-in, from rows resampled inside fixed bins."""
+    errors = _resampled_errors(judged, number, bins, n_resamples, random_state)
+    # A bin without a single mistake has no spread to resample; a calibrated model's would have.
+    null_variance = float(bins.mass**2 @ bins.null_noise) * (1 - 2 / np.pi)
+    return float(max(float(errors.var(ddof=1)), null_variance) ** 0.5)
 
 
 def _resampled_errors(
@@ -279,7 +290,7 @@ def _resampled_errors(
     return errors
 
 
-def _without_noise(bins: Bins, seen: float, plug_in: float) -> float:
+def without_noise(bins: Bins, seen: float, plug_in: float) -> float:
     """Error whose bins, shrunk copies of the observed ones plus noise, would show ``seen``."""
     deviation = np.sqrt(np.maximum(bins.noise, bins.null_noise))
 

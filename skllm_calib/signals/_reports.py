@@ -230,7 +230,9 @@ class _Reading:
     def answer(self) -> Report:
         answer = self._named_answer()
         if answer is not None and (numbers := self._numbers()):
-            return Report(self._stated([(answer, number) for number in numbers]), answer)
+            # A named answer with a stated 0 is one that the model does not believe in.
+            stated = self._stated([(answer, number) for number in numbers], zero=True)
+            return Report(stated, answer)
         if answer is None and not self.said.of_class:
             self._fail("no label is named with a probability")
         stated = self._stated(self.said.of_class)
@@ -290,7 +292,9 @@ class _Reading:
     def _numbers(self) -> list[str]:
         return [number for number in self.said.numbers if read_number(number)]
 
-    def _stated(self, said: Sequence[tuple[int | None, str]]) -> NDArray[np.float64]:
+    def _stated(
+        self, said: Sequence[tuple[int | None, str]], zero: bool = False
+    ) -> NDArray[np.float64]:
         read = [(k, read_number(text)) for k, text in said]
         given: list[tuple[int | None, Number]] = [(k, n) for k, n in read if n is not None]
         if not given:
@@ -313,7 +317,7 @@ class _Reading:
                 stated[k] = value
         if not np.nanmax(stated, initial=0.0) >= outside:
             self._fail("the likeliest answer is outside the list of labels")
-        if not np.nanmax(stated, initial=0.0) > 0:
+        if not zero and not np.nanmax(stated, initial=0.0) > 0:
             self._fail("all numbers are 0")
         return stated
 

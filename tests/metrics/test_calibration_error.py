@@ -11,6 +11,7 @@ from skllm_calib.metrics import (
     reliability_curve,
 )
 from skllm_calib.metrics._binning import assign_bins
+from skllm_calib.metrics._simplex import _split
 
 BINARY = [0, 1]
 
@@ -215,3 +216,96 @@ def test_interval_details():
     for options in ({"confidence": 1}, {"n_resamples": 1}):
         with pytest.raises(ValueError, match=next(iter(options))):
             calibration_error_interval(y, p, **options)
+
+
+def many_classes(n_rows=600, seed=0, power=1.0):
+    rng = np.random.default_rng(seed)
+    honest = rng.dirichlet([0.8] * 4, n_rows)
+    y = (rng.random((n_rows, 1)) > honest.cumsum(axis=1)).sum(axis=1)
+    proba = honest**power
+    return y, proba / proba.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_canonical_error_of_two_classes_is_the_one_of_the_positive_class(norm, strategy):
+    y, p = calibrated(np.random.default_rng(0), 300, 0.1)
+    options = {"norm": norm, "strategy": strategy}
+    assert expected_calibration_error(y, p, kind="canonical", **options) == pytest.approx(
+        expected_calibration_error(y, p, kind=1, **options), abs=1e-12
+    )
+    if norm == "l2":
+        assert debiased_calibration_error(y, p, kind="canonical", **options) == pytest.approx(
+            debiased_calibration_error(y, p, kind=1, **options), abs=1e-12
+        )
+
+
+def test_canonical_error_by_hand():
+    # Two bins of equal rows: total variation 0.5 * (0.5 + 0.25 + 0.25) and 0.5 * (0.2 + 0.1 + 0.1).
+    proba = np.repeat([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], [2, 5], axis=0)
+    y = [0, 0, 1, 1, 1, 1, 1]
+    options = {"kind": "canonical", "strategy": "quantile", "labels": [0, 1, 2]}
+    assert expected_calibration_error(y, proba, **options) == pytest.approx((2 * 0.5 + 5 * 0.2) / 7)
+    assert expected_calibration_error(y, proba, norm="max", **options) == pytest.approx(0.5)
+    assert expected_calibration_error(y, proba, norm="l2", **options) == pytest.approx(
+        ((2 * (0.25 + 0.0625 * 2) + 5 * (0.04 + 0.01 * 2)) / 14) ** 0.5
+    )
+
+
+def test_canonical_bins_hold_equal_masses_and_whole_ties():
+    _, proba = many_classes(600)
+    weight = np.ones(600)
+    for n_bins in (1, 7, 12):
+        number = _split(proba, weight, n_bins)
+        assert np.bincount(number, minlength=n_bins).tolist() == pytest.approx(
+            [600 / n_bins] * n_bins, abs=4
+        )
+    tied = _split(np.repeat(proba[:3], 50, axis=0), np.ones(150), 10)
+    assert [len(set(tied[i : i + 50])) for i in (0, 50, 100)] == [1, 1, 1]
+    assert len(set(tied)) == 3
+
+
+def test_canonical_error_sees_what_the_top_label_hides():
+    rng = np.random.default_rng(0)
+    proba = np.tile([0.6, 0.3, 0.1], (4000, 1))
+    y = rng.choice(3, 4000, p=[0.6, 0.1, 0.3])
+    options = {"strategy": "quantile", "labels": [0, 1, 2]}
+    assert expected_calibration_error(y, proba, **options) < 0.02
+    assert expected_calibration_error(y, proba, kind="canonical", **options) > 0.18
+
+
+def test_debiased_canonical_error_has_mean_zero_when_calibrated():
+    draws = [
+        debiased_calibration_error(
+            *many_classes(300, seed), kind="canonical", strategy="quantile", norm="l2-squared"
+        )
+        for seed in range(200)
+    ]
+    assert abs(np.mean(draws)) < 3.5 * np.std(draws) / 200**0.5
+    boastful = debiased_calibration_error(
+        *many_classes(2000, power=3.0), kind="canonical", strategy="quantile"
+    )
+    assert boastful > 0.1
+
+
+def test_canonical_error_keeps_order_and_copies():
+    y, proba = many_classes()
+    weight = np.random.default_rng(1).integers(0, 3, 600)
+    rows = np.random.default_rng(2).permutation(np.repeat(np.arange(600), weight))
+    options = {"kind": "canonical", "strategy": "quantile"}
+    assert expected_calibration_error(y[rows], proba[rows], **options) == pytest.approx(
+        expected_calibration_error(y, proba, sample_weight=weight, **options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "uniform"}, "4 classes needs strategy='quantile'"),
+        ({"strategy": "quantile", "n_bins": 0}, "n_bins"),
+        ({"strategy": "quantile", "norm": "l1"}, "norm='l1' has no closed form"),
+    ],
+)
+def test_canonical_parameters(options, message):
+    with pytest.raises(ValueError, match=message):
+        debiased_calibration_error(*many_classes(), kind="canonical", **options)

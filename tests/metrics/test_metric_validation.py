@@ -96,6 +96,58 @@ def test_errors_name_the_value(y_true, y_proba, options, message):
         expected_calibration_error(y_true, y_proba, **options)
 
 
+class NAType:
+    """Compares like the missing value of pandas: neither true nor false."""
+
+    def __eq__(self, other):
+        return self
+
+    __ne__ = __eq__
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("missing", [NAType(), pd.NA, pd.NaT, np.nan, None])
+def test_missing_labels_among_objects(missing):
+    labels = np.array(["a", "b", missing], dtype=object)
+    with pytest.raises(ValueError, match="no label in row 2"):
+        check_input(labels, P)
+
+
+@pytest.mark.parametrize(
+    ("y_true", "labels", "codes"),
+    [
+        (np.array([2, 0, 1], dtype=np.int8), [0, 1, 2], [2, 0, 1]),
+        (np.array([2.0, 0.0, 1.0]), [0, 1, 2], [2, 0, 1]),
+        (np.array([True, False, True]), [0, 1, 2], [1, 0, 1]),
+        (np.array(["ccc", "a", "bb"]), ["a", "bb", "ccc"], [2, 0, 1]),
+        (np.array(["bb", "a", "a"], dtype=object), ["a", "bb", "ccc"], [1, 0, 0]),
+        (np.array(["bb", "a", "a"]), np.array(["a", "bb", "ccc"], dtype=object), [1, 0, 0]),
+        (np.array(["bb", "a"] * 2, dtype=np.dtypes.StringDType())[:3], ["a", "bb", "c"], [1, 0, 1]),
+    ],
+)
+def test_labels_of_every_type_find_their_columns(y_true, labels, codes):
+    assert check_input(y_true, P, labels=labels).codes.tolist() == codes
+
+
+@pytest.mark.parametrize(
+    ("y_true", "labels", "shown"),
+    [
+        ([1, 2, 5], [1, 2, 3], "5"),
+        ([1, 2, 0], [1, 2, 3], "0"),
+        (["1", "2", "3"], [1, 2, 3], "'1'"),
+        ([1, 2, 3], ["1", "2", "3"], "1"),
+        (["a", "b", "bb"], ["a", "b", "c"], "'bb'"),
+        (np.array(["a", "b", 3], dtype=object), ["a", "b", "c"], "3"),
+    ],
+)
+def test_labels_that_are_none_of_the_classes(y_true, labels, shown):
+    with pytest.raises(ValueError, match=f"y_true holds {shown} in row"):
+        check_input(y_true, P, labels=labels)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
