@@ -16,6 +16,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from skllm_calib.backends._llama_engine import _Spellings
 from skllm_calib.backends._torch_dropout import LayerDropout, content_seed, head_dropout
 from skllm_calib.backends._torch_labels import Path, Pieces, Walk
 from skllm_calib.backends.base import Message, Reply, Request
-from skllm_calib.exceptions import BackendError, ContextTooLong, SignalUnavailable
+from skllm_calib.exceptions import BackendError, ContextTooLong, ModelNotFound, SignalUnavailable
 from skllm_calib.label_tokens import Distribution
 
 __all__ = ["Settings", "TorchEngine"]
@@ -57,8 +58,13 @@ class TorchEngine:
         config = model.config.get_text_config()
         self._n_context = getattr(config, "max_position_embeddings", None) or math.inf
         self._ends = _ends(model, tokenizer)
-        # Where the model can leave out the logits of all tokens but the last, it shall.
         known = inspect.signature(model.forward).parameters
+        if "past_key_values" not in known:
+            raise ModelNotFound(
+                f"a {type(model).__name__} has no memory of keys and values to read on from, which "
+                "is needed here: use a model with attention"
+            )
+        # Where the model can leave out the logits of all tokens but the last, it shall.
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
 
     def answer(self, request: Request, settings: Settings) -> Reply:
@@ -69,7 +75,7 @@ class TorchEngine:
             raise SignalUnavailable(
                 "a causal language model has no decision endpoint: use signal='logprobs'"
             )
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), _as_failure_of_the_row():
             if settings.n_threads and settings.n_threads != torch.get_num_threads():
                 torch.set_num_threads(settings.n_threads)
             if not settings.reuse_prefix:
@@ -307,6 +313,15 @@ class TorchEngine:
                 f"context of this model ({self._n_context}): shorten the text",
                 int(excess),
             )
+
+
+@contextmanager
+def _as_failure_of_the_row() -> Iterator[None]:
+    """A row that takes too much memory, say, costs no other row."""
+    try:
+        yield
+    except RuntimeError as e:
+        raise BackendError(f"torch could not compute this row: {e}") from e
 
 
 def _repeatable(cache: Any) -> bool:

@@ -46,8 +46,9 @@ class AutoCalibrator(BaseCalibrator):
     simplest candidate whose loss exceeds the lowest by no more than the standard error of their
     difference, row by row. It is then fitted on all rows.
 
-    Copies of a row are put in the same fold, so that a row of weight two and two copies lead to
-    the same choice, as does any order of the rows.
+    A row of weight two and two copies lead to the same choice, as does any order of the rows:
+    rows with equal scores and labels are dealt out to the folds together, one fold after the
+    other. Discrete scores, such as shares of votes, consist of such rows only.
 
     Parameters
     ----------
@@ -107,13 +108,15 @@ class AutoCalibrator(BaseCalibrator):
         candidates = _candidates(weight.sum(), log_proba.shape[1])
         self.chosen_ = "prior"
         self.scores_ = {}
+        n_folds = min(self.cv, int(_n_parts(weight, self.cv).sum()))
         if len(candidates) > 1 and len(codes) > 1:
-            fold = _spread_over_folds(codes, min(self.cv, len(codes)), self.random_state)
+            part, fold = _spread_over_folds(codes, weight, n_folds, self.random_state)
+            share = weight[part] / np.bincount(part)[part]
             losses = {
-                name: self._held_out_loss(candidate, log_proba, codes, weight, fold)
+                name: self._held_out_loss(candidate, log_proba[part], codes[part], share, fold)
                 for name, candidate in candidates.items()
             }
-            self.chosen_, self.scores_ = _one_standard_error(losses, weight)
+            self.chosen_, self.scores_ = _one_standard_error(losses, share)
         self.calibrator_ = candidates[self.chosen_]
         self.calibrator_._fit_encoded(log_proba, codes, weight, self.classes_)
 
@@ -169,13 +172,27 @@ def _merge_copies(log_proba: Floats, codes: Codes, weight: Floats) -> tuple[Floa
     return log_proba[first], codes[first], total
 
 
-def _spread_over_folds(codes: Codes, n_folds: int, seed: int) -> Codes:
-    """Deal the rows out like cards, class by class, shuffled within each class."""
+def _n_parts(weight: Floats, n_folds: int) -> Codes:
+    """Return into how many folds each row goes: as many as it counts for, at most all."""
+    return np.clip(np.floor(weight + 1e-9), 1, n_folds).astype(np.intp)
+
+
+def _spread_over_folds(
+    codes: Codes, weight: Floats, n_folds: int, seed: int
+) -> tuple[Codes, Codes]:
+    """Deal the rows out like cards, class by class, shuffled within each class.
+
+    Returns
+    -------
+    part : ndarray of int of shape (n_parts,)
+        The row that each part belongs to; a row of weight three has three parts.
+    fold : ndarray of int of shape (n_parts,)
+        The fold of each part; those of one row are in different ones.
+    """
     shuffled = np.random.default_rng(seed).permutation(len(codes))
     by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    fold = np.empty(len(codes), dtype=np.intp)
-    fold[by_class] = np.arange(len(codes)) % n_folds
-    return fold
+    part = np.repeat(by_class, _n_parts(weight, n_folds)[by_class])
+    return part, np.arange(len(part)) % n_folds
 
 
 def _one_standard_error(

@@ -34,6 +34,8 @@ _DENIAL = re.compile(
     r"(?:n['’]t|\s+(?:\w+\s+)?(?:not|unlikely|improbable|wrong|incorrect|ruled out))\b)",
     re.IGNORECASE,
 )
+_QUESTION = re.compile(r"[^.!?;\n]*\?")  # of what is asked nothing is said: "spam or ham?"
+_DETERMINES = re.compile(r"\s+\w")  # the label "no" is not meant in "no idea"
 _SENTENCE_END = re.compile(r"[.!?;\n]")
 
 
@@ -104,7 +106,10 @@ class Names:
         for mention in self._in_prose.finditer(prose):
             before = prose[max(0, mention.start() - 80) : mention.start()]
             denied = _DENIAL.match(prose, mention.end())
-            if not denied and not _NEGATION.search(_SENTENCE_END.split(before)[-1]):
+            asked = _QUESTION.match(prose, mention.end(), mention.end() + 80)
+            if denied or asked or _NEGATION.search(_SENTENCE_END.split(before)[-1]):
+                continue
+            if not (_NEGATION.fullmatch(mention[0]) and _DETERMINES.match(prose, mention.end())):
                 found.add(self._direct(mention["text"] or mention["marked"] or mention["quoted"]))
         return {k for k in found if k is not None}
 
@@ -163,7 +168,7 @@ class Names:
         return re.compile(
             rf"(?<![\w-])(?P<text>(?i:{words}))(?!\w|-\w)"
             r"|\b(?i:option|choice|letter|answer|label|class|category|choose|pick|select)"
-            rf"(?i:\s+is)?[\s:\"'(*]{{1,5}}(?P<marked>{marks})(?![\w-])"
+            rf"(?i:\s+is)?[\s:\"'(*]{{1,5}}(?P<marked>{marks})(?![\w-]|\s*[/&|+])"
             rf"(?!\s+(?!(?:{reason})\b)[^\W\d_])"
             rf"|[\"'(](?P<quoted>{marks})[\"')]"
         )

@@ -165,6 +165,9 @@ def _table_row(line: str, names: Names) -> list[tuple[str, str | Node]]:
         return [(cells[0], cells[1])] if _alone(cells[1], names) else []
     for i, cell in enumerate(cells):
         if (k := names.named(cell)) is not None:
+            others = {names.find(c) for c in cells[i + 1 :] if not read_number(c)} - {None, k}
+            if others:  # a key beside the wording of another class
+                return [(cell, "?")]
             numbers = [c for c in cells[i + 1 :] if read_number(c) and names.find(c) != k]
             return [(cell, number) for number in numbers or ["?"]]
     return []
@@ -183,6 +186,8 @@ def split_pair(segment: str, names: Names) -> tuple[str, str] | None:
             within = value.partition(")")[0] if separator[0] == "(" else ""
             if field_of(left)[0] == "number" and names.find(within) is not None:
                 continue  # "P(spam)" is one name
+            if left.rstrip().endswith((":", "=")):
+                continue  # the dash of "spam: - 0.3" is a sign
             if value and (names.named(left) is not None or field_of(left)[0]):
                 best = (left, value)
             if best and field_of(left)[0]:

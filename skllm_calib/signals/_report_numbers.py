@@ -78,7 +78,13 @@ _PHRASE = re.compile(
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf|infinity)\b", re.IGNORECASE)
 # Behind the number prose may follow, but neither a second number nor what turns it round.
 _REST = re.compile(
-    r"(?![\w%]|\s*(?:not|un(?:likely|certain|sure)|improbable|against|wrong|doubt)\b)\D*\Z",
+    r"(?![\w%]|\s*(?:not|un(?:likely|certain|sure)|improbable|against|wrong|doubt|less|more)\b)"
+    r"\D*\Z",
+    re.IGNORECASE,
+)
+# A whole number without a unit may count anything: "2 links" is said of no probability.
+_COUNTED = re.compile(
+    r"[.)]?\s+(?!(?:confiden|certain|sure|likel|probab|chance)|because\b|since\b|as\b)[^\W\d_]",
     re.IGNORECASE,
 )
 
@@ -134,6 +140,9 @@ def read_number(text: str) -> Number | None:
     if phrase is None or not _REST.match(bare_text, phrase.end()):
         return None
     link = (phrase["link"] or "").lower()
+    whole = phrase["first"].isdecimal() and not phrase["unit"] and not link
+    if whole and _COUNTED.match(bare_text, phrase.end()):
+        return None
     if link == "and" and "between" not in text.lower():
         return None
     return _evaluate(phrase, link)
@@ -167,19 +176,23 @@ def _float(numeral: str) -> float:
 def as_probabilities(numbers: Sequence[Number]) -> list[float]:
     """Bring the numbers of one report to [0, 1].
 
-    Numbers without a unit are percentages when any of them is above 1.
+    Numbers without a unit are percentages when any of them is above 1. Where the largest is no more
+    than 10 they may as well be out of ten, which is not guessed at.
 
     Raises
     ------
     ValueError
-        If one is negative, above 100 %, or no finite number.
+        If one is negative, above 100 %, or no finite number, or the scale is not clear.
 
     Examples
     --------
     >>> as_probabilities([read_number("99.5"), read_number("0.5")])
     [0.995, 0.005]
     """
-    scale = 100.0 if any(n.bare and n.value > 1 for n in numbers) else 1.0
+    largest = max((n for n in numbers if n.bare), key=lambda n: n.value, default=None)
+    if largest is not None and 1 < largest.value <= 10:
+        raise ValueError(f"{largest.text[:40]!r} may be out of 10 or a percentage")
+    scale = 100.0 if largest is not None and largest.value > 1 else 1.0
     values = [n.value / scale if n.bare else n.value for n in numbers]
     for number, value in zip(numbers, values, strict=True):
         if not isfinite(value) or not 0 <= value <= 1:

@@ -254,9 +254,15 @@ class _Reading:
             likely = np.flatnonzero(~np.isnan(stated))
             if len(likely) == 1 and stated[likely[0]] > 0.5:
                 return int(likely[0])
-        elif self.in_prose and len(mentioned := self.names.mentioned(self.text)) == 1:
-            return mentioned.pop()
+        elif self.in_prose and not self._mixed():
+            mentioned = self.names.mentioned(self.text)
+            if len(mentioned) == 1:
+                return mentioned.pop()
         self._fail("no label, or more than one, is named as the answer")
+
+    def _mixed(self) -> bool:
+        """Tell whether one class is given for another, as by "A) not spam" where A is "spam"."""
+        return any(self.names.find(said) not in (None, k) for k, said in self.said.of_class)
 
     def _read(self, several: bool) -> tuple[bool, _Said]:
         """Return whether lines rather than an object were read, and what they say."""
@@ -322,7 +328,9 @@ class _Reading:
         return stated
 
     def _fail(self, why: str) -> NoReturn:
-        shown = " ".join("".join(c if c.isprintable() else " " for c in self.shown).split())
+        # Quotes and backslashes would be doubled on the way into the message.
+        clean = "".join(c if c.isprintable() and c != "\\" else " " for c in self.shown)
+        shown = " ".join(clean.split())
         if len(shown) > N_QUOTED:
             shown = shown[: N_QUOTED - 1] + "…"
         texts = ", ".join(map(repr, self.names.texts[:5]))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from skllm_calib.backends import LlamaCppBackend, Message, Reply, Request, clear
 from skllm_calib.backends.base import Choice, Dropout
 from skllm_calib.backends.transformers import TransformersBackend
 from skllm_calib.exceptions import (
+    BackendError,
     ContextTooLong,
     MissingDependency,
     ModelNotFound,
@@ -248,16 +250,57 @@ def test_the_shared_beginning_is_read_once(backend):
     assert first.prompt_tokens < sum(read) < first.prompt_tokens + second.prompt_tokens
 
 
-def test_a_cache_that_cannot_go_back_is_not_reused(backend, monkeypatch):
-    from transformers import DynamicCache
+def test_models_whose_memory_slides_on(tiny):
+    """With a short attention window the keys and values of a beginning are soon gone."""
+    import torch
+    from tiny_model import make_model, make_tokenizer
+    from transformers import MistralConfig
 
-    expected = ask(backend, *map(request, TEXTS))
+    from skllm_calib.backends._torch_engine import Settings, TorchEngine
 
-    def crop(self, length):
-        raise RuntimeError("the sliding window has moved on")
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer), config=MistralConfig, sliding_window=20)
+    engine = TorchEngine(model, tokenizer, "sliding")
+    requests = [request("b " * 30 + x) for x in "abc"]
+    replies = [engine.answer(r, Settings(1, 8, True, 0)) for r in requests]
+    assert replies == [engine.answer(r, Settings(1, 8, False, 0)) for r in requests]
+    for asked, reply in zip(requests, replies, strict=True):
+        with torch.inference_mode():
+            whole = model(torch.tensor([engine._prompt(asked.messages)[0]])).logits[0, -1]
+        likeliest = max(t.logprob for t in reply.distributions[0].tokens)
+        assert likeliest == pytest.approx(whole.log_softmax(-1).max().item(), abs=1e-5)
 
-    monkeypatch.setattr(DynamicCache, "crop", crop)
-    assert ask(backend, *map(request, TEXTS)) == expected
+
+def test_models_without_keys_and_values():
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tiny_model import make_tokenizer
+
+    from skllm_calib.backends._torch_engine import TorchEngine
+
+    config = transformers.MambaConfig(vocab_size=330, hidden_size=8, num_hidden_layers=1)
+    with pytest.raises(ModelNotFound, match="MambaForCausalLM has no memory of keys and values"):
+        TorchEngine(transformers.MambaForCausalLM(config), make_tokenizer(), "mamba")
+
+
+def test_a_row_that_torch_cannot_compute_costs_no_other(backend, monkeypatch):
+    engine = backend._engine()
+    tensor = engine._tensor
+
+    def too_large(rows):
+        if len(rows[0]) == 31:
+            raise RuntimeError("not enough memory")
+        return tensor(rows)
+
+    texts = ["card " * n for n in range(1, 33)]  # of all lengths
+    monkeypatch.setattr(engine, "_tensor", too_large)
+    answers = ask(backend, *map(request, texts))
+    failed = [a for a in answers if not isinstance(a, Reply)]
+    assert 0 < len(failed) < len(texts)
+    assert all("could not compute this row: not enough memory" in str(f) for f in failed)
+    monkeypatch.undo()
+    again = ask(backend, *map(request, texts))
+    assert all(a == b for a, b in zip(answers, again, strict=True) if isinstance(a, Reply))
 
 
 def test_a_text_that_is_too_long_costs_no_other_row(backend):
@@ -362,6 +405,48 @@ def test_chat_formats_without_a_system_turn(tmp_path, tiny):
     assert folded.notes == ()
     (plain,) = ask(TransformersBackend(folders[1], **options), Request((system, user), ("A", "B")))
     assert "no chat template" in plain.notes[0]
+
+
+def test_a_chat_format_that_refuses_everything(tmp_path, tiny):
+    from tiny_model import save_tiny_model
+
+    folder = save_tiny_model(tmp_path / "c", template="{{ raise_exception('never') }}")
+    backend = TransformersBackend(folder, device="cpu", n_threads=1)
+    system = Request((Message("system", "a"), Message("user", "b")), ("A", "B"))
+    for failure in ask(backend, request(), system):
+        assert isinstance(failure, BackendError)
+        assert "the chat template refuses this conversation: never" in str(failure)
+
+
+def test_a_tokenizer_that_changes_the_labels(backend, monkeypatch):
+    engine = backend._engine()
+    encode = engine._tokenizer.encode
+    monkeypatch.setattr(engine, "_spellings", {})
+    monkeypatch.setattr(
+        engine._tokenizer, "encode", lambda text, **options: encode(text.upper(), **options)
+    )
+    (failure,) = ask(backend, request(answers=("ab", "c")))
+    assert isinstance(failure, SignalUnavailable)
+    assert "does not write 'ab' as it is" in str(failure)
+
+
+def test_what_tokens_write():
+    """In vocabularies of bytes (GPT-2) and of text with marked spaces (SentencePiece)."""
+    from skllm_calib.backends._torch_labels import Pieces
+
+    class Vocabulary:
+        all_special_ids = (0,)
+        added_tokens_decoder = {}
+
+        def __init__(self, tokens, decoder):
+            self.convert_ids_to_tokens = dict(enumerate(tokens)).get
+            self.backend_tokenizer = SimpleNamespace(decoder=decoder)
+
+    text = Vocabulary(["<s>", "\u2581card", "<0xC3>", "é"], "Sequence(ByteFallback)")
+    assert list(map(Pieces(text), range(5))) == [b"", b" card", b"\xc3", "é".encode(), b""]
+    raw = Vocabulary(["<s>", "Ġcard", "Ã", "Ċ", "<tool> €"], "ByteLevel()")
+    assert list(map(Pieces(raw), range(4))) == [b"", b" card", b"\xc3", b"\n"]
+    assert Pieces(raw)(4) == "<tool> €".encode()  # was added later, as text
 
 
 # ------------------------------------------------------------------------------------- dropout

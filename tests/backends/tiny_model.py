@@ -39,12 +39,12 @@ def make_tokenizer(template=TEMPLATE):
     )
 
 
-def make_model(n_vocabulary, *, seed=0, n_context=256):
-    """Draw a Llama of two layers; its large weights make its opinions strong."""
+def make_model(n_vocabulary, *, seed=0, n_context=256, config=None, **options):
+    """Draw a Llama (or another) of two layers; its large weights make its opinions strong."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
-    config = LlamaConfig(
+    config = (config or LlamaConfig)(
         vocab_size=n_vocabulary,
         hidden_size=32,
         intermediate_size=64,
@@ -56,10 +56,11 @@ def make_model(n_vocabulary, *, seed=0, n_context=256):
         tie_word_embeddings=False,
         bos_token_id=0,
         eos_token_id=1,
+        **options,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        return AutoModelForCausalLM.from_config(config).eval()
 
 
 def save_tiny_model(folder, *, template=TEMPLATE, **options):

@@ -67,12 +67,15 @@ def test_never_much_worse_than_temperature(n_rows, bias):
 
 def test_folds_are_stratified_and_seeded():
     codes = np.repeat([0, 1, 2, 3], [50, 20, 5, 2])
-    fold = _spread_over_folds(codes, 5, 0)
+    part, fold = _spread_over_folds(codes, np.ones(77), 5, 0)
+    codes = codes[part]
     counts = np.array([np.bincount(fold[codes == k], minlength=5) for k in range(4)])
     assert (np.ptp(counts, axis=1) <= 1).all()
     assert np.ptp(counts.sum(axis=0)) <= 1
-    np.testing.assert_array_equal(fold, _spread_over_folds(codes, 5, 0))
-    assert (fold != _spread_over_folds(codes, 5, 1)).any()
+    again, _ = _spread_over_folds(np.sort(codes), np.ones(77), 5, 0)
+    np.testing.assert_array_equal(part, again)
+    other, _ = _spread_over_folds(np.sort(codes), np.ones(77), 5, 1)
+    assert (part != other).any()
 
 
 def test_one_standard_error_rule():
@@ -93,3 +96,28 @@ def test_one_standard_error_rule():
 def test_bad_parameters(parameters):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         AutoCalibrator(**parameters).fit([[0.0, -1.0]], [0], classes=[0, 1])
+
+
+def test_discrete_scores_are_compared_as_well_as_others():
+    """Votes of five draws that say nothing, about classes of which one is rare."""
+    rng = np.random.default_rng(0)
+    votes = rng.integers(0, 6, size=200)
+    proba = (votes + 0.5) / 6
+    log_proba = np.log(np.stack([1 - proba, proba], axis=1))
+    y = np.where(rng.random(200) < 0.13, 1, 0)
+    auto = AutoCalibrator().fit(log_proba, y)
+    assert auto.chosen_ == "vector"
+    share = y.mean()
+    entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert auto.scores_["vector"]["log_loss"] == pytest.approx(entropy, abs=0.05)
+    assert auto.scores_["temperature"]["log_loss"] > 0.6
+
+
+def test_copies_of_a_row_are_in_different_folds():
+    codes = np.array([0, 0, 1, 1])
+    part, fold = _spread_over_folds(codes, np.array([1.0, 3.0, 2.0, 9.0]), 5, seed=0)
+    assert np.bincount(part).tolist() == [1, 3, 2, 5]
+    for row in range(4):
+        assert len(set(fold[part == row])) == (part == row).sum()
+    alone, _ = _spread_over_folds(codes, np.ones(4), 2, seed=0)
+    assert sorted(alone.tolist()) == [0, 1, 2, 3]

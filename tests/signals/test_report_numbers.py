@@ -138,3 +138,14 @@ def test_plain_quotes():
     assert plain("“a”") == '"a"'
     assert plain('{"a": "“b”"}') == '{"a": "“b”"}'
     assert plain("it’s – ok") == "it's - ok"
+
+
+@pytest.mark.parametrize("texts", [("8",), ("1.2",), ("2", "1"), ("10",), ("0.5", "3")])
+def test_a_scale_that_may_be_out_of_ten_is_not_guessed_at(texts):
+    with pytest.raises(ValueError, match=r"out of 10 or a percentage"):
+        as_probabilities([read_number(text) for text in texts])
+
+
+@pytest.mark.parametrize("texts", [("8%",), ("8/10",), ("90", "8"), ("1", "0")])
+def test_where_the_scale_is_clear_small_numbers_are_read(texts):
+    assert all(0 <= p <= 1 for p in as_probabilities([read_number(text) for text in texts]))
