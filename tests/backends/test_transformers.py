@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -365,6 +366,15 @@ def test_decisions_are_not_for_such_models(backend):
     assert isinstance(reply, Reply)
 
 
+def test_several_threads_get_the_same_answers(backend):
+    requests = [request(f"{i} " * 20) for i in range(4)]
+    expected = ask(backend, *requests)
+    with ThreadPoolExecutor(3) as pool:
+        orders = [requests, requests[::-1], requests]
+        answers = list(pool.map(lambda some: ask(backend, *some), orders))
+    assert answers == [expected, expected[::-1], expected]
+
+
 def test_the_classifier_on_top(backend):
     clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
     proba = clf.predict_proba(["You won a FREE prize!", "See you at six."])
@@ -435,10 +445,8 @@ def test_what_tokens_write():
     from skllm_calib.backends._torch_labels import Pieces
 
     class Vocabulary:
-        all_special_ids = (0,)
-        added_tokens_decoder = {}
-
         def __init__(self, tokens, decoder):
+            self.all_special_ids, self.added_tokens_decoder = [0], {}
             self.convert_ids_to_tokens = dict(enumerate(tokens)).get
             self.backend_tokenizer = SimpleNamespace(decoder=decoder)
 
