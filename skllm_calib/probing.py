@@ -9,7 +9,7 @@ from skllm_calib.backends.base import BaseBackend
 from skllm_calib.backends.registry import get_handle
 from skllm_calib.cache import ResponseCache
 from skllm_calib.evidence import collect
-from skllm_calib.exceptions import SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 from skllm_calib.prompts import Prompt
 from skllm_calib.questions import Question
 from skllm_calib.signals import SIGNALS, Signal
@@ -59,13 +59,28 @@ def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen
     ------
     SignalUnavailable
         If the model shows none of them.
-    BackendError
-        If it cannot be found out: no key, no such model, no connection.
+
+    Notes
+    -----
+    Where it cannot be found out (no connection, no key), the first that was not refused is taken,
+    the reason says so, and nothing is remembered: ``fit`` needs no network, and rows that cannot
+    be answered will say why themselves.
     """
     if backend.shows_logprobs:
         return Chosen(SIGNALS[AUTO_ORDER[0]](), "this backend always shows log-probabilities")
     handle = ("signal probe", json.dumps(backend.identity(), sort_keys=True, default=repr))
-    return get_handle(handle, lambda: _probe(backend, cache))
+    try:
+        return get_handle(handle, lambda: _probe(backend, cache))
+    except _NotAskedError as e:
+        return e.chosen
+
+
+class _NotAskedError(Exception):
+    """Carries what to take while the model cannot be asked."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        super().__init__(chosen.reason)
+        self.chosen = chosen
 
 
 def _probe(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
@@ -74,7 +89,11 @@ def _probe(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
     refusals: list[str] = []
     for name in AUTO_ORDER:
         signal = SIGNALS[name]()
-        why = _refusal(signal, question, backend, cache)
+        try:
+            why = _refusal(signal, question, backend, cache)
+        except BackendError as failure:
+            reason = f"the model could not be asked what it shows: {failure}"
+            raise _NotAskedError(Chosen(signal, "; ".join([*refusals, reason]))) from None
         if why is None:
             reason = "; ".join(refusals) or "the model shows log-probabilities"
             return Chosen(signal, reason)

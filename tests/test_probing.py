@@ -89,9 +89,20 @@ def test_what_was_found_is_remembered():
 
 
 @pytest.mark.parametrize("failure", [AuthenticationFailed("no key"), BackendUnavailable("down")])
-def test_what_cannot_be_found_out_is_an_error(failure):
+def test_while_the_model_cannot_be_asked_the_best_not_refused_is_taken(failure):
+    chosen = first_available(Hiding(down=failure), None)
+    assert chosen.signal.name == "logprobs"
+    assert f"could not be asked what it shows: {failure}" in chosen.reason
+    clf = auto(Hiding(down=failure)).fit(TEXTS)  # which needs no network
     with pytest.raises(type(failure)):
-        first_available(Hiding(down=failure), None)
+        clf.predict(TEXTS)
+
+
+def test_what_could_not_be_asked_is_not_remembered():
+    backend = Hiding(("logprobs", "decisions"), down=BackendUnavailable("down"))
+    assert first_available(backend, None).signal.name == "logprobs"
+    backend.down = None
+    assert first_available(backend, None).signal.name == "self_reported"
 
 
 # -- in the classifier -----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class TransformersBackend(BaseBackend):
         elsewhere. Probabilities are always computed in float32 from the logits.
     n_threads : int or None, default=None
         Processor cores to use; None leaves torch as it is. torch has one number of threads for
-        the whole process.
+        the whole process. More threads than free cores can make it many times slower.
     batch_size : int, default=8
         How many beginnings of labels, or passes with dropout inside of the layers, are read at a
         time. Prompts are read one by one, so that no request changes the numbers of another.
