@@ -65,16 +65,8 @@ class Chat:
 
     def answer(self, request: Request) -> Reply:
         """Return the reply, or raise a BackendError, or a StopRunError."""
-        kind, known = (bool(request.schema), request.temperature), self._dialect
-        if kind not in known.asked:
-            # The first one goes alone, so that what the model refuses is refused once.
-            with known.lock:
-                if kind not in known.asked:
-                    try:
-                        return self._answer_now(request)
-                    finally:
-                        known.asked.add(kind)
-        return self._answer_now(request)
+        kind = (bool(request.schema), request.temperature)
+        return self._dialect.first_alone(kind, self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         while True:

@@ -7,12 +7,11 @@ failures of an account, it has none, and the text names the parameter.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skllm_calib.backends._hosted import Access, StopRunError, redact
+from skllm_calib.backends._hosted import Access, Acquaintance, StopRunError, redact
 from skllm_calib.exceptions import (
     AuthenticationFailed,
     BackendError,
@@ -76,7 +75,7 @@ class Problem:
 
 
 @dataclass
-class Dialect:
+class Dialect(Acquaintance):
     """What one model behind one address takes, found out from its own refusals.
 
     Shared by all threads of the process. Which models take a temperature, a budget for reasoning
@@ -88,16 +87,10 @@ class Dialect:
         Ways to say how much the model is to reason, the wanted one first; None says nothing.
     fixed : frozenset of str
         What the user has set: it is sent whatever the model says.
-    lock : threading.RLock
-        Held while something is found out, so that eight threads do not all ask the same.
-    asked : set of tuple
-        The kinds of request of which a first one has been answered.
     """
 
     thinking_forms: tuple[dict[str, Any] | None, ...] = (None,)
     fixed: frozenset[str] = frozenset()
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    asked: set[tuple[bool, float]] = field(default_factory=set)
     _refused_temperatures: set[float] = field(default_factory=set)
     _refused_schemas: set[str] = field(default_factory=set)
     _n_forms_refused: int = 0

@@ -4,17 +4,78 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, NamedTuple
 
 from skllm_calib.backends._pool import answer_all
 from skllm_calib.backends.base import Reply, Request
 from skllm_calib.exceptions import AuthenticationFailed, BackendError
+from skllm_calib.label_tokens import Token
 
-__all__ = ["Access", "StopRunError", "answer_or_stop", "no_key", "read_key", "redact"]
+__all__ = [
+    "IMPOSSIBLE",
+    "Access",
+    "Acquaintance",
+    "Position",
+    "StopRunError",
+    "answer_or_stop",
+    "check_budget",
+    "no_key",
+    "read_key",
+    "redact",
+]
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+
+
+# Servers write minus infinity as a large negative number: JSON has no infinity.
+IMPOSSIBLE = -9000.0
+
+
+class Position(NamedTuple):
+    """What was listed at one position of the answer, the likeliest first."""
+
+    prefix: bytes
+    listed: tuple[Token, ...]
+
+
+@dataclass(kw_only=True)
+class Acquaintance:
+    """What a dialect is built on: what was asked of a model already, shared by all threads.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held while something is found out, so that eight threads do not all ask the same.
+    asked : set
+        The kinds of request of which a first one has been answered.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    asked: set[Any] = field(default_factory=set)
+
+    def first_alone(self, kind: Any, answer: Callable[[Request], Reply], request: Request) -> Reply:
+        """Answer a request; the first of its kind alone, so that a refusal is met once."""
+        if kind not in self.asked:
+            with self.lock:
+                if kind not in self.asked:
+                    try:
+                        return answer(request)
+                    finally:
+                        self.asked.add(kind)
+        return answer(request)
+
+
+def check_budget(budget: int | None) -> None:
+    """Raise ValueError if a `reasoning_budget` is no number of tokens."""
+    if budget is not None and (isinstance(budget, bool) or budget < 0):
+        raise ValueError(
+            f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
+            "allow 2,000 once the model was seen to reason"
+        )
 
 
 class StopRunError(Exception):

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from skllm_calib.backends._hosted import Access, StopRunError, redact
+from skllm_calib.backends._hosted import (
+    IMPOSSIBLE,
+    Access,
+    Acquaintance,
+    Position,
+    StopRunError,
+    redact,
+)
 from skllm_calib.backends._mistral_errors import Problem, failure_of, no_log_probabilities
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 from skllm_calib.label_tokens import Token
@@ -25,20 +32,14 @@ _AT_MOST = re.compile(
     r"(?:less than or equal to|at most|up to|<=|between \d+ and|max(?:imum)?(?: of| is|:)?) (\d+)",
     re.I,
 )
-# Servers write minus infinity as a large negative number: JSON has no infinity.
-_IMPOSSIBLE = -9000.0
 
 
 @dataclass
-class Dialect:
+class Dialect(Acquaintance):
     """What is known of one model behind one address. Shared by all threads of the process.
 
     Attributes
     ----------
-    lock : threading.RLock
-        Held while something is found out, so that eight threads do not all ask the same.
-    asked : set of str
-        The kinds of request of which a first one has been answered.
     dropped : set of str
         Parameters that the model refuses.
     most_listed : int or None
@@ -53,8 +54,6 @@ class Dialect:
         Tokens allowed on top of the answer of a text request, once the model was seen to reason.
     """
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    asked: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     most_listed: int | None = None
     shows_logprobs: bool = False
@@ -96,13 +95,6 @@ class Dialect:
 def notes_on(refused: Sequence[str]) -> tuple[str, ...]:
     """Say what was asked for and left out."""
     return tuple(f"the model refuses {name!r}; it was left out" for name in refused)
-
-
-class Position(NamedTuple):
-    """What was listed at one position of the answer, the likeliest first."""
-
-    prefix: bytes
-    listed: tuple[Token, ...]
 
 
 class Completion(NamedTuple):
@@ -305,7 +297,7 @@ def _positions(logprobs: Any) -> tuple[Position, ...]:
         listed = [
             Token(bytes(token.bytes_), token.logprob)
             for token in entry.top_logprobs or ()
-            if token.logprob > _IMPOSSIBLE
+            if token.logprob > IMPOSSIBLE
         ]
         positions.append(Position(prefix, tuple(sorted(listed, key=lambda t: -t.logprob))))
         prefix += bytes(entry.bytes_)

@@ -8,21 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from skllm_calib.backends._hosted import IMPOSSIBLE, Position
 from skllm_calib.label_tokens import Token
 
 __all__ = ["Answer", "Position", "Tally", "first", "positions_of"]
-
-# Servers write minus infinity as a large negative number: JSON has no infinity.
-_IMPOSSIBLE = -9000.0
-
-
-class Position(NamedTuple):
-    """What was listed at one position of the answer, the likeliest first."""
-
-    prefix: bytes
-    listed: tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,7 @@ def _bytes(item: Any) -> bytes:
 
 def _token(item: Any) -> Token | None:
     logprob = _get(item, "logprob")
-    if logprob is None or not math.isfinite(logprob) or logprob < _IMPOSSIBLE:
+    if logprob is None or not math.isfinite(logprob) or logprob < IMPOSSIBLE:
         return None
     return Token(_bytes(item), logprob)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from skllm_calib.backends._hosted import Acquaintance
 from skllm_calib.backends._openai_errors import Problem
 
 __all__ = ["CONTINUATIONS", "LENGTH_NAMES", "Continuation", "Dialect", "refuses_effort"]
@@ -75,15 +75,11 @@ CONTINUATIONS = (
 
 
 @dataclass
-class Dialect:
+class Dialect(Acquaintance):
     """What is known of one model behind one address. Shared by all threads of the process.
 
     Attributes
     ----------
-    lock : threading.RLock
-        Held while something is found out, so that eight threads do not all ask the same.
-    asked : set of str
-        The kinds of request of which a first one has been answered.
     length_name : str
         The parameter that bounds the answer.
     least_length : int
@@ -116,8 +112,6 @@ class Dialect:
         None until it was tried.
     """
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    asked: set[str] = field(default_factory=set)
     length_name: str = "max_tokens"  # what the most servers understand; the newer name follows
     least_length: int = 1
     headroom: int = 0

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from skllm_calib.backends._hosted import Access, answer_or_stop, no_key, read_key
+from skllm_calib.backends._hosted import Access, answer_or_stop, check_budget, no_key, read_key
 from skllm_calib.backends._mistral_chat import Chat, Completion, Dialect, notes_on, usage_of
 from skllm_calib.backends._mistral_labels import LabelReader
 from skllm_calib.backends.base import AnswerForm, BaseBackend, Reply, Request
@@ -150,11 +150,7 @@ class MistralBackend(BaseBackend):
             For a negative `reasoning_budget`.
         """
         budget = self.reasoning_budget
-        if budget is not None and (isinstance(budget, bool) or budget < 0):
-            raise ValueError(
-                f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
-                "allow 2,000 once the model was seen to reason"
-            )
+        check_budget(budget)
         name = self.api_key_env or "MISTRAL_API_KEY"
         access = Access(self.base_url or _ADDRESS, name, read_key(name))
         wishes = {"reasoning_effort": self.reasoning_effort, "prompt_mode": self.prompt_mode}
@@ -228,16 +224,7 @@ class _Run:
                 "'self_consistency'"
             )
         kind = "labels" if request.answers else "schema" if request.schema else "text"
-        known = self._chat.dialect
-        if kind not in known.asked:
-            # The first one goes alone, so that what the model refuses is refused once.
-            with known.lock:
-                if kind not in known.asked:
-                    try:
-                        return self._answer_now(request)
-                    finally:
-                        known.asked.add(kind)
-        return self._answer_now(request)
+        return self._chat.dialect.first_alone(kind, self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         if request.answers:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import openai
 
-from skllm_calib.backends._hosted import Access, answer_or_stop, no_key, read_key
+from skllm_calib.backends._hosted import Access, answer_or_stop, check_budget, no_key, read_key
 from skllm_calib.backends._openai_answer import Tally
 from skllm_calib.backends._openai_chat import Chat, Line, Talk
 from skllm_calib.backends._openai_decisions import Decisions
@@ -208,12 +208,7 @@ class OpenAIBackend(BaseBackend):
     def _check(self) -> None:
         if self.api not in ("chat", "responses"):
             raise ValueError(f"api={self.api!r}: must be 'chat' or 'responses'")
-        budget = self.reasoning_budget
-        if budget is not None and (isinstance(budget, bool) or budget < 0):
-            raise ValueError(
-                f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
-                "allow 2,000 once the model was seen to reason"
-            )
+        check_budget(self.reasoning_budget)
 
     def _access(self) -> Access:
         """Read the address and the key; both may come from the environment."""
@@ -280,16 +275,7 @@ class _Run:
                 "a model behind an API shows no probabilities with dropout, so "
                 "signal='mc_dropout' needs a model on this machine (backend 'transformers')"
             )
-        kind, known = _kind(request), self._talk.dialect
-        if kind not in known.asked:
-            # The first one goes alone, so that what the model refuses is refused once.
-            with known.lock:
-                if kind not in known.asked:
-                    try:
-                        return self._answer_now(request)
-                    finally:
-                        known.asked.add(kind)
-        return self._answer_now(request)
+        return self._talk.dialect.first_alone(_kind(request), self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         tally = Tally()
