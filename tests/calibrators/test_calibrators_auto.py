@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.special import log_softmax
+from sklearn.base import clone
 
 from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
-from skllm_calib.calibrators.auto import _one_standard_error, _spread_over_folds
+from skllm_calib.calibrators._folds import merge_copies, spread_over_folds
+from skllm_calib.calibrators._numerics import floor_and_normalise
+from skllm_calib.calibrators.auto import _stack
 
 
 def simulate(n_rows, n_classes=4, bias=None, temperature=3.0, seed=0):
@@ -21,34 +27,119 @@ def simulate(n_rows, n_classes=4, bias=None, temperature=3.0, seed=0):
 def test_few_rows_are_not_compared():
     calibrator = AutoCalibrator().fit(*simulate(29))
     assert calibrator.chosen_ == "prior"
+    assert calibrator.weights_ == {"prior": 1.0}
     assert calibrator.scores_ == {}
-    assert calibrator.classes_.tolist() == calibrator.calibrator_.classes_.tolist()
+    assert calibrator.calibrators_["prior"].classes_.tolist() == calibrator.classes_.tolist()
 
 
 def test_copies_of_one_row_are_not_compared():
     calibrator = AutoCalibrator().fit([[-0.1, -2.4]] * 50, [0] * 50, classes=[0, 1])
     assert calibrator.chosen_ == "prior"
+    assert calibrator.expected_ece_ == 0.0
 
 
-def test_chooses_temperature_without_bias():
-    calibrator = AutoCalibrator().fit(*simulate(100, temperature=0.1))
-    assert calibrator.chosen_ == "temperature"
-    assert list(calibrator.scores_) == ["prior", "temperature", "vector"]
-    assert set(calibrator.scores_["vector"]) == {"log_loss", "standard_error", "gap_error"}
+def test_the_mean_of_its_members():
+    log_proba, codes = simulate(200, bias=[1.5, -1.5, 0, 0])
+    calibrator = AutoCalibrator().fit(log_proba, codes)
+    assert list(calibrator.weights_) == ["temperature", "vector", "matrix", "beta", "discrete"]
+    assert sum(calibrator.weights_.values()) == pytest.approx(1.0)
+    mean = sum(
+        weight * calibrator.calibrators_[name].predict_proba(log_proba)
+        for name, weight in calibrator.weights_.items()
+    )
+    np.testing.assert_allclose(calibrator.predict_proba(log_proba), mean, rtol=1e-9)
+    for member in calibrator.calibrators_.values():
+        alone = clone(member).fit(log_proba, codes)
+        np.testing.assert_allclose(
+            alone.predict_proba(log_proba), member.predict_proba(log_proba), rtol=1e-6
+        )
 
 
-def test_chooses_vector_with_bias():
-    calibrator = AutoCalibrator().fit(*simulate(200, bias=[1.5, -1.5, 0, 0]))
-    assert calibrator.chosen_ == "vector"
-    assert calibrator.parameters_ == calibrator.calibrator_.parameters_
+def test_weighs_what_the_data_support():
+    flat = AutoCalibrator().fit(*simulate(100, temperature=0.1))
+    assert flat.weights_["temperature"] > 0.1
+    biased = AutoCalibrator().fit(*simulate(500, bias=[1.5, -1.5, 0, 0]))
+    assert biased.weights_["temperature"] + biased.weights_["discrete"] < 0.1
+    assert biased.scores_["vector"]["log_loss"] < biased.scores_["temperature"]["log_loss"] - 0.1
+    assert biased.chosen_ == max(biased.weights_, key=biased.weights_.get)
 
 
-def test_chooses_isotonic_for_a_curve_that_is_no_line():
+def test_tells_scores_of_members_and_of_their_mean():
+    log_proba, codes = simulate(150, bias=[1.5, -1.5, 0, 0])
+    scores = AutoCalibrator().fit(log_proba, codes).scores_
+    assert list(scores) == ["temperature", "vector", "matrix", "beta", "discrete", "mean"]
+    best = min((name for name in scores if name != "mean"), key=lambda n: scores[n]["log_loss"])
+    assert scores[best]["standard_error"] == 0.0
+    assert scores["temperature"]["standard_error"] > 0.0
+    # No mean of distributions is worse than the average of its members (Jensen).
+    assert scores["mean"]["log_loss"] < np.mean([scores[n]["log_loss"] for n in scores][:-1])
+
+
+def test_scores_are_those_of_cross_validation():
+    log_proba, codes = simulate(60)
+    scores = AutoCalibrator().fit(log_proba, codes).scores_
+    log_proba, codes, weight = merge_copies(floor_and_normalise(log_proba), codes, np.ones(60))
+    part, fold = spread_over_folds(codes, weight, 5, 0)
+    loss = np.empty(60)
+    for number in range(5):
+        out = fold == number
+        member = TemperatureScaling().fit(
+            log_proba[part][~out], codes[part][~out], classes=range(4)
+        )
+        rows = np.arange(out.sum()), codes[part][out]
+        loss[out] = -member.predict_log_proba(log_proba[part][out])[rows]
+    assert scores["temperature"]["log_loss"] == pytest.approx(loss.mean(), rel=1e-9)
+
+
+def test_weights_are_the_best_there_are():
+    """Against scipy's search of the same penalised likelihood."""
+    rng = np.random.default_rng(0)
+    held_out = np.log(rng.uniform(0.05, 0.9, size=(80, 3))) + np.array([0.1, 0.0, -0.5])
+    weight = rng.uniform(0.5, 3.0, size=80)
+    found = _stack(held_out, weight)
+
+    def loss(free):
+        w = np.exp(np.append(free, 0.0))
+        w /= w.sum()
+        return -(weight @ np.log(np.exp(held_out) @ w) + np.log(w).sum())
+
+    best = minimize(loss, np.zeros(2), tol=1e-12)
+    assert loss(np.log(found[:2] / found[2])) == pytest.approx(best.fun, abs=1e-6)
+
+
+def test_without_evidence_all_weigh_the_same():
+    np.testing.assert_allclose(_stack(np.full((9, 4), -0.3), np.ones(9)), 0.25)
+    ruled_out = _stack(np.tile([-0.1, -30.0], (98, 1)), np.ones(98))
+    np.testing.assert_allclose(ruled_out, [0.99, 0.01], atol=1e-6)  # 1 row of 98 + 2
+
+
+def test_isotonic_for_a_curve_that_is_no_line():
     rng = np.random.default_rng(0)
     odds = rng.normal(scale=3, size=6000)
     y = rng.uniform(size=6000) < np.where(odds < 0, 0.1, np.where(odds < 2, 0.4, 0.95))
     calibrator = AutoCalibrator().fit(np.stack([np.zeros(6000), odds], axis=1), y)
-    assert calibrator.chosen_ == "isotonic"
+    assert calibrator.chosen_ in ("isotonic", "discrete")
+    assert calibrator.weights_["isotonic"] + calibrator.weights_["discrete"] > 0.8
+
+
+def test_many_classes_leave_the_costly_members_out():
+    calibrator = AutoCalibrator().fit(*simulate(300, n_classes=40), classes=range(40))
+    assert list(calibrator.weights_) == ["temperature", "vector", "discrete"]
+
+
+def test_expected_error_is_that_of_a_share():
+    """Simulated: the mean error of an accuracy estimated from n rows."""
+    log_proba, codes = simulate(400)
+    calibrator = AutoCalibrator().fit(log_proba, codes)
+    right = (calibrator.predict(log_proba) == codes).mean()
+    seen = np.random.default_rng(0).binomial(400, right, size=20_000) / 400
+    assert calibrator.expected_ece_ == pytest.approx(np.abs(seen - right).mean(), rel=0.02)
+
+
+def test_parameters_are_plain_numbers_the_heaviest_first():
+    calibrator = AutoCalibrator().fit(*simulate(200, bias=[1.5, -1.5, 0, 0]))
+    assert next(iter(calibrator.parameters_)) == f"{calibrator.chosen_} weight"
+    assert json.loads(json.dumps(calibrator.parameters_)) == calibrator.parameters_
 
 
 @pytest.mark.parametrize("bias", [None, [1.0, -0.5, 0.0, -0.5]])
@@ -65,33 +156,6 @@ def test_never_much_worse_than_temperature(n_rows, bias):
     assert np.mean(loss[AutoCalibrator]) < np.mean(loss[TemperatureScaling]) + 0.01
 
 
-def test_folds_are_stratified_and_seeded():
-    codes = np.repeat([0, 1, 2, 3], [50, 20, 5, 2])
-    part, fold = _spread_over_folds(codes, np.ones(77), 5, 0)
-    codes = codes[part]
-    counts = np.array([np.bincount(fold[codes == k], minlength=5) for k in range(4)])
-    assert (np.ptp(counts, axis=1) <= 1).all()
-    assert np.ptp(counts.sum(axis=0)) <= 1
-    again, _ = _spread_over_folds(np.sort(codes), np.ones(77), 5, 0)
-    np.testing.assert_array_equal(part, again)
-    other, _ = _spread_over_folds(np.sort(codes), np.ones(77), 5, 1)
-    assert (part != other).any()
-
-
-def test_one_standard_error_rule():
-    noise = np.random.default_rng(0).normal(scale=0.5, size=400)
-    base = np.full(400, 0.5)
-    tie = {"simple": base + noise, "rich": base}
-    tie["simple"] += 0.01 - noise.mean()  # worse by less than 0.5 / sqrt(400)
-    assert _one_standard_error(tie, np.ones(400))[0] == "simple"
-    clear = {"simple": tie["simple"] + 0.05, "rich": base}
-    chosen, scores = _one_standard_error(clear, np.ones(400))
-    assert chosen == "rich"
-    assert scores["simple"]["log_loss"] == pytest.approx(0.56)
-    assert scores["simple"]["gap_error"] == pytest.approx(0.025, rel=0.2)
-    assert scores["rich"]["gap_error"] == 0.0
-
-
 @pytest.mark.parametrize("parameters", [{"cv": 1}, {"random_state": None}])
 def test_bad_parameters(parameters):
     with pytest.raises(ValueError, match=next(iter(parameters))):
@@ -106,18 +170,8 @@ def test_discrete_scores_are_compared_as_well_as_others():
     log_proba = np.log(np.stack([1 - proba, proba], axis=1))
     y = np.where(rng.random(200) < 0.13, 1, 0)
     auto = AutoCalibrator().fit(log_proba, y)
-    assert auto.chosen_ == "vector"
     share = y.mean()
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
     assert auto.scores_["vector"]["log_loss"] == pytest.approx(entropy, abs=0.05)
     assert auto.scores_["temperature"]["log_loss"] > 0.6
-
-
-def test_copies_of_a_row_are_in_different_folds():
-    codes = np.array([0, 0, 1, 1])
-    part, fold = _spread_over_folds(codes, np.array([1.0, 3.0, 2.0, 9.0]), 5, seed=0)
-    assert np.bincount(part).tolist() == [1, 3, 2, 5]
-    for row in range(4):
-        assert len(set(fold[part == row])) == (part == row).sum()
-    alone, _ = _spread_over_folds(codes, np.ones(4), 2, seed=0)
-    assert sorted(alone.tolist()) == [0, 1, 2, 3]
+    assert auto.weights_["temperature"] < 0.05

@@ -43,8 +43,8 @@ def test_recovers_the_matrix():
 
 def test_a_narrow_prior_is_vector_scaling():
     log_proba, codes = simulate(200, bias=[1.0, 0.0, -1.0, 0.0])
-    vector = VectorScaling(uniform_mix=False).fit(log_proba, codes)
-    matrix = MatrixScaling(matrix_scale=1e-6).fit(log_proba, codes)
+    vector = VectorScaling(bias_scale=0.5, uniform_mix=False).fit(log_proba, codes)
+    matrix = MatrixScaling(matrix_scale=1e-6, bias_scale=0.5).fit(log_proba, codes)
     assert matrix.temperature_ == vector.temperature_
     assert matrix.bias_scale_ == vector.bias_scale_
     np.testing.assert_allclose(
