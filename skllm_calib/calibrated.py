@@ -44,7 +44,7 @@ from skllm_calib._scores import (
     stratified_folds,
 )
 from skllm_calib._version import __version__
-from skllm_calib.calibrators import BaseCalibrator, get_calibrator
+from skllm_calib.calibrators import AutoCalibrator, BaseCalibrator, get_calibrator
 from skllm_calib.card import CalibrationCard
 from skllm_calib.labels import check_labels
 from skllm_calib.metrics import (
@@ -282,8 +282,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             "signal_reason": getattr(self.estimator_, "signal_reason_", None),
             **{k: fingerprint[k] for k in ("prior_correction",) if k in fingerprint},
             "method": self.method if isinstance(self.method, str) else type(self.method).__name__,
-            "calibrator": getattr(self.calibrator_, "chosen_", type(self.calibrator_).__name__),
-            "parameters": self.calibrator_.parameters_,
+            **_describe_calibrator(self.calibrator_),
             "versions": {
                 "skllm-calib": __version__,
                 "scikit-learn": sklearn.__version__,
@@ -433,6 +432,19 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         if inner.classifier_tags is not None:
             tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
         return tags
+
+
+def _describe_calibrator(calibrator: BaseCalibrator) -> dict[str, Any]:
+    """Name the calibrator; of a mean of several, tell what each member scored."""
+    out: dict[str, Any] = {"calibrator": type(calibrator).__name__}
+    if isinstance(calibrator, AutoCalibrator):
+        weights, scores = calibrator.weights_, calibrator.scores_
+        out["calibrator"] = calibrator.chosen_
+        if scores:
+            out["calibrator"] = f"mean of {len(weights)}, mostly {calibrator.chosen_}"
+            out["members"] = {n: {"weight": w} | scores[n] for n, w in weights.items()}
+        out["expected_ece"] = calibrator.expected_ece_
+    return out | {"parameters": calibrator.parameters_}
 
 
 def _signal_text(signal: Any) -> str | None:

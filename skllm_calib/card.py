@@ -105,5 +105,12 @@ def _shown(value: Any) -> str:
         shown = [_shown(v) for v in value[:12]]
         return ", ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
     if isinstance(value, Mapping):
-        return "; ".join(f"{k}: {_shown(v)}" for k, v in value.items())
+        shown = [f"{k}: {_shown_inside(v)}" for k, v in list(value.items())[:12]]
+        return "; ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
     return str(value) if value or value == 0 else "-"  # None and empty lists
+
+
+def _shown_inside(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k.replace('_', ' ')} {_shown(v)}" for k, v in value.items())
+    return _shown(value)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
 Floats = NDArray[np.float64]
@@ -19,9 +19,21 @@ LOWEST_LOG_PROBA = -700.0
 """No output lies below it, so that its exponential is a positive, normal float64."""
 
 
+_BLOCK = 1 << 15  # entries, so that what is computed on the way stays in the cache
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut the rows of a matrix of this shape into pieces that fit the cache."""
+    size = max(_BLOCK // max(shape[1], 1), 1)
+    return (slice(start, start + size) for start in range(0, shape[0], size))
+
+
 def log_normalise(scores: Floats) -> Floats:
     """Shift every row so that its exponentials sum to one."""
-    return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True), dtype=np.float64)
+    out = np.empty(scores.shape)
+    for rows in blocks(scores.shape):
+        out[rows] = _log_normalised(scores[rows].T.copy()).T
+    return out
 
 
 def floor_and_normalise(scores: Floats) -> Floats:
@@ -31,8 +43,19 @@ def floor_and_normalise(scores: Floats) -> Floats:
     comes as minus infinity. It is unlikely, not impossible, and one such row must not decide
     alone about the temperature.
     """
-    best = scores.max(axis=1, keepdims=True)
-    return log_normalise(np.maximum(scores, best - FLOOR_NATS))
+    out = np.empty(scores.shape)
+    for rows in blocks(scores.shape):
+        part = scores[rows].T.copy()
+        np.maximum(part, part.max(axis=0) - FLOOR_NATS, out=part)
+        out[rows] = _log_normalised(part).T
+    return out
+
+
+def _log_normalised(columns: Floats) -> Floats:
+    """Normalise rows that lie on their side (K, n), in place: numpy is fast along long axes."""
+    columns -= columns.max(axis=0)
+    columns -= np.log(np.exp(columns).sum(axis=0))
+    return columns
 
 
 def one_vs_rest_log_odds(log_proba: Floats) -> Floats:

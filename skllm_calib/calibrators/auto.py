@@ -7,7 +7,8 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
@@ -27,10 +28,8 @@ __all__ = ["AutoCalibrator"]
 _FEW_ROWS = 30
 _MANY_ROWS = 5000
 _MANY_CLASSES = 30
-# Every member starts with the weight of one row that it alone explains.
-_PSEUDO_COUNT = 1.0
-_MAX_STEPS = 1000
-_SMALLEST_CHANGE = 1e-7
+# Of the prior of the weights, Dirichlet(1 + this): nobody's weight is ever zero.
+_PSEUDO_COUNT = 2.0
 
 
 class AutoCalibrator(BaseCalibrator):
@@ -55,12 +54,13 @@ class AutoCalibrator(BaseCalibrator):
         `IsotonicCalibration`, only from 5000 rows on.
 
     Each is cross-validated, in folds with the classes spread as evenly as their counts allow.
-    The calibrated probabilities are the weighted mean of those of the members, with the weights
-    that give the held-out labels the highest likelihood ("stacking" of distributions [1]_ [2]_),
-    after adding one row to the credit of each member. So few rows share the weight out among all
-    that do about as well, which a choice of one could not do without being a lottery; many rows
-    single out what the data support. By Jensen's inequality the log-loss of a mean is never above
-    the mean of the members' log-losses.
+    The calibrated probabilities are the weighted geometric mean of those of the members [1]_,
+    with the weights that give the held-out labels the highest likelihood ("stacking" [2]_ [3]_)
+    under a Dirichlet(3) prior. So few rows share the weight out among all that do about as well,
+    where picking one would be a lottery; many rows single out what the data support. The
+    log-loss of a geometric mean is never above the same mean of the members' log-losses, and the
+    mean of maps that are affine in the logarithms is such a map again, with parameters between
+    those of its members: averaging is one more shrinkage.
 
     Below 30 rows (the sum of the weights, as everywhere) nothing can be compared. Then
     `TemperatureScaling` with a narrow prior around 1.6 (standard deviation of the logarithm 0.35)
@@ -90,8 +90,8 @@ class AutoCalibrator(BaseCalibrator):
     scores_ : dict of dict
         For every member, and for their ``"mean"``, the cross-validated ``"log_loss"`` and the
         ``"standard_error"`` of its difference to the best member. That of the mean uses weights
-        which have seen the labels, and is optimistic by about 1 / n a member. Empty when there
-        were too few rows to compare.
+        which have seen the labels, and is a little optimistic. Empty when there were too few
+        rows to compare.
     expected_ece_ : float
         Calibration error of the top label, between 0 and 1, that remains to be expected because
         only so many labels were there: ``sqrt(2 a (1 - a) / (pi n))``, which is the mean error of
@@ -105,8 +105,10 @@ class AutoCalibrator(BaseCalibrator):
 
     References
     ----------
-    .. [1] D. H. Wolpert (1992). Stacked generalization. Neural Networks 5(2).
-    .. [2] Y. Yao, A. Vehtari, D. Simpson and A. Gelman (2018). Using stacking to average Bayesian
+    .. [1] C. Genest and J. V. Zidek (1986). Combining probability distributions: a critique and
+       an annotated bibliography. Statistical Science 1(1).
+    .. [2] D. H. Wolpert (1992). Stacked generalization. Neural Networks 5(2).
+    .. [3] Y. Yao, A. Vehtari, D. Simpson and A. Gelman (2018). Using stacking to average Bayesian
        predictive distributions. Bayesian Analysis 13(3).
 
     Examples
@@ -118,7 +120,12 @@ class AutoCalibrator(BaseCalibrator):
     >>> evidence = rng.normal(2 * y - 1, 1.0)
     >>> log_proba = np.stack([np.zeros(200), 4 * evidence + 5], axis=1)  # favours class 1
     >>> calibrator = AutoCalibrator().fit(log_proba, y)
-    >>> {name: round(score["log_loss"], 2) for name, score in calibrator.scores_.items()}
+    >>> round(calibrator.scores_["temperature"]["log_loss"], 2)
+    0.49
+    >>> round(calibrator.scores_["mean"]["log_loss"], 2)
+    0.39
+    >>> calibrator.weights_["temperature"] < 0.2  # a temperature does not undo the favour
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -147,16 +154,18 @@ class AutoCalibrator(BaseCalibrator):
         else:
             part, fold = spread_over_folds(codes, weight, n_folds, self.random_state)
             share = weight[part] / np.bincount(part)[part]
-            held_out = np.column_stack(
+            held_out = np.stack(
                 [
                     self._held_out(member, log_proba[part], codes[part], share, fold)
                     for member in members.values()
                 ]
             )
-            weights = _stack(held_out, share)
+            weights = _stack(held_out, codes[part], share)
             self.weights_ = dict(zip(members, weights.tolist(), strict=True))
-            mean = logsumexp(held_out + np.log(weights), axis=1)
-            self.scores_ = _scores([*members, "mean"], np.column_stack([held_out, mean]), share)
+            mean = log_normalise(np.tensordot(weights, held_out, axes=1))
+            label = np.arange(len(part)), codes[part]
+            losses = {name: -m[label] for name, m in zip(members, held_out, strict=True)}
+            self.scores_ = _scores(losses, -mean[label], share)
         self.chosen_ = max(self.weights_, key=self.weights_.__getitem__)
         for member in members.values():
             member._fit_encoded(log_proba, codes, weight, self.classes_)
@@ -172,23 +181,22 @@ class AutoCalibrator(BaseCalibrator):
         weight: Floats,
         fold: Codes,
     ) -> Floats:
-        """Return the log-probability of each label from the folds without it (n,)."""
-        found = np.empty(len(codes))
+        """Return the log-probabilities of each row from the folds without it (n, K)."""
+        found = np.empty_like(log_proba)
         for out in (fold == number for number in range(fold.max() + 1)):
             with warnings.catch_warnings():
                 # A fold at a search bound shows in its loss; the final fit warns by itself.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 member._fit_encoded(log_proba[~out], codes[~out], weight[~out], self.classes_)
-            calibrated = log_normalise(member._transform(log_proba[out]))
-            found[out] = calibrated[np.arange(len(calibrated)), codes[out]]
+            found[out] = log_normalise(member._transform(log_proba[out]))
         return np.maximum(found, LOWEST_LOG_PROBA)
 
     def _transform(self, log_proba: Floats) -> Floats:
-        shares = [
-            log_normalise(member._transform(log_proba)) + np.log(self.weights_[name])
-            for name, member in self.calibrators_.items()
-        ]
-        return np.asarray(logsumexp(shares, axis=0))
+        out = np.zeros_like(log_proba)
+        for name, member in self.calibrators_.items():
+            found = log_normalise(member._transform(log_proba))
+            out += self.weights_[name] * np.maximum(found, LOWEST_LOG_PROBA)
+        return out
 
     @property
     def parameters_(self) -> Parameters:
@@ -219,37 +227,38 @@ def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:
     return out
 
 
-def _stack(held_out: Floats, weight: Floats) -> Floats:
-    """Return the weights (m,) of the mean of distributions that explains the labels best.
+def _stack(held_out: Floats, codes: Codes, weight: Floats) -> Floats:
+    """Return the weights (m,) of the geometric mean that explains the labels best.
 
-    `held_out` has the log-probability that each member gave to the label of each row (n, m). The
-    likelihood is concave in the weights, and the steps are those of expectation-maximisation:
-    each row is credited to the members in proportion to how well they explain it.
+    `held_out` has the log-probabilities that each member gave to each row (m, n, K). The search
+    is for the logarithms of the weights, up to a constant.
     """
-    n_members = held_out.shape[1]
-    likelihood = np.exp(held_out - held_out.max(axis=1, keepdims=True))
-    weights = np.full(n_members, 1 / n_members)
-    for _ in range(_MAX_STEPS):
-        credit = likelihood * weights
-        credit *= (weight / credit.sum(axis=1))[:, None]
-        found = credit.sum(axis=0) + _PSEUDO_COUNT
-        found /= found.sum()
-        change = np.abs(found - weights).max()
-        weights = found
-        if change < _SMALLEST_CHANGE:
-            break
-    return np.asarray(weights)
+    label = held_out[:, np.arange(len(codes)), codes]
+
+    def loss(log_weights: Floats) -> tuple[float, Floats]:
+        share = softmax(log_weights)
+        mixed = np.tensordot(share, held_out, axes=1)
+        norm = logsumexp(mixed, axis=1)
+        value = weight @ (norm - share @ label) - _PSEUDO_COUNT * np.log(share).sum()
+        proba = np.exp(mixed - norm[:, None])
+        slope = (np.einsum("nk,mnk->mn", proba, held_out) - label) @ weight
+        slope -= _PSEUDO_COUNT / share
+        return value, share * (slope - share @ slope)
+
+    found = minimize(loss, np.zeros(len(held_out)), jac=True, options={"gtol": 1e-6})
+    return np.asarray(softmax(found.x))
 
 
-def _scores(names: list[str], held_out: Floats, weight: Floats) -> dict[str, dict[str, float]]:
-    """Return each column's mean loss, and the error of its difference to the best member."""
-    losses = -np.average(held_out, weights=weight, axis=0)
-    gap = held_out - held_out[:, [losses[:-1].argmin()]]
-    spread = np.average(
-        (gap - np.average(gap, weights=weight, axis=0)) ** 2, weights=weight, axis=0
-    )
-    error = np.sqrt(spread / max(weight.sum() - 1, 1))
-    return {
-        name: {"log_loss": float(loss), "standard_error": float(e)}
-        for name, loss, e in zip(names, losses, error, strict=True)
-    }
+def _scores(losses: dict[str, Floats], mean: Floats, weight: Floats) -> dict[str, dict[str, float]]:
+    """Return each one's mean loss, and the standard error of its lead on the best member."""
+    averages = {name: np.average(loss, weights=weight) for name, loss in losses.items()}
+    best = losses[min(averages, key=averages.__getitem__)]
+    out = {}
+    for name, loss in {**losses, "mean": mean}.items():
+        gap = loss - best
+        variance = np.average((gap - np.average(gap, weights=weight)) ** 2, weights=weight)
+        out[name] = {
+            "log_loss": float(np.average(loss, weights=weight)),
+            "standard_error": float(np.sqrt(variance / max(weight.sum() - 1, 1))),
+        }
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -10,13 +11,14 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.calibrators._newton import minimise
-from skllm_calib.calibrators._numerics import Codes, Floats, log_normalise, warn_at_bound
+from skllm_calib.calibrators._numerics import Codes, Floats, blocks, log_normalise, warn_at_bound
 from skllm_calib.calibrators.base import BaseCalibrator, Parameters
 
 __all__ = ["TEMPERATURE_BOUNDS", "TemperatureScaling"]
 
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 _N_GRID = 33
+_N_SAMPLE = 5000
 
 
 class TemperatureScaling(BaseCalibrator):
@@ -75,44 +77,60 @@ class TemperatureScaling(BaseCalibrator):
         self.prior_scale = prior_scale
 
     def _fit(self, log_proba: Floats, codes: Codes, weight: Floats) -> None:
+        columns = log_proba.T.copy()  # numpy is fast along long axes
+        columns -= columns.max(axis=0)
+        own = columns[codes, np.arange(len(codes))]
+        # A sample of many rows finds the neighbourhood, then all of them the place.
+        part = slice(None, None, max(len(codes) // _N_SAMPLE, 1))
+        share = weight.sum() / weight[part].sum()
+        found = self._search(columns[:, part], own[part], share * weight[part])
+        if part.step > 1:
+            found = self._search(columns, own, weight, start=found)
+        self.temperature_ = float(np.exp(-found))
+        warn_at_bound("temperature_", self.temperature_, TEMPERATURE_BOUNDS)
+
+    def _search(
+        self, columns: Floats, own: Floats, weight: Floats, start: float | None = None
+    ) -> float:
+        """Return the most probable logarithm of 1 / T, near the start if there is one."""
         centre = -np.log(self.prior_temperature)
         precision = 0.0 if self.prior_scale is None else self.prior_scale**-2
 
-        rows = np.arange(len(codes))
+        @lru_cache(maxsize=1)
+        def posterior(theta: float) -> tuple[float, float, float]:
+            """Negative log posterior and its derivatives, in the logarithm of 1 / T."""
+            slope, off = np.exp(theta), theta - centre
+            value, first, second = _likelihood(columns, own, weight, slope)
+            return (
+                value + precision * off**2 / 2,
+                slope * first + precision * off,
+                slope**2 * second + slope * first + precision,
+            )
 
         def loss(theta: Floats) -> tuple[float, Floats]:
-            """Negative log posterior and its derivative, in the logarithm of 1 / T."""
-            scaled = np.exp(theta[0]) * log_proba
-            log_q = log_normalise(scaled)
-            mean = np.einsum("nk,nk->n", np.exp(log_q), scaled)
-            off = theta[0] - centre
-            value = -weight @ log_q[rows, codes] + precision * off**2 / 2
-            return value, np.array([weight @ (mean - scaled[rows, codes]) + precision * off])
+            value, first, _ = posterior(theta[0])
+            return value, np.array([first])
 
-        def hessian(theta: Floats) -> Floats:
-            scaled = np.exp(theta[0]) * log_proba
-            q = np.exp(log_normalise(scaled))
-            mean = np.einsum("nk,nk->n", q, scaled)
-            variance = np.einsum("nk,nk->n", q, (scaled - mean[:, None]) ** 2)
-            return np.array([[weight @ (variance + mean - scaled[rows, codes]) + precision]])
-
-        # The likelihood is convex in 1 / T, but with the prior there can be two valleys when
-        # the scores hardly differ. A coarse grid finds the deeper one, Newton its bottom.
         low, high = (-np.log(edge) for edge in reversed(TEMPERATURE_BOUNDS))
-        grid = np.linspace(low, high, _N_GRID)
-        losses = [loss(np.array([point]))[0] for point in grid]
-        # Of equal losses the last, so that a likelihood without an optimum ends at the bound.
-        best = _N_GRID - 1 - int(np.argmin(losses[::-1]))
+        if start is None:
+            # The likelihood is convex in 1 / T, but with the prior there can be two valleys when
+            # the scores hardly differ. A coarse grid finds the deeper one, Newton its bottom.
+            grid = np.linspace(low, high, _N_GRID)
+            losses = [posterior(point)[0] for point in grid]
+            # Of equal losses the last, so that a likelihood without an optimum ends at the bound.
+            best = _N_GRID - 1 - int(np.argmin(losses[::-1]))
+            start, low, high = grid[best], grid[max(best - 1, 0)], grid[min(best + 1, _N_GRID - 1)]
         found = minimise(
             loss,
-            hessian,
-            grid[[best]],
-            lower=grid[[max(best - 1, 0)]],
-            upper=grid[[min(best + 1, _N_GRID - 1)]],
-            tolerance=1e-12,
+            lambda theta: np.array([[posterior(theta[0])[2]]]),
+            np.array([start]),
+            lower=np.array([low]),
+            upper=np.array([high]),
+            tolerance=max(1e-12, 1e-15 * weight.sum()),  # below, a sum over the rows is rounded
         )
-        self.temperature_ = float(np.exp(-found[0]))
-        warn_at_bound("temperature_", self.temperature_, TEMPERATURE_BOUNDS)
+        # The derivatives of one more step are known, which leaves no error but that of rounding.
+        _, first, second = posterior(found[0])
+        return float(np.clip(found[0] - first / second if second > 0 else found[0], low, high))
 
     def _transform(self, log_proba: Floats) -> Floats:
         return log_normalise(log_proba / self.temperature_)
@@ -122,3 +140,22 @@ class TemperatureScaling(BaseCalibrator):
         """Fitted parameters as plain numbers."""
         check_is_fitted(self)
         return {"temperature": self.temperature_}
+
+
+def _likelihood(columns: Floats, own: Floats, weight: Floats, slope: float) -> Floats:
+    """Return the negative log-likelihood and its two derivatives by the slope 1 / T.
+
+    From scores on their side (K, n), the highest of each row being 0, and those of the labels (n,).
+    """
+    total = np.zeros(3)
+    for rows in blocks(columns.shape[::-1]):
+        scores, label = columns[:, rows], own[rows]
+        share = np.exp(slope * scores)
+        norm = share.sum(axis=0)
+        share *= scores
+        mean = share.sum(axis=0) / norm
+        share *= scores
+        variance = share.sum(axis=0) / norm - mean**2
+        terms = np.stack([np.log(norm) - slope * label, mean - label, variance])
+        total += terms @ weight[rows]
+    return total

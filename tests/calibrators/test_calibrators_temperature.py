@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 
 from skllm_calib.calibrators import TemperatureScaling
+from skllm_calib.calibrators._numerics import floor_and_normalise, log_normalise
+from skllm_calib.calibrators.temperature import _likelihood
 
 
 def simulate(n_rows, temperature, n_classes=4, seed=0):
@@ -71,3 +73,62 @@ def test_the_prior_decides_without_information():
     calibrator = TemperatureScaling(prior_temperature=3.0).fit(np.zeros((50, 2)), [0, 1] * 25)
     assert calibrator.temperature_ == pytest.approx(3.0)
     assert calibrator.parameters_ == {"temperature": calibrator.temperature_}
+
+
+@pytest.mark.parametrize("n_rows", [9000, 30_000])
+def test_many_rows_reach_the_same_place_as_an_equation_solver(n_rows):
+    log_proba, codes = simulate(n_rows, 2.5)
+    weight = np.random.default_rng(0).random(n_rows)
+    scores = floor_and_normalise(log_proba)
+
+    def slope(theta):
+        scaled = np.exp(theta) * scores
+        q = np.exp(log_softmax(scaled, axis=1))
+        missed = (q * scaled).sum(axis=1) - scaled[np.arange(n_rows), codes]
+        return weight @ missed + (theta + np.log(2.0)) / 0.7**2
+
+    expected = np.exp(-brentq(slope, -2.0, 0.0, xtol=1e-14))
+    calibrator = TemperatureScaling().fit(log_proba, codes, sample_weight=weight)
+    assert calibrator.temperature_ == pytest.approx(expected, rel=1e-11)
+
+
+def test_the_sample_of_sorted_rows_is_a_fair_one():
+    log_proba, codes = simulate(20_000, 2.5)
+    expected = TemperatureScaling().fit(log_proba, codes).temperature_
+    order = np.lexsort((log_proba[:, 0], codes))
+    found = TemperatureScaling().fit(log_proba[order], codes[order]).temperature_
+    assert found == pytest.approx(expected, rel=1e-11)
+    # A sample that says nothing does no harm: every fourth row is flat, and only those are in it.
+    log_proba[::4] = 0.0
+    known = np.arange(20_000) % 4 > 0
+    found = TemperatureScaling().fit(log_proba, codes).temperature_
+    assert found == pytest.approx(
+        TemperatureScaling().fit(log_proba[known], codes[known]).temperature_, rel=1e-9
+    )
+
+
+def test_derivatives_of_the_likelihood():
+    log_proba, codes = simulate(300, 2.0)
+    columns = (log_proba - log_proba.max(axis=1, keepdims=True)).T
+    own = columns[codes, np.arange(300)]
+    weight = np.random.default_rng(0).random(300)
+    low, here, high = (_likelihood(columns, own, weight, slope) for slope in (0.6999, 0.7, 0.7001))
+    assert here[0] == pytest.approx(
+        -weight @ log_softmax(0.7 * log_proba, axis=1)[np.arange(300), codes]
+    )
+    assert (high[0] - low[0]) / 2e-4 == pytest.approx(here[1], rel=1e-5)
+    assert (high[1] - low[1]) / 2e-4 == pytest.approx(here[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (70_000, 2), (500, 700), (3, 40_000)])
+def test_normalising_in_pieces(shape):
+    scores = np.random.default_rng(0).normal(scale=20.0, size=shape)
+    before = scores.copy()
+    np.testing.assert_allclose(log_normalise(scores), log_softmax(scores, axis=1), atol=1e-13)
+    floored = np.maximum(scores, scores.max(axis=1, keepdims=True) - 25)
+    np.testing.assert_allclose(
+        floor_and_normalise(scores), log_softmax(floored, axis=1), atol=1e-13
+    )
+    np.testing.assert_array_equal(scores, before)
+    scores[:, 1:] = -np.inf
+    assert (log_normalise(scores)[:, 0] == 0).all()
