@@ -28,6 +28,9 @@ __all__ = ["AutoCalibrator"]
 _FEW_ROWS = 30
 _MANY_ROWS = 5000
 _MANY_CLASSES = 30
+# With fewer rows a class, curves fitted one class against the rest follow the noise, and a bad
+# member harms the mean before two hundred rows can tell that it is one.
+_ROWS_A_CURVE = 30
 # Of the prior of the weights, Dirichlet(1 + this): nobody's weight is ever zero.
 _PSEUDO_COUNT = 2.0
 
@@ -46,7 +49,7 @@ class AutoCalibrator(BaseCalibrator):
         out with more than thirty classes.
     ``"beta"``
         `BetaCalibration`: a curve that need not be a sigmoid, class by class. Left out with
-        more than thirty classes.
+        fewer than thirty rows a class on average.
     ``"discrete"``
         `DiscreteCalibration`: the confidence in the first choice alone, value by value, for
         stated confidences and votes.
@@ -220,6 +223,7 @@ def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:
     }
     if n_classes <= _MANY_CLASSES:
         out["matrix"] = MatrixScaling()
+    if n_rows >= _ROWS_A_CURVE * n_classes:
         out["beta"] = BetaCalibration()
     out["discrete"] = DiscreteCalibration()
     if n_rows >= _MANY_ROWS:

@@ -77,8 +77,10 @@ class TemperatureScaling(BaseCalibrator):
         self.prior_scale = prior_scale
 
     def _fit(self, log_proba: Floats, codes: Codes, weight: Floats) -> None:
-        columns = log_proba.T.copy()  # numpy is fast along long axes
-        columns -= columns.max(axis=0)
+        columns = np.empty(log_proba.shape[::-1])  # numpy is fast along long axes
+        for rows in blocks(log_proba.shape):
+            turned = log_proba[rows].T.copy()
+            np.subtract(turned, turned.max(axis=0), out=columns[:, rows])
         own = columns[codes, np.arange(len(codes))]
         # A sample of many rows finds the neighbourhood, then all of them the place.
         part = slice(None, None, max(len(codes) // _N_SAMPLE, 1))

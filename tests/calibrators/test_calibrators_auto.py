@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
 from skllm_calib.calibrators._folds import merge_copies, spread_over_folds
 from skllm_calib.calibrators._numerics import floor_and_normalise
-from skllm_calib.calibrators.auto import _stack
+from skllm_calib.calibrators.auto import _members, _stack
 
 
 def simulate(n_rows, n_classes=4, bias=None, temperature=3.0, seed=0):
@@ -127,9 +127,33 @@ def test_isotonic_for_a_curve_that_is_no_line():
     assert calibrator.weights_["isotonic"] + calibrator.weights_["discrete"] > 0.8
 
 
-def test_many_classes_leave_the_costly_members_out():
-    calibrator = AutoCalibrator().fit(*simulate(300, n_classes=40), classes=range(40))
-    assert list(calibrator.weights_) == ["temperature", "vector", "discrete"]
+@pytest.mark.parametrize(
+    ("n_rows", "n_classes", "absent"),
+    [
+        (119, 4, {"beta"}),
+        (120, 4, set()),
+        (500, 30, {"beta"}),
+        (500, 31, {"matrix", "beta"}),
+    ],
+)
+def test_members_that_the_rows_cannot_support_are_left_out(n_rows, n_classes, absent):
+    members = ["temperature", "vector", "matrix", "beta", "discrete"]
+    found = list(_members(n_rows, n_classes))
+    assert found == [name for name in members if name not in absent]
+    assert list(_members(5000, 2)) == [*members, "isotonic"]
+
+
+def test_a_member_of_too_many_parameters_does_no_harm():
+    """Twenty classes, two hundred rows: one curve a class would cost .15 nats."""
+    test, test_codes = simulate(4000, n_classes=20, seed=99)
+    rows = np.arange(4000), test_codes
+    loss = {AutoCalibrator: [], TemperatureScaling: []}
+    for seed in range(3):
+        data = simulate(200, n_classes=20, seed=seed)
+        for kind, losses in loss.items():
+            calibrator = kind().fit(*data, classes=range(20))
+            losses.append(-calibrator.predict_log_proba(test)[rows].mean())
+    assert np.mean(loss[AutoCalibrator]) < np.mean(loss[TemperatureScaling]) + 0.01
 
 
 def test_expected_error_is_that_of_a_share():
