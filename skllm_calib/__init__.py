@@ -26,7 +26,13 @@ from skllm_calib.calibrators import (
 )
 from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import FailedRowsWarning, LLMClassifier
-from skllm_calib.display import CalibrationLearningCurveDisplay, ReliabilityDisplay
+from skllm_calib.display import (
+    CalibrationComparisonDisplay,
+    CalibrationLearningCurveDisplay,
+    ReliabilityDisplay,
+    RiskCoverageDisplay,
+    ScoreHistogramDisplay,
+)
 from skllm_calib.ensemble import LLMEnsembleClassifier
 from skllm_calib.metrics import (
     adjust_to_prior,
@@ -71,6 +77,7 @@ __all__ = [
     "BetaCalibration",
     "CalibratedLLMClassifier",
     "CalibrationCard",
+    "CalibrationComparisonDisplay",
     "CalibrationLearningCurveDisplay",
     "ConstantCalibration",
     "DirichletCalibration",
@@ -88,7 +95,9 @@ __all__ = [
     "Prompt",
     "ReliabilityDisplay",
     "ResponseCache",
+    "RiskCoverageDisplay",
     "ScalingBinning",
+    "ScoreHistogramDisplay",
     "TemperatureScaling",
     "VectorScaling",
     "VennAbersCalibration",

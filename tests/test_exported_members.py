@@ -9,6 +9,7 @@ import skllm_calib
 from skllm_calib import backends, calibrators, datasets, exceptions, signals
 
 PUBLIC = {
+    "CalibrationComparisonDisplay",
     "CalibrationLearningCurveDisplay",
     "adjust_to_prior",
     "estimate_class_prior",
@@ -23,6 +24,7 @@ PUBLIC = {
     "can_claim",
     "VennAbersCalibration",
     "ScalingBinning",
+    "ScoreHistogramDisplay",
     "MatrixScaling",
     "HistogramBinning",
     "EnsembleTemperatureScaling",
@@ -45,6 +47,7 @@ PUBLIC = {
     "Prompt",
     "ReliabilityDisplay",
     "ResponseCache",
+    "RiskCoverageDisplay",
     "TemperatureScaling",
     "VectorScaling",
     "__version__",

@@ -1,6 +1,15 @@
 """Pictures of calibrated classification; matplotlib is imported when one is drawn."""
 
+from skllm_calib.display.comparison import CalibrationComparisonDisplay
 from skllm_calib.display.learning_curve import CalibrationLearningCurveDisplay
 from skllm_calib.display.reliability import ReliabilityDisplay
+from skllm_calib.display.risk_coverage import RiskCoverageDisplay
+from skllm_calib.display.score_histogram import ScoreHistogramDisplay
 
-__all__ = ["CalibrationLearningCurveDisplay", "ReliabilityDisplay"]
+__all__ = [
+    "CalibrationComparisonDisplay",
+    "CalibrationLearningCurveDisplay",
+    "ReliabilityDisplay",
+    "RiskCoverageDisplay",
+    "ScoreHistogramDisplay",
+]

@@ -1,6 +1,8 @@
-"""How far the points of a reliability diagram may stray: under calibration, and around the data."""
+"""How far the points of a diagram may stray: under calibration, and around the data."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,15 @@ from scipy.stats import norm as normal
 
 from skllm_calib.metrics.reliability import ReliabilityCurve
 
+Interval = Literal["wilson", "clopper-pearson"] | None
+
 _Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def check_interval(method: object, name: str) -> None:
+    """Refuse a method that :func:`share_interval` does not know."""
+    if method not in (None, "wilson", "clopper-pearson"):
+        raise ValueError(f"{name} must be 'wilson', 'clopper-pearson' or None, got {method!r}.")
 
 
 def consistency_band(curve: ReliabilityCurve, level: float) -> _Ends:
@@ -21,9 +31,8 @@ def consistency_band(curve: ReliabilityCurve, level: float) -> _Ends:
     return low, high
 
 
-def accuracy_interval(curve: ReliabilityCurve, method: str) -> _Ends:
-    """Interval of 95 % confidence of the accuracy of every bin."""
-    rows, share = curve.effective_count, curve.accuracy
+def share_interval(share: NDArray[np.float64], rows: NDArray[np.float64], method: str) -> _Ends:
+    """Interval of 95 % confidence of each share, seen in so many equally weighted rows."""
     if method == "wilson":
         z = float(normal.ppf(0.975))
         centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)

@@ -14,6 +14,9 @@ CURVE_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#7B2D5E", "marker": "^", "linestyle": "-."},
     {"color": "#56B4E9", "marker": "D", "linestyle": (0, (1, 1))},
 )
+GREY = "#767676"
+# Markers and bars at 0 and 1 are seen whole.
+UNIT_LIMITS = (-0.02, 1.02)
 
 
 def import_pyplot(user: str) -> Any:
@@ -27,21 +30,48 @@ def import_pyplot(user: str) -> Any:
     return plt
 
 
-def counts_axes(plt: Any, ax: Any) -> Any:
-    """Return the strip below ``ax``, made at the first call and shared by later curves."""
+def next_style(ax: Any, gid: str) -> dict[str, Any]:
+    """Return how the next curve of a kind looks on axes that may hold some already."""
+    drawn = sum(line.get_gid() == gid for line in ax.lines)
+    return {
+        **CURVE_STYLES[drawn % len(CURVE_STYLES)],
+        "linewidth": 1.8,
+        "markersize": 6,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.8,
+        "zorder": 3,
+        "gid": gid,
+    }
+
+
+def holds(ax: Any, gid: str) -> bool:
+    """Whether the axes hold a line of a kind."""
+    return any(line.get_gid() == gid for line in ax.lines)
+
+
+def tidy(ax: Any, **legend: Any) -> None:
+    """Take away two spines and show the legend."""
+    ax.spines[["top", "right"]].set_visible(False)
+    style = {"loc": "best", "framealpha": 0.85, "edgecolor": "none", "fontsize": "small"}
+    # A legend wider than small axes in a grid must not shrink them to nothing.
+    ax.legend(**style | {"handlelength": 2.6} | legend).set_in_layout(False)
+
+
+def strip_below(ax: Any, size: str = "16%") -> Any:
+    """Return narrow axes below ``ax``, made at the first call and shared by later curves.
+
+    They take their room from ``ax`` and keep its width when its aspect is fixed.
+    """
     from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 (optional)
 
-    label = f"confidences below axes {id(ax)}"
+    label = f"strip below axes {id(ax)}"
     for other in ax.figure.axes:
         if other.get_label() == label:
             return other
     strip = make_axes_locatable(ax).append_axes(
-        "bottom", size="16%", pad=0.16, sharex=ax, label=label
+        "bottom", size=size, pad=0.16, sharex=ax, label=label
     )
-    strip.set(ylabel="Share")
-    strip.set_ylim(0, 1e-3)  # grows with every curve
     strip.spines[["top", "right"]].set_visible(False)
-    strip.yaxis.set_major_locator(plt.MaxNLocator(2))
     ax.tick_params(labelbottom=False)
     ax.xaxis.label.set_visible(False)  # shown below the strip instead
     return strip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.display._matplotlib import CURVE_STYLES, import_pyplot
+from skllm_calib.display._matplotlib import holds, import_pyplot, next_style, tidy
 from skllm_calib.metrics.learning_curve import CalibrationLearningCurve, calibration_learning_curve
 
 if TYPE_CHECKING:
@@ -133,17 +133,14 @@ class CalibrationLearningCurveDisplay:
         n_labels = self.curve.n_labels
         mean: NDArray[np.float64] = getattr(self.curve, metric)
         spread: NDArray[np.float64] = getattr(self.curve, f"{metric}_sd")
-        drawn = sum(line.get_gid() == _CURVE for line in ax.lines)
-        style = {**CURVE_STYLES[drawn % len(CURVE_STYLES)], "linewidth": 1.8, "markersize": 6}
-        style |= {"markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": 3}
-        style |= {"label": self._legend_label(name)}
+        first, style = not holds(ax, _CURVE), next_style(ax, _CURVE)
         drawn_from_rows = slice(1, -1)  # without the first, no label, and the last, all rows
         x, y, reach = (part[drawn_from_rows] for part in (n_labels, mean, spread))
-        (self.line_,) = ax.plot(x, y, gid=_CURVE, **style)
+        (self.line_,) = ax.plot(x, y, label=self._legend_label(name), **style)
         self.line_.set(**(curve_kwargs or {}))  # knows short names too: lw, ls, mfc
         colour, marker = self.line_.get_color(), self.line_.get_marker()
         hollow = {"ls": "", "color": colour, "marker": marker, "mfc": "white", "ms": 7}
-        if drawn == 0:
+        if first:
             hollow["label"] = "all rows, cross-validated"
         (self.all_rows_,) = ax.plot(n_labels[-1:], mean[-1:], zorder=3, **hollow)
         self.band_ = (
@@ -173,8 +170,7 @@ class CalibrationLearningCurveDisplay:
         ax.minorticks_off()
         if metric == "ece":
             ax.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize="small", handlelength=2.6)
+        tidy(ax)
 
     @classmethod
     def from_estimator(

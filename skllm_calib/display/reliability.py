@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.display._intervals import accuracy_interval, consistency_band
-from skllm_calib.display._matplotlib import CURVE_STYLES, counts_axes, import_pyplot
-from skllm_calib.metrics._binning import Strategy, assign_bins, combine, judge, summarise
+from skllm_calib.display._artists import draw_band, draw_error_bars, draw_folds, draw_smooth
+from skllm_calib.display._base import ProbabilityDisplay
+from skllm_calib.display._figures import figures_of
+from skllm_calib.display._folds import held_out_predictions
+from skllm_calib.display._intervals import Interval, check_interval
+from skllm_calib.display._matplotlib import (
+    GREY,
+    UNIT_LIMITS,
+    holds,
+    import_pyplot,
+    next_style,
+    strip_below,
+    tidy,
+)
+from skllm_calib.display._smooth import SmoothReliabilityCurve
+from skllm_calib.metrics._binning import Judged, Strategy, judge
 from skllm_calib.metrics._validation import check_input
-from skllm_calib.metrics.noise import floor_of
+from skllm_calib.metrics.noise import CalibrationErrorInterval
 from skllm_calib.metrics.reliability import ReliabilityCurve, curve_of
 
 __all__ = ["ReliabilityDisplay"]
 
-ErrorBars = Literal["wilson", "clopper-pearson"] | None
-
 _CURVE, _DIAGONAL = "reliability-curve", "reliability-diagonal"
-_GREY = "#767676"
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(ProbabilityDisplay):
     """Reliability diagram: accuracy against confidence, with what chance alone would do.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`; all parameters are
-    stored as attributes.
+    It is recommended to use :meth:`from_estimator`, :meth:`from_predictions` or
+    :meth:`from_cv_results`; all parameters are stored as attributes.
 
     The shaded band holds the accuracies that a perfectly calibrated model would show in bins as
     small as these [1]_: points inside it are no evidence of miscalibration. A strip below tells
     how the confidences are spread.
+
+    With ``smooth=True`` a curve without bins goes through the points: a kernel regression [2]_ of
+    the gap between outcome and confidence, added to the diagonal. It is local linear with a
+    Gaussian kernel [3]_, whose bandwidth is the one of twelve from .01 to .5 with the least squared
+    error when rows are left out one by one. The band around it is pointwise: 1.96 standard
+    deviations of 500 bootstrap samples of the rows, or of a calibrated model's outcomes where these
+    are more. It is a 95 % interval of the smoothed accuracy; sharp bends of the true one are
+    rounded off. Nothing is drawn where fewer than ten rows are in reach of the kernel.
 
     Parameters
     ----------
@@ -42,8 +61,14 @@ class ReliabilityDisplay:
         Weights of the rows, for the strip below.
     calibration_error : float, default=None
         Expected calibration error (ECE), as a fraction, for the legend.
+    error_interval : CalibrationErrorInterval, default=None
+        Its 95 % interval, for the legend.
     noise_floor : float, default=None
         Error of a perfectly calibrated model at these confidences, as a fraction.
+    smooth_curve : SmoothReliabilityCurve, default=None
+        The curve without bins: named arrays ``confidence``, ``accuracy``, ``low`` and ``high``.
+    fold_curves : sequence of ReliabilityCurve, default=None
+        Curves of the folds of a cross-validation, drawn thin.
     kind : "top-label" or a class label, default="top-label"
         Which confidence is judged.
     name : str, default=None
@@ -52,11 +77,17 @@ class ReliabilityDisplay:
     Attributes
     ----------
     line_ : matplotlib Line2D
-        The curve.
+        The curve; with a smooth curve, its points only.
     band_ : matplotlib PolyCollection or None
         The consistency band.
     error_bars_ : matplotlib ErrorbarContainer or None
         The error bars.
+    smooth_line_ : matplotlib Line2D or None
+        The smooth curve.
+    smooth_band_ : matplotlib PolyCollection or None
+        Its bootstrap band.
+    fold_lines_ : list of matplotlib Line2D
+        The curves of the folds.
     ax_ : matplotlib Axes
         Axes with the curve.
     counts_ax_ : matplotlib Axes or None
@@ -64,10 +95,16 @@ class ReliabilityDisplay:
     figure_ : matplotlib Figure
         Figure containing them.
 
+    See Also
+    --------
+    CalibrationComparisonDisplay : Two diagrams, before and after a calibration.
+
     References
     ----------
     .. [1] J. Bröcker, L. A. Smith (2007). Increasing the Reliability of Reliability Diagrams.
        Weather and Forecasting 22.
+    .. [2] J. B. Copas (1983). Plotting p against x. Applied Statistics 32.
+    .. [3] J. Fan (1992). Design-adaptive Nonparametric Regression. JASA 87.
 
     Examples
     --------
@@ -88,7 +125,10 @@ class ReliabilityDisplay:
         *,
         sample_weight: NDArray[np.float64] | None = None,
         calibration_error: float | None = None,
+        error_interval: CalibrationErrorInterval | None = None,
         noise_floor: float | None = None,
+        smooth_curve: SmoothReliabilityCurve | None = None,
+        fold_curves: Sequence[ReliabilityCurve] | None = None,
         kind: object = "top-label",
         name: str | None = None,
     ) -> None:
@@ -96,7 +136,10 @@ class ReliabilityDisplay:
         self.confidence = confidence
         self.sample_weight = sample_weight
         self.calibration_error = calibration_error
+        self.error_interval = error_interval
         self.noise_floor = noise_floor
+        self.smooth_curve = smooth_curve
+        self.fold_curves = fold_curves
         self.kind = kind
         self.name = name
 
@@ -107,10 +150,10 @@ class ReliabilityDisplay:
         name: str | None = None,
         ref_line: bool = True,
         band: float | None = 0.95,
-        error_bars: ErrorBars = None,
+        error_bars: Interval = None,
         show_counts: bool = True,
         curve_kwargs: dict[str, Any] | None = None,
-    ) -> ReliabilityDisplay:
+    ) -> Self:
         """Draw the diagram; on axes that hold one already, as a further curve.
 
         Parameters
@@ -130,7 +173,7 @@ class ReliabilityDisplay:
         show_counts : bool, default=True
             Whether to draw the strip of confidences.
         curve_kwargs : dict, default=None
-            Keyword arguments of :meth:`matplotlib.axes.Axes.plot` for the curve.
+            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
 
         Returns
         -------
@@ -146,41 +189,33 @@ class ReliabilityDisplay:
         """
         if band is not None and not 0 < band < 1:
             raise ValueError(f"band must lie between 0 and 1 or be None, got {band!r}.")
-        if error_bars not in (None, "wilson", "clopper-pearson"):
-            raise ValueError(
-                f"error_bars must be 'wilson', 'clopper-pearson' or None, got {error_bars!r}."
-            )
+        check_interval(error_bars, "error_bars")
         plt = import_pyplot(type(self).__name__)
         if ax is None:
             _, ax = plt.subplots(figsize=(5.4, 6.0), layout="tight")
         self.ax_, self.figure_ = ax, ax.figure
-        drawn = sum(line.get_gid() == _CURVE for line in ax.lines)
-        style = {**CURVE_STYLES[drawn % len(CURVE_STYLES)], "linewidth": 1.8, "markersize": 6}
-        style |= {"markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": 3}
-        style |= {"label": self._legend_label(name)}
-        if ref_line and all(line.get_gid() != _DIAGONAL for line in ax.lines):
-            ax.plot([0, 1], [0, 1], color=_GREY, lw=1, ls=":", gid=_DIAGONAL, zorder=1)
+        first = not holds(ax, _CURVE)
+        style = next_style(ax, _CURVE)
+        if ref_line and not holds(ax, _DIAGONAL):
+            ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", gid=_DIAGONAL, zorder=1)
         curve = self.curve
-        (self.line_,) = ax.plot(curve.mean_confidence, curve.accuracy, gid=_CURVE, **style)
+        (self.line_,) = ax.plot(
+            curve.mean_confidence, curve.accuracy, label=self._legend_label(name), **style
+        )
         self.line_.set(**(curve_kwargs or {}))  # "lw" and "linewidth" are one thing here
-        colour = self.line_.get_color()
-        self.band_ = None if band is None else self._draw_band(band, colour, drawn == 0)
-        self.error_bars_ = None
+        colour, dashes = self.line_.get_color(), self.line_.get_linestyle()
+        self.band_ = self.error_bars_ = self.smooth_line_ = self.smooth_band_ = None
+        if band is not None:
+            self.band_ = draw_band(ax, curve, band, colour, explain=first)
         if error_bars is not None:
-            low, high = accuracy_interval(curve, error_bars)
-            reach = np.maximum([curve.accuracy - low, high - curve.accuracy], 0.0)
-            self.error_bars_ = ax.errorbar(
-                curve.mean_confidence,
-                curve.accuracy,
-                yerr=reach,
-                fmt="none",
-                ecolor=colour,
-                elinewidth=1,
-                capsize=2,
-                zorder=2,
-            )
+            self.error_bars_ = draw_error_bars(ax, curve, error_bars, colour)
+        if self.smooth_curve is not None:
+            drawn = draw_smooth(ax, self.smooth_curve, self.line_, explain=first)
+            self.smooth_line_, self.smooth_band_ = drawn
+            self.line_.set_linestyle("none")  # the smooth curve joins the points
+        self.fold_lines_ = draw_folds(ax, self.fold_curves or [], colour)
         self._label_axes()
-        self.counts_ax_ = self._draw_counts(plt, drawn, colour) if show_counts else None
+        self.counts_ax_ = self._draw_counts(plt, colour, dashes) if show_counts else None
         return self
 
     def _legend_label(self, name: str | None) -> str:
@@ -188,120 +223,37 @@ class ReliabilityDisplay:
         figures = f"n = {self.curve.counts.sum():,}"
         if self.noise_floor is not None:
             figures = f"noise floor {self.noise_floor:.1%}, {figures}"
+        ends = self.error_interval
         if self.calibration_error is not None:
-            figures = f"ECE {self.calibration_error:.1%}, {figures}"
+            # With its interval it fills a line.
+            rest = ", " if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]\n"
+            figures = f"ECE {self.calibration_error:.1%}{rest}{figures}"
         return figures if name is None else f"{name}\n{figures}"
-
-    def _draw_band(self, level: float, colour: str, explain: bool) -> Any:
-        """Shade, around the diagonal, where a calibrated model's points would fall."""
-        curve = self.curve
-        low, high = consistency_band(curve, level)
-        # Bars over the width of the bins, so that a single bin shows and no gap is bridged.
-        x = np.column_stack([curve.edges, np.full(len(low), np.nan)]).ravel()
-        low, high = (np.column_stack([end, end, end]).ravel() for end in (low, high))
-        label = f"a calibrated model, {level:.0%} band" if explain else None
-        return self.ax_.fill_between(
-            x, low, high, color=colour, alpha=0.16, lw=0, zorder=0, label=label
-        )
 
     def _label_axes(self) -> None:
         top = isinstance(self.kind, str) and self.kind == "top-label"
         self.ax_.set(
-            xlim=(0, 1),
-            ylim=(0, 1),
+            xlim=UNIT_LIMITS,
+            ylim=UNIT_LIMITS,
             aspect="equal",
             xlabel="Confidence" if top else f"Probability of {self.kind}",
             ylabel="Accuracy" if top else f"Share of {self.kind}",
         )
-        self.ax_.spines[["top", "right"]].set_visible(False)
         # Over-confident curves sag below the diagonal, modest ones rise above it.
-        self.ax_.legend(
-            loc="best", framealpha=0.85, edgecolor="none", fontsize="small", handlelength=2.6
-        )
+        tidy(self.ax_)
 
-    def _draw_counts(self, plt: Any, drawn: int, colour: str) -> Any:
-        strip = counts_axes(plt, self.ax_)
+    def _draw_counts(self, plt: Any, colour: str, dashes: Any) -> Any:
+        strip = strip_below(self.ax_)
         edges = np.linspace(0, 1, 41)
         weight = np.ones(len(self.confidence)) if self.sample_weight is None else self.sample_weight
         share, _ = np.histogram(self.confidence, bins=edges, weights=weight / weight.sum())
+        highest = strip.get_ylim()[1] if strip.patches else 0.0
         strip.stairs(share, edges, fill=True, color=colour, alpha=0.3, lw=0)
-        dashes = CURVE_STYLES[drawn % len(CURVE_STYLES)]["linestyle"]
         strip.stairs(share, edges, color=colour, lw=1.2, ls=dashes)
-        strip.set_ylim(0, max(strip.get_ylim()[1], 1.1 * float(share.max())))
+        strip.set(ylim=(0, max(highest, 1.1 * float(share.max()))), ylabel="Share")
+        strip.yaxis.set_major_locator(plt.MaxNLocator(2))
         strip.set_xlabel(self.ax_.get_xlabel())
         return strip
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        n_bins: int = 15,
-        strategy: Strategy = "uniform",
-        kind: object = "top-label",
-        sample_weight: ArrayLike | None = None,
-        name: str | None = None,
-        ax: Any = None,
-        ref_line: bool = True,
-        band: float | None = 0.95,
-        error_bars: ErrorBars = None,
-        show_counts: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
-    ) -> ReliabilityDisplay:
-        """Draw the reliability diagram of a fitted classifier.
-
-        Parameters
-        ----------
-        estimator : classifier
-            Fitted classifier, or pipeline ending in one, with ``predict_proba`` and ``classes_``.
-        X : array-like of shape (n_samples, ...)
-            Rows the classifier was not fitted on.
-        y : array-like of shape (n_samples,)
-            Their true labels; a class may be absent.
-        n_bins : int, default=15
-            Number of bins.
-        strategy : {"uniform", "quantile"}, default="uniform"
-            Bins of equal width or of equal mass.
-        kind : "top-label" or a class label, default="top-label"
-            Which confidence is judged: that of the most probable class, or that of one class.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-        name : str, default=None
-            Name of the curve; the name of the estimator's class when None.
-        ax, ref_line, band, error_bars, show_counts, curve_kwargs
-            As in :meth:`plot`.
-
-        Returns
-        -------
-        display : ReliabilityDisplay
-            The drawn display.
-
-        Raises
-        ------
-        MissingDependency
-            If matplotlib is not installed.
-        ValueError
-            If an input does not fit; the message names the row or the value.
-        """
-        import_pyplot(f"{cls.__name__}.from_estimator")  # before the model is asked and paid for
-        return cls.from_predictions(
-            y,
-            estimator.predict_proba(X),
-            n_bins=n_bins,
-            strategy=strategy,
-            kind=kind,
-            labels=estimator.classes_,
-            sample_weight=sample_weight,
-            name=type(estimator).__name__ if name is None else name,
-            ax=ax,
-            ref_line=ref_line,
-            band=band,
-            error_bars=error_bars,
-            show_counts=show_counts,
-            curve_kwargs=curve_kwargs,
-        )
 
     @classmethod
     def from_predictions(
@@ -312,17 +264,15 @@ class ReliabilityDisplay:
         n_bins: int = 15,
         strategy: Strategy = "uniform",
         kind: object = "top-label",
+        smooth: bool = False,
+        show_interval: bool = False,
         labels: ArrayLike | None = None,
         pos_label: object = None,
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
-        ref_line: bool = True,
-        band: float | None = 0.95,
-        error_bars: ErrorBars = None,
-        show_counts: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
-    ) -> ReliabilityDisplay:
+        **plot_options: Any,
+    ) -> Self:
         """Draw the reliability diagram of probabilities.
 
         Parameters
@@ -338,6 +288,11 @@ class ReliabilityDisplay:
             Bins of equal width or of equal mass.
         kind : "top-label" or a class label, default="top-label"
             Which confidence is judged: that of the most probable class, or that of one class.
+        smooth : bool, default=False
+            Whether to draw a smooth curve with a bootstrap band through the points of the bins.
+        show_interval : bool, default=False
+            Whether to give the 95 % interval of the ECE in the legend
+            (:func:`skllm_calib.metrics.calibration_error_interval`).
         labels : array-like of shape (n_classes,), default=None
             Sorted classes of the columns. Needed when `y_true` lacks one of them.
         pos_label : object, default=None
@@ -346,8 +301,10 @@ class ReliabilityDisplay:
             Weights of the rows.
         name : str, default=None
             Name of the curve.
-        ax, ref_line, band, error_bars, show_counts, curve_kwargs
-            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure when None.
+        **plot_options : dict
+            Keyword arguments of :meth:`plot`.
 
         Returns
         -------
@@ -361,27 +318,88 @@ class ReliabilityDisplay:
         ValueError
             If an input does not fit; the message names the row or the value.
         """
-        judged = judge(
-            check_input(
-                y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
-            ),
-            kind,
+        checked = check_input(
+            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
         )
-        bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
         display = cls(
-            curve_of(judged, n_bins, strategy),
-            judged.confidence,
-            sample_weight=None if sample_weight is None else judged.weight,
-            calibration_error=combine(bins.mass, bins.gap, "l1"),
-            noise_floor=floor_of(bins),
+            **figures_of(judge(checked, kind), n_bins, strategy, smooth, show_interval),
             kind=kind,
             name=name,
         )
-        return display.plot(
-            ax,
-            ref_line=ref_line,
-            band=band,
-            error_bars=error_bars,
-            show_counts=show_counts,
-            curve_kwargs=curve_kwargs,
+        return display.plot(ax, **plot_options)
+
+    @classmethod
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        X: Any,
+        y: ArrayLike,
+        *,
+        show_folds: bool = True,
+        n_bins: int = 10,
+        strategy: Strategy = "quantile",
+        kind: object = "top-label",
+        smooth: bool = False,
+        show_interval: bool = False,
+        sample_weight: ArrayLike | None = None,
+        name: str | None = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> Self:
+        """Draw the diagram of all held-out predictions of a cross-validation.
+
+        Parameters
+        ----------
+        cv_results : dict
+            What :func:`sklearn.model_selection.cross_validate` returns with
+            ``return_estimator=True`` and ``return_indices=True``. Test sets must not overlap.
+        X : array-like of shape (n_samples, ...)
+            The rows that were cross-validated. Each estimator is asked for its held-out ones.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        show_folds : bool, default=True
+            Whether to draw the curve of every fold, thin, behind the curve of all of them.
+        n_bins : int, default=10
+            Number of bins, of each fold and of all rows.
+        strategy : {"uniform", "quantile"}, default="quantile"
+            Bins of equal width or of equal mass.
+        kind, smooth, show_interval, sample_weight, name, ax, **plot_options
+            As in :meth:`from_predictions`.
+
+        Returns
+        -------
+        display : ReliabilityDisplay
+            The drawn display; its ``curve`` pools the folds, ``fold_curves`` holds theirs.
+
+        Raises
+        ------
+        MissingDependency
+            If matplotlib is not installed.
+        ValueError
+            If `cv_results` lacks estimators or indices, a row was held out twice, the estimators
+            know different classes, or an input does not fit.
+
+        Notes
+        -----
+        The pooled curve is that of the procedure; each fold has an estimator of its own, on few
+        rows: its curve strays further, and the mean ECE of the folds lies above the pooled one.
+        """
+        import_pyplot(f"{cls.__name__}.from_cv_results")  # before the models are asked and paid for
+        held_out = held_out_predictions(cv_results, X, y)
+        truth, given = np.asarray(y)[held_out.row], sample_weight
+        weight = None if given is None else np.asarray(given)[held_out.row]
+        checked = check_input(truth, held_out.proba, labels=held_out.classes, sample_weight=weight)
+        judged = judge(checked, kind)
+        fold = held_out.fold if weight is None else held_out.fold[weight > 0]
+        display = cls(
+            **figures_of(judged, n_bins, strategy, smooth, show_interval),
+            fold_curves=[
+                curve_of(Judged(*(column[fold == one] for column in judged)), n_bins, strategy)
+                for one in np.unique(fold)
+            ]
+            if show_folds
+            else None,
+            kind=kind,
+            name=name,
         )
+        return display.plot(ax, **plot_options)

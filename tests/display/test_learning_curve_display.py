@@ -1,6 +1,5 @@
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -9,17 +8,7 @@ from skllm_calib.display import CalibrationLearningCurveDisplay
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.metrics import calibration_learning_curve
 
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt  # after the choice of the backend
-
 QUICK = {"calibrator": "temperature", "n_draws": 2}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import sys
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -10,24 +10,6 @@ from sklearn.preprocessing import StandardScaler
 from skllm_calib.display import ReliabilityDisplay
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.metrics import calibration_noise_floor, expected_calibration_error
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt  # after the choice of the backend
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def data():
-    rng = np.random.default_rng(0)
-    proba = rng.dirichlet([1, 1, 1], 300)
-    y = np.array([rng.choice(["a", "b", "c"], p=row) for row in proba])
-    return y, proba
 
 
 def test_from_predictions(data):

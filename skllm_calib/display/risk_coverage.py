@@ -1,0 +1,257 @@
+"""The risk-coverage curve: how wrong the rows are that a threshold lets pass."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skllm_calib.display._base import ProbabilityDisplay
+from skllm_calib.display._intervals import Interval, check_interval, share_interval
+from skllm_calib.display._matplotlib import import_pyplot, next_style, tidy
+from skllm_calib.metrics._binning import DECIMALS, judge
+from skllm_calib.metrics._validation import check_input
+from skllm_calib.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
+
+__all__ = ["RiskCoverageDisplay"]
+
+_CURVE = "risk-coverage-curve"
+# Below this coverage a handful of rows decides: it is drawn, but does not set the scale.
+_LEAST_COVERAGE = 0.05
+# With so few thresholds each of them is marked.
+_MOST_MARKS = 25
+
+
+class RiskCoverageDisplay(ProbabilityDisplay):
+    """Error rate among the accepted rows against the share of rows that is accepted.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`; all parameters are
+    stored as attributes.
+
+    Rows are accepted from the highest confidence down [1]_. The horizontal line is the error rate
+    of accepting in random order: a confidence is worth as much as the curve lies below it. Rows of
+    equal confidence are accepted together, hence the steps; the area under them is
+    :func:`skllm_calib.metrics.aurc`.
+
+    Parameters
+    ----------
+    curve : RiskCoverageCurve
+        Figures of the thresholds, as :func:`skllm_calib.metrics.risk_coverage_curve` gives them.
+    n_accepted : ndarray of shape (n_thresholds,), default=None
+        Number of equally weighted rows accepted at each threshold, for the interval and the legend.
+    area : float, default=None
+        Area under the curve (AURC), for the legend.
+    name : str, default=None
+        Name of the curve in the legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The curve.
+    interval_ : matplotlib PolyCollection or None
+        Pointwise interval of the risk.
+    random_line_ : matplotlib Line2D or None
+        The risk of a random order.
+    ax_ : matplotlib Axes
+        Axes with the curve.
+    figure_ : matplotlib Figure
+        Figure containing them.
+
+    Notes
+    -----
+    The picture describes these rows. A threshold that is read off it breaks its promise in about
+    every second draw: :func:`skllm_calib.accept_threshold` gives one with a guarantee. The interval
+    is pointwise: right for a threshold fixed beforehand, not for the best-looking one.
+
+    References
+    ----------
+    .. [1] Y. Geifman, R. El-Yaniv (2017). Selective Classification for Deep Neural Networks.
+       NeurIPS.
+
+    Examples
+    --------
+    >>> from skllm_calib.display import RiskCoverageDisplay
+    >>> y_true, p_spam = ["ham", "spam", "spam", "ham"], [0.1, 0.9, 0.8, 0.6]
+    >>> display = RiskCoverageDisplay.from_predictions(y_true, p_spam)
+    >>> display.ax_.get_xlabel()
+    'Coverage (share of rows accepted)'
+    """
+
+    def __init__(
+        self,
+        curve: RiskCoverageCurve,
+        *,
+        n_accepted: NDArray[np.float64] | None = None,
+        area: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.curve = curve
+        self.n_accepted = n_accepted
+        self.area = area
+        self.name = name
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        name: str | None = None,
+        ref_line: bool = True,
+        interval: Interval = None,
+        curve_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the curve; on axes that hold one already, as a further one.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure when None.
+        name : str, default=None
+            Name of the curve in the legend; the stored name when None.
+        ref_line : bool, default=True
+            Whether to draw the risk of a random order.
+        interval : {"wilson", "clopper-pearson"} or None, default=None
+            Pointwise interval of 95 % confidence of the risk at each threshold.
+        curve_kwargs : dict, default=None
+            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
+
+        Returns
+        -------
+        display : RiskCoverageDisplay
+            This object.
+
+        Raises
+        ------
+        MissingDependency
+            If matplotlib is not installed.
+        ValueError
+            If `interval` has no meaning, or is asked for without `n_accepted`.
+        """
+        check_interval(interval, "interval")
+        if interval is not None and self.n_accepted is None:
+            raise ValueError(
+                f"interval={interval!r} needs the number of accepted rows: pass n_accepted, or use "
+                "from_predictions."
+            )
+        plt = import_pyplot(type(self).__name__)
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="tight")
+        self.ax_, self.figure_ = ax, ax.figure
+        coverage, risk = np.r_[0.0, self.curve.coverage], np.r_[self.curve.risk[0], self.curve.risk]
+        style = next_style(ax, _CURVE)
+        if self.curve.coverage.size > _MOST_MARKS:
+            style["marker"] = "none"
+        else:
+            style["markevery"] = slice(1, None)  # the first point is no threshold
+        (self.line_,) = ax.plot(
+            coverage, risk, drawstyle="steps-pre", label=self._legend_label(name), **style
+        )
+        self.line_.set(**(curve_kwargs or {}))  # knows short names too: lw, ls, mfc
+        colour = self.line_.get_color()
+        self.random_line_ = None
+        if ref_line:
+            self.random_line_ = ax.axhline(
+                risk[-1],
+                color=colour,
+                lw=1,
+                ls=":",
+                zorder=1,
+                label=f"random order, {risk[-1]:.1%}",
+            )
+        self.interval_ = None
+        if interval is not None and self.n_accepted is not None:
+            low, high = share_interval(self.curve.risk, self.n_accepted, interval)
+            low, high = np.r_[low[0], low], np.r_[high[0], high]
+            self.interval_ = ax.fill_between(
+                coverage, low, high, step="pre", color=colour, alpha=0.16, lw=0, zorder=0
+            )
+        self._label_axes()
+        return self
+
+    def _legend_label(self, name: str | None) -> str:
+        name = self.name if name is None else name
+        figures = [] if self.area is None else [f"AURC {self.area:.1%}"]
+        if self.n_accepted is not None:
+            figures.append(f"n = {self.n_accepted[-1]:,.0f}")
+        return "\n".join(filter(None, [name, ", ".join(figures)]))
+
+    def _label_axes(self) -> None:
+        ax = self.ax_
+        lines = [line for line in ax.lines if line.get_gid() == _CURVE]
+        highest = max(
+            float(line.get_ydata()[line.get_xdata() >= _LEAST_COVERAGE].max()) for line in lines
+        )
+        ax.set(
+            xlim=(0, 1.01),
+            ylim=(0, min(1.02, max(1.35 * highest, 0.01))),
+            xlabel="Coverage (share of rows accepted)",
+            ylabel="Error rate among accepted rows",
+        )
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+        tidy(ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_proba: ArrayLike,
+        *,
+        labels: ArrayLike | None = None,
+        pos_label: object = None,
+        sample_weight: ArrayLike | None = None,
+        name: str | None = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> Self:
+        """Draw the risk-coverage curve of probabilities.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels: strings, integers or booleans.
+        y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the
+            probability of `pos_label`.
+        labels : array-like of shape (n_classes,), default=None
+            Sorted classes of the columns. Needed when `y_true` lacks one of them.
+        pos_label : object, default=None
+            Class that 1-D probabilities belong to; the last of the sorted labels when None.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        name : str, default=None
+            Name of the curve.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure when None.
+        **plot_options : dict
+            Keyword arguments of :meth:`plot`.
+
+        Returns
+        -------
+        display : RiskCoverageDisplay
+            The drawn display.
+
+        Raises
+        ------
+        MissingDependency
+            If matplotlib is not installed.
+        ValueError
+            If an input does not fit; the message names the row or the value.
+        """
+        checked = check_input(
+            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
+        )
+        given = {"labels": checked.classes, "sample_weight": checked.weight}
+        truth = checked.classes[checked.codes]
+        judged = judge(checked)
+        _, group = np.unique(np.round(judged.confidence, DECIMALS), return_inverse=True)
+        weight, squares = (
+            np.cumsum(np.bincount(group, weights=judged.weight**power)[::-1]) for power in (1, 2)
+        )
+        display = cls(
+            risk_coverage_curve(truth, checked.proba, **given),
+            n_accepted=weight**2 / squares,
+            area=aurc(truth, checked.proba, **given),
+            name=name,
+        )
+        return display.plot(ax, **plot_options)
