@@ -81,7 +81,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         Usually an :class:`LLMClassifier`; any classifier with probabilities will do.
     method : str or calibrator, default="auto"
         How to calibrate: a name that :func:`~skllm_calib.calibrators.get_calibrator` knows, such
-        as "temperature", "vector", "platt" or "isotonic"; "auto" chooses from the data (see
+        as "temperature", "vector", "platt" or "isotonic"; "auto" averages several (see
         :class:`AutoCalibrator`).
     cv : "auto", int, cross-validation generator or iterable, default="auto"
         How to cross-fit. "auto": once for scores that do not depend on the labels, else five

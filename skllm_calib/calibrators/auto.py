@@ -66,8 +66,8 @@ class AutoCalibrator(BaseCalibrator):
     those of its members: averaging is one more shrinkage.
 
     Below 30 rows (the sum of the weights, as everywhere) nothing can be compared. Then
-    `TemperatureScaling` with a narrow prior around 1.6 (standard deviation of the logarithm 0.35)
-    is all: a cautious correction of the over-confidence most models have, called ``"prior"``.
+    `VectorScaling` with biases held close to zero (``bias_scale=0.1``) is all: the prior of its
+    temperature corrects the over-confidence that most models have, and the few rows may object.
 
     A row of weight two and two copies lead to the same result, as does any order of the rows:
     rows with equal scores and labels are dealt out to the folds together, one fold after the
@@ -151,9 +151,9 @@ class AutoCalibrator(BaseCalibrator):
         members = _members(weight.sum(), log_proba.shape[1])
         n_folds = min(self.cv, int(n_parts(weight, self.cv).sum()))
         if len(codes) == 1 or len(members) == 1:
-            members = {"prior": TemperatureScaling(prior_temperature=1.6, prior_scale=0.35)}
+            members = _members(0, log_proba.shape[1])
             self.scores_ = {}
-            self.weights_ = {"prior": 1.0}
+            self.weights_ = dict.fromkeys(members, 1.0)
         else:
             part, fold = spread_over_folds(codes, weight, n_folds, self.random_state)
             share = weight[part] / np.bincount(part)[part]
@@ -216,7 +216,7 @@ class AutoCalibrator(BaseCalibrator):
 def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:
     """Return what this many rows and classes can support, the simplest first."""
     if n_rows < _FEW_ROWS or n_classes == 1:
-        return {"prior": TemperatureScaling(prior_temperature=1.6, prior_scale=0.35)}
+        return {"vector": VectorScaling(bias_scale=0.1)}
     out: dict[str, BaseCalibrator] = {
         "temperature": TemperatureScaling(),
         "vector": VectorScaling(),

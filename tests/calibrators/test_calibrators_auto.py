@@ -26,15 +26,14 @@ def simulate(n_rows, n_classes=4, bias=None, temperature=3.0, seed=0):
 
 def test_few_rows_are_not_compared():
     calibrator = AutoCalibrator().fit(*simulate(29))
-    assert calibrator.chosen_ == "prior"
-    assert calibrator.weights_ == {"prior": 1.0}
+    assert calibrator.weights_ == {"vector": 1.0}
     assert calibrator.scores_ == {}
-    assert calibrator.calibrators_["prior"].classes_.tolist() == calibrator.classes_.tolist()
+    assert calibrator.calibrators_["vector"].bias_scale == 0.1
 
 
 def test_copies_of_one_row_are_not_compared():
     calibrator = AutoCalibrator().fit([[-0.1, -2.4]] * 50, [0] * 50, classes=[0, 1])
-    assert calibrator.chosen_ == "prior"
+    assert calibrator.weights_ == {"vector": 1.0}
     assert calibrator.expected_ece_ == 0.0
 
 
