@@ -11,6 +11,8 @@ from typing import Any
 
 __all__ = ["CalibrationCard"]
 
+_MOST_SHOWN = 12
+_MOST_PARAMETERS = 5  # a mean of calibrators has dozens; all of them are in the JSON
 _METRICS = {"log_loss": "log-loss", "brier": "Brier", "ece": "ECE", "accuracy": "accuracy"}
 
 
@@ -63,7 +65,7 @@ class CalibrationCard(Mapping[str, Any]):
         rows = list(self._rows())
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
-        return "\n".join(["Calibration card", *lines, *self._table()])
+        return "\n".join(["Calibration card", *lines, *self._members(), *self._table()])
 
     def _repr_html_(self) -> str:
         cells = "".join(
@@ -71,13 +73,28 @@ class CalibrationCard(Mapping[str, Any]):
             f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
             for name, value in self._rows()
         )
-        table = html.escape("\n".join(self._table()))
+        table = html.escape("\n".join([*self._members(), *self._table()]))
         return f"<b>Calibration card</b><table>{cells}</table><pre>{table}</pre>"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         for name, value in self._content.items():
-            if name != "held_out":
-                yield name.replace("_", " "), _shown(value)
+            if name not in ("members", "held_out"):
+                most = _MOST_PARAMETERS if name == "parameters" else _MOST_SHOWN
+                yield name.replace("_", " "), _shown(value, most)
+
+    def _members(self) -> list[str]:
+        """Lay out what the members of a mean weigh and scored, a line each."""
+        members = self._content.get("members")
+        if not members:
+            return []
+        width = max(map(len, members))
+        lines = ["", "  members, cross-validated", f"  {'':<{width}}{'weight':>8}{'log-loss':>10}"]
+        for name, found in members.items():
+            line = f"  {name:<{width}}{found['weight']:>8.2f}{found['log_loss']:>10.3f}"
+            if found["standard_error"]:
+                line += f"   gap to the best known to {found['standard_error']:.3f}"
+            lines.append(line)
+        return lines
 
     def _table(self) -> list[str]:
         """Lay out the held-out metrics before and after, a line each."""
@@ -98,19 +115,13 @@ class CalibrationCard(Mapping[str, Any]):
         return lines
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, most: int = _MOST_SHOWN) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple) and value:
-        shown = [_shown(v) for v in value[:12]]
-        return ", ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
+        shown = [_shown(v) for v in value[:most]]
+        return ", ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > most else []))
     if isinstance(value, Mapping):
-        shown = [f"{k}: {_shown_inside(v)}" for k, v in list(value.items())[:12]]
-        return "; ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > 12 else []))
+        shown = [f"{k}: {_shown(v)}" for k, v in list(value.items())[:most]]
+        return "; ".join(shown + ([f"... ({len(value)} in all)"] if len(value) > most else []))
     return str(value) if value or value == 0 else "-"  # None and empty lists
-
-
-def _shown_inside(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k.replace('_', ' ')} {_shown(v)}" for k, v in value.items())
-    return _shown(value)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 
-from skllm_calib import CalibrationCard
+from skllm_calib import CalibratedLLMClassifier, CalibrationCard
 
 METRICS = {
     "log_loss": 0.5,
@@ -66,3 +69,29 @@ def test_it_is_read_only_and_may_be_short():
         card["n"] = 2
     assert str(card) == "Calibration card\n  n  1"
     assert str(CalibrationCard({})) == "Calibration card"
+
+
+def test_members_of_a_mean_are_a_table():
+    found = {"weight": 0.75, "log_loss": 0.5, "standard_error": 0.0}
+    other = {"weight": 0.25, "log_loss": 0.625, "standard_error": 0.0125}
+    parameters = {f"p{i}": float(i) for i in range(8)}
+    card = CalibrationCard({"members": {"vector": found, "beta": other}, "parameters": parameters})
+    text = str(card)
+    assert "p4: 4; ... (8 in all)" in text
+    assert "vector    0.75     0.500\n" in text
+    assert "beta      0.25     0.625   gap to the best known to 0.013" in text
+    assert "vector    0.75" in card._repr_html_()
+
+
+def test_the_card_of_auto_tells_what_its_members_scored():
+    scores = np.random.default_rng(0).normal(size=(60, 2))
+    y = (scores[:, 1] > scores[:, 0]).astype(int)
+    model = LogisticRegression().fit(scores, y)
+    clf = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores, y)
+    card = clf.calibration_card_
+    assert card["calibrator"] == f"mean of 5, mostly {clf.calibrator_.chosen_}"
+    assert {n: m["weight"] for n, m in card["members"].items()} == clf.calibrator_.weights_
+    assert card["expected_ece"] == clf.calibrator_.expected_ece_
+    few = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores[:20], y[:20])
+    assert few.calibration_card_["calibrator"] == "vector"
+    assert "members" not in few.calibration_card_
