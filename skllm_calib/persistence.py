@@ -36,6 +36,7 @@ from skllm_calib.calibrators import (
     VectorScaling,
     VennAbersCalibration,
 )
+from skllm_calib.calibrators._confidence_curve import ConfidenceCurve
 from skllm_calib.card import CalibrationCard
 from skllm_calib.classifier import LLMClassifier
 from skllm_calib.ensemble import LLMEnsembleClassifier
@@ -69,6 +70,7 @@ _TYPES: tuple[type, ...] = (
     # calibrators
     AutoCalibrator,
     BetaCalibration,
+    ConfidenceCurve,
     ConstantCalibration,
     DirichletCalibration,
     DiscreteCalibration,
