@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[200, 1000])
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--cells", type=int, help="how many cells to draw a source; default all")
+    parser.add_argument("--sources", nargs="+", default=[""], help="(beginnings of) file names")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     args = parser.parse_args()
     print(
@@ -112,7 +113,11 @@ def main() -> None:
         + "|---" * 11
         + "|"
     )
-    sources = {name: read() for name, read in find_sources(args.folder).items()}
+    sources = {
+        name: read()
+        for name, read in find_sources(args.folder).items()
+        if name.startswith(tuple(args.sources))
+    }
     for n_labels in args.n:
         by_accuracy: dict[str, list[np.ndarray]] = defaultdict(list)
         by_source: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 import skllm_calib
 from skllm_calib import (
     TRUSTED_TYPES,
+    AutoCalibrator,
     CalibratedLLMClassifier,
     CalibrationCard,
     LlamaCppBackend,
@@ -174,6 +175,16 @@ def test_calibrated_classifiers(backends, method, n_shots):
         assert isinstance(again.calibration_card_, CalibrationCard)
         assert again.calibration_card_.to_json() == clf.calibration_card_.to_json()
         assert again.calibrator_.parameters_ == clf.calibrator_.parameters_
+
+
+def test_a_calibrator_with_a_second_stage():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(scale=2, size=(600, 3))
+    y = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    fitted = AutoCalibrator().fit(2 * scores, y)
+    assert fitted.confidence_curve_ is not None
+    for again in saved_and_loaded(fitted):
+        np.testing.assert_array_equal(again.predict_proba(scores), fitted.predict_proba(scores))
 
 
 @pytest.mark.parametrize("kind", ["openai", "llama_cpp"])
