@@ -34,7 +34,7 @@ _MANY_CLASSES = 30
 _ROWS_A_CURVE = 30
 _ROWS_FOR_CONFIDENCE_CURVE = 500
 # Of the prior of the weights, Dirichlet(1 + this): nobody's weight is ever zero.
-_PSEUDO_COUNT = 2.0
+_PSEUDO_COUNT = 1.0
 
 
 class AutoCalibrator(BaseCalibrator):
@@ -61,7 +61,7 @@ class AutoCalibrator(BaseCalibrator):
     Each is cross-validated, in folds with the classes spread as evenly as their counts allow.
     The calibrated probabilities are the weighted geometric mean of those of the members [1]_,
     with the weights that give the held-out labels the highest likelihood ("stacking" [2]_ [3]_)
-    under a Dirichlet(3) prior. So few rows share the weight out among all that do about as well,
+    under a Dirichlet(2) prior. So few rows share the weight out among all that do about as well,
     where picking one would be a lottery; many rows single out what the data support. The
     log-loss of a geometric mean is never above the same mean of the members' log-losses, and the
     mean of maps that are affine in the logarithms is such a map again, with parameters between

@@ -101,7 +101,7 @@ def test_weights_are_the_best_there_are():
     def loss(free):
         w = softmax(np.append(free, 0.0))
         pooled = log_softmax(np.tensordot(w, held_out, axes=1), axis=1)
-        return -(weight @ pooled[np.arange(80), codes] + 2 * np.log(w).sum())
+        return -(weight @ pooled[np.arange(80), codes] + np.log(w).sum())
 
     best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9})
     assert found.sum() == pytest.approx(1.0)
