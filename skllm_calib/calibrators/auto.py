@@ -182,8 +182,13 @@ class AutoCalibrator(BaseCalibrator):
             losses = {name: -m[label] for name, m in zip(members, held_out, strict=True)}
             self.scores_ = _scores(losses, -mean[label], share)
         self.chosen_ = max(self.weights_, key=self.weights_.__getitem__)
-        for member in members.values():
-            member._fit_encoded(log_proba, codes, weight, self.classes_)
+        for name, member in members.items():
+            with warnings.catch_warnings():
+                # What lesser members could not find shows in their weight, and a class whose curve
+                # is flat is no reason to doubt the mean.
+                if name != self.chosen_ or name == "beta":
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                member._fit_encoded(log_proba, codes, weight, self.classes_)
         self.calibrators_ = members
         right = np.average(self._transform(log_proba).argmax(axis=1) == codes, weights=weight)
         self.expected_ece_ = float(np.sqrt(2 * right * (1 - right) / (np.pi * weight.sum())))

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.calibrators._affine import AffinePosterior
-from skllm_calib.calibrators._numerics import Codes, Floats, log_normalise
+from skllm_calib.calibrators._numerics import Codes, Floats
 from skllm_calib.calibrators.base import BaseCalibrator, Parameters
 from skllm_calib.calibrators.vector import VectorScaling
 
@@ -164,7 +164,7 @@ class MatrixScaling(BaseCalibrator):
         return np.asarray(deviation**-2)
 
     def _transform(self, log_proba: Floats) -> Floats:
-        return log_normalise(log_proba @ self.matrix_.T + self.bias_)
+        return np.asarray(log_proba @ self.matrix_.T + self.bias_)
 
     @property
     def parameters_(self) -> Parameters:

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.calibrators._newton import minimise
-from skllm_calib.calibrators._numerics import Codes, Floats, blocks, log_normalise, warn_at_bound
+from skllm_calib.calibrators._numerics import Codes, Floats, blocks, warn_at_bound
 from skllm_calib.calibrators.base import BaseCalibrator, Parameters
 
 __all__ = ["TEMPERATURE_BOUNDS", "TemperatureScaling"]
@@ -135,7 +135,7 @@ class TemperatureScaling(BaseCalibrator):
         return float(np.clip(found[0] - first / second if second > 0 else found[0], low, high))
 
     def _transform(self, log_proba: Floats) -> Floats:
-        return log_normalise(log_proba / self.temperature_)
+        return log_proba / self.temperature_
 
     @property
     def parameters_(self) -> Parameters:

@@ -148,11 +148,11 @@ class VectorScaling(BaseCalibrator):
         warn_at_bound("temperature_", self.temperature_, TEMPERATURE_BOUNDS)
 
     def _transform(self, log_proba: Floats) -> Floats:
-        log_q = log_normalise(log_proba / self.temperature_ + self.bias_)
+        logits = log_proba / self.temperature_ + self.bias_
         if self.uniform_mix_ == 0:
-            return log_q
+            return np.asarray(logits)
         log_uniform = np.log(self.uniform_mix_ / len(self.bias_))
-        log_model = np.log1p(-self.uniform_mix_) + log_q
+        log_model = np.log1p(-self.uniform_mix_) + log_normalise(logits)
         return np.asarray(np.logaddexp(log_model, log_uniform), dtype=np.float64)
 
     @property

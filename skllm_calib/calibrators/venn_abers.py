@@ -130,7 +130,7 @@ class VennAbersCalibration(BaseCalibrator):
                 "predict_proba, or fit one calibrator for each class against the rest."
             )
         scores = self._check_scores(log_proba, reset=False)
-        _check_rows(scores, np.arange(len(scores)))
+        _check_rows(scores)
         return self._interval(binary_log_odds(floor_and_normalise(scores)), 0)
 
     def _transform(self, log_proba: Floats) -> Floats:

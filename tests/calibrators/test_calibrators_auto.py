@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
-from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
+from skllm_calib.calibrators import AutoCalibrator, BetaCalibration, TemperatureScaling
 from skllm_calib.calibrators._folds import merge_copies, spread_over_folds
 from skllm_calib.calibrators._numerics import floor_and_normalise
 from skllm_calib.calibrators.auto import _members, _stack
@@ -153,6 +155,16 @@ def test_a_member_of_too_many_parameters_does_no_harm():
             calibrator = kind().fit(*data, classes=range(20))
             losses.append(-calibrator.predict_log_proba(test)[rows].mean())
     assert np.mean(loss[AutoCalibrator]) < np.mean(loss[TemperatureScaling]) + 0.01
+
+
+def test_bounds_of_lesser_members_are_not_told():
+    log_proba, codes = simulate(200, n_classes=2)
+    with pytest.warns(ConvergenceWarning, match="slope"):
+        BetaCalibration().fit(log_proba, 1 - codes)  # the labels are the wrong way round
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "temperature_", ConvergenceWarning)
+        assert AutoCalibrator().fit(log_proba, 1 - codes).weights_["beta"] > 0
 
 
 def test_expected_error_is_that_of_a_share():
