@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from skllm_calib.metrics._binning import (
     DECIMALS,
     Judged,
+    NumberOfBins,
     Strategy,
     assign_bins,
     check_bins,
+    is_sweep,
     summarise,
 )
 from skllm_calib.metrics._validation import Checked
@@ -24,10 +26,15 @@ def is_canonical(kind: object) -> bool:
 
 
 def canonical_bins(
-    checked: Checked, n_bins: int, strategy: Strategy
+    checked: Checked, n_bins: NumberOfBins, strategy: Strategy
 ) -> tuple[Floats, Floats, Floats]:
     """Return the mass of each bin (n_bins,), and gap and noise of each class in it (n_bins, K)."""
     proba, codes, classes, weight = checked
+    if is_sweep(n_bins):
+        raise ValueError(
+            "kind='canonical' needs a number of bins, got n_bins='sweep': whole rows have no order "
+            "in which accuracy could rise."
+        )
     if classes.size == 2:
         number = assign_bins(proba[:, 1], weight, n_bins, strategy)
     else:
@@ -37,7 +44,7 @@ def canonical_bins(
                 f"kind='canonical' with {classes.size} classes needs strategy='quantile', got "
                 f"{strategy!r}: bins of equal width would mostly be empty."
             )
-        number = _split(np.round(proba, DECIMALS), weight, n_bins)
+        number = _split(np.round(proba, DECIMALS), weight, int(n_bins))
     columns = [
         summarise(Judged(proba[:, k], (codes == k).astype(np.float64), weight), number)
         for k in range(classes.size)
@@ -54,7 +61,7 @@ def _split(proba: Floats, weight: Floats, n_bins: int) -> NDArray[np.int64]:
     all have about equal mass; rows with the same probability of that class stay together.
     """
     number = np.zeros(len(proba), dtype=np.int64)
-    parts = [(np.arange(len(proba)), 0, int(n_bins))]
+    parts = [(np.arange(len(proba)), 0, n_bins)]
     while parts:
         rows, first, share = parts.pop()
         number[rows] = first

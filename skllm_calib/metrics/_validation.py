@@ -10,10 +10,15 @@ from scipy.special import logsumexp
 
 # Rows may miss 1 by rounding only. Two-decimal self-reports (0.99, 1.01) must be refused, not used.
 _SUM_TOLERANCE = 1e-5
+# The range that integer labels usually keep to.
+_FEW = 1000
 
 
 class Checked(NamedTuple):
-    """Validated input: ``proba`` (n, K), ``codes`` (n,), ``classes`` (K,), ``weight`` (n,)."""
+    """Validated input: ``proba`` (n, K), ``codes`` (n,), ``classes`` (K,), ``weight`` (n,).
+
+    Some of them may be the caller's own arrays, or take no memory: nobody may write to them.
+    """
 
     proba: NDArray[np.float64]
     codes: NDArray[np.int64]
@@ -21,20 +26,30 @@ class Checked(NamedTuple):
     weight: NDArray[np.float64]
 
 
-def check_proba(y_proba: ArrayLike) -> NDArray[np.float64]:
+def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``(1 - p, p)`` of shape (n, 2), each column in one piece."""
+    columns = np.empty((2, positive.size))
+    np.subtract(1, positive, out=columns[0])
+    columns[1] = positive
+    return columns.T
+
+
+def check_proba(y_proba: ArrayLike, *, flat: bool = False) -> NDArray[np.float64]:
     """Return probabilities as an (n, K) float64 matrix; 1-D ``p`` becomes ``(1 - p, p)``.
 
     Rows are checked, never renormalised: dividing would break ties between equal confidences in
-    their last bit.
+    their last bit. What is returned may be the caller's own array.
 
     Parameters
     ----------
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities in [0, 1]; the rows of a matrix sum to 1.
+    flat : bool, default=False
+        Leave 1-D probabilities as they are.
 
     Returns
     -------
-    proba : ndarray of shape (n_samples, n_classes)
+    proba : ndarray of shape (n_samples, n_classes), or (n_samples,)
         The same in float64.
 
     Raises
@@ -44,7 +59,7 @@ def check_proba(y_proba: ArrayLike) -> NDArray[np.float64]:
     """
     raw = np.asarray(y_proba)
     try:
-        proba = raw.astype(np.float64)
+        proba = np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"y_proba must hold numbers, got dtype {raw.dtype}.") from error
     if proba.ndim not in (1, 2) or proba.shape[0] == 0:
@@ -58,7 +73,7 @@ def check_proba(y_proba: ArrayLike) -> NDArray[np.float64]:
     if not (proba.min() >= 0 and proba.max() <= 1):
         _refuse_values(proba.reshape(proba.shape[0], -1))
     if proba.ndim == 1:
-        return np.column_stack([1 - proba, proba])
+        return proba if flat else two_columns(proba)
     sums = proba @ np.ones(proba.shape[1])  # several times faster than sum(axis=1)
     precision = np.finfo(raw.dtype).eps if raw.dtype.kind == "f" else 0.0
     wrong = np.flatnonzero(np.abs(sums - 1) > max(_SUM_TOLERANCE, float(precision) ** 0.5))
@@ -103,7 +118,7 @@ def _refuse_values(rows: NDArray[np.float64]) -> None:
 def check_weight(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
     """Return one finite, non-negative float64 weight a row (ones when none are given)."""
     if sample_weight is None:
-        return np.ones(n_rows)
+        return np.broadcast_to(1.0, (n_rows,))  # takes no memory; nobody may write to it
     weight = np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != (n_rows,):
         raise ValueError(f"sample_weight must have shape ({n_rows},), got {weight.shape}.")
@@ -142,6 +157,7 @@ def check_input(
     labels: ArrayLike | None = None,
     pos_label: object = None,
     sample_weight: ArrayLike | None = None,
+    flat: bool = False,
 ) -> Checked:
     """Validate labels, probabilities and weights together; rows of weight zero are dropped.
 
@@ -157,6 +173,8 @@ def check_input(
         The class that 1-D probabilities belong to; the last label when None.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
+    flat : bool, default=False
+        Leave 1-D probabilities as they are, for those who make columns of a few rows at a time.
 
     Returns
     -------
@@ -168,7 +186,8 @@ def check_input(
     ValueError
         If anything does not fit; the message names the row or the value.
     """
-    proba = check_proba(y_proba)
+    proba = check_proba(y_proba, flat=flat)
+    n_columns = 2 if proba.ndim == 1 else proba.shape[1]
     truth = np.asarray(y_true)
     if truth.ndim != 1:
         raise ValueError(f"y_true must have shape (n_samples,), got {truth.shape}.")
@@ -178,18 +197,18 @@ def check_input(
         )
     check_present(truth)
     classes = distinct(truth) if labels is None else check_labels(labels)
-    if classes.size != proba.shape[1]:
-        raise ValueError(_column_message(classes, proba.shape[1], labels is None))
+    if classes.size != n_columns:
+        raise ValueError(_column_message(classes, n_columns, labels is None))
     lookup = {label: code for code, label in enumerate(classes.tolist())}
     if pos_label is not None and pos_label not in lookup:
         raise ValueError(f"pos_label={pos_label!r} is not one of the labels {classes.tolist()}.")
     codes = encode(truth, classes)
     if np.ndim(y_proba) == 1 and pos_label is not None and lookup[pos_label] == 0:
-        proba = proba[:, ::-1]
+        proba = 1 - proba if flat else proba[:, ::-1]
     weight = check_weight(sample_weight, proba.shape[0])
-    keep = weight > 0
-    if keep.all():
+    if sample_weight is None or weight.min() > 0:
         return Checked(proba, codes, classes, weight)
+    keep = weight > 0
     return Checked(proba[keep], codes[keep], classes, weight[keep])
 
 
@@ -216,8 +235,15 @@ def check_present(truth: NDArray[Any]) -> None:
 
 def distinct(truth: NDArray[Any]) -> NDArray[Any]:
     """Return the classes that occur, sorted as scikit-learn sorts them."""
+    if truth.dtype.kind in "bi" and truth.size:
+        low, high = int(truth.min()), int(truth.max())
+        if high - low <= 1:
+            return np.unique(np.array([low, high])).astype(truth.dtype)
+        if high - low < _FEW:  # to count them is faster than to sort them
+            counts = np.bincount(truth.astype(np.int64, copy=False) - low)
+            return (low + np.flatnonzero(counts)).astype(truth.dtype)
     if truth.dtype.kind != "O":
-        return np.unique(truth)
+        return np.asarray(np.unique(truth))
     # Comparing a million objects with each other is slow, hashing them is not.
     found = list(set(truth.tolist()))
     return np.unique(np.fromiter(found, dtype=object, count=len(found)))
@@ -226,7 +252,13 @@ def distinct(truth: NDArray[Any]) -> NDArray[Any]:
 def encode(truth: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
     """Return the number of the class of each label, refusing labels that are none of them."""
     kinds = truth.dtype.kind, classes.dtype.kind
-    if kinds == ("U", "U") or all(kind in "biuf" for kind in kinds):
+    if all(kind in "bi" for kind in kinds) and int(classes[-1]) - int(classes[0]) < classes.size:
+        # Integers without a gap number themselves.
+        codes = truth.astype(np.int64, copy=False)
+        codes = codes if classes[0] == 0 else codes - int(classes[0])
+        within = truth.min() >= classes[0] and truth.max() <= classes[-1]
+        unknown = np.flatnonzero(not within and (truth < classes[0]) | (truth > classes[-1]))
+    elif kinds == ("U", "U") or all(kind in "biuf" for kind in kinds):
         codes = np.searchsorted(classes, truth).astype(np.int64)
         unknown = np.flatnonzero(classes[np.minimum(codes, classes.size - 1)] != truth)
     else:

@@ -8,9 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from skllm_calib.metrics._binning import Norm, Strategy, assign_bins, combine, judge, summarise
+from skllm_calib.metrics._binning import (
+    Bins,
+    Norm,
+    NumberOfBins,
+    Strategy,
+    bins_of,
+    combine,
+)
 from skllm_calib.metrics._simplex import canonical_bins, is_canonical
-from skllm_calib.metrics._validation import check_input
+from skllm_calib.metrics._validation import Checked, check_input
 
 __all__ = [
     "classwise_calibration_error",
@@ -23,7 +30,7 @@ def expected_calibration_error(
     y_true: ArrayLike,
     y_proba: ArrayLike,
     *,
-    n_bins: int = 15,
+    n_bins: NumberOfBins = 15,
     strategy: Strategy = "uniform",
     norm: Norm = "l1",
     kind: object = "top-label",
@@ -49,18 +56,22 @@ def expected_calibration_error(
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities in [0, 1]. A matrix has its columns in sorted order of the classes and rows
         that sum to 1; 1-D holds the probability of `pos_label` in a problem of two classes.
-    n_bins : int, default=15
-        Number of bins.
+    n_bins : int or "sweep", default=15
+        Number of bins. "sweep" takes as many bins as the rows bear: bins of equal mass,
+        whatever the `strategy`, and the largest number up to which accuracy never falls from one
+        bin to the next [4]_.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width, each open on the left, or of equal mass. Equal confidences are never
         put into different bins.
     norm : {"l1", "l2", "max"}, default="l1"
         Mean absolute, root mean square or largest gap of a bin ("max" is the MCE).
-    kind : "top-label", "canonical" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, that of one class, or the whole
-        row at once. Canonical bins hold rows that are alike in all their probabilities, and a gap
-        is half the distance (total variation for "l1") between mean row and class shares, so that
-        two classes have the figure of ``kind=pos_label``. It needs ``strategy="quantile"``.
+    kind : "top-label", "class-wise", "canonical" or a class label, default="top-label"
+        Which confidence is judged: that of the most probable class, that of every class in turn
+        (:func:`classwise_calibration_error`), that of one class, or the whole row at once.
+        Canonical bins hold rows that are alike in all their probabilities, and a gap is half the
+        distance (total variation for "l1") between mean row and class shares, so that two classes
+        have the figure of ``kind=pos_label``. It needs ``strategy="quantile"`` and a fixed number
+        of bins.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -97,6 +108,8 @@ def expected_calibration_error(
        Networks. ICML.
     .. [3] J. Vaicenavicius et al. (2019). Evaluating model calibration in classification. AISTATS.
        Canonical calibration, with bins that follow the data.
+    .. [4] R. Roelofs, N. Cain, J. Shlens, M. C. Mozer (2022). Mitigating Bias in Calibration
+       Error Estimation. AISTATS.
 
     Examples
     --------
@@ -107,15 +120,21 @@ def expected_calibration_error(
     0.15
     """
     checked = check_input(
-        y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
+        y_true,
+        y_proba,
+        labels=labels,
+        pos_label=pos_label,
+        sample_weight=sample_weight,
+        flat=not is_canonical(kind),
     )
     if is_canonical(kind):
         mass, gaps, _ = canonical_bins(checked, n_bins, strategy)
         if norm == "l2":
             return _tidy(float(np.sqrt(mass @ (gaps**2).sum(axis=1) / 2)))
         return _tidy(combine(mass, np.abs(gaps).sum(axis=1) / 2, norm))
-    judged = judge(checked, kind)
-    bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
+    if _is_classwise(kind):
+        return _classwise(checked, n_bins, strategy, norm)
+    bins = bins_of(checked, kind, n_bins, strategy)
     return _tidy(combine(bins.mass, bins.gap, norm))
 
 
@@ -123,7 +142,7 @@ def classwise_calibration_error(
     y_true: ArrayLike,
     y_proba: ArrayLike,
     *,
-    n_bins: int = 15,
+    n_bins: NumberOfBins = 15,
     strategy: Strategy = "uniform",
     norm: Norm = "l1",
     labels: ArrayLike | None = None,
@@ -142,8 +161,10 @@ def classwise_calibration_error(
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
         of `pos_label`.
-    n_bins : int, default=15
-        Number of bins of every class.
+    n_bins : int or "sweep", default=15
+        Number of bins of every class. "sweep" takes as many bins as the rows bear: bins of equal
+        mass, whatever the `strategy`, and the largest number up to which accuracy never falls from
+        one bin to the next [2]_.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     norm : {"l1", "l2", "max"}, default="l1"
@@ -174,6 +195,8 @@ def classwise_calibration_error(
     ----------
     .. [1] M. Kull et al. (2019). Beyond temperature scaling: Obtaining well-calibrated multi-class
        probabilities with Dirichlet calibration. NeurIPS.
+    .. [2] R. Roelofs, N. Cain, J. Shlens, M. C. Mozer (2022). Mitigating Bias in Calibration
+       Error Estimation. AISTATS.
 
     Examples
     --------
@@ -183,22 +206,21 @@ def classwise_calibration_error(
     0.15
     """
     checked = check_input(
-        y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
+        y_true,
+        y_proba,
+        labels=labels,
+        pos_label=pos_label,
+        sample_weight=sample_weight,
+        flat=True,
     )
-    errors = []
-    for label in checked.classes.tolist():
-        judged = judge(checked, label)
-        bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
-        errors.append(combine(bins.mass, bins.gap, norm))
-    share = np.full(len(errors), 1 / len(errors))
-    return _tidy(combine(share, np.array(errors), norm))
+    return _classwise(checked, n_bins, strategy, norm)
 
 
 def debiased_calibration_error(
     y_true: ArrayLike,
     y_proba: ArrayLike,
     *,
-    n_bins: int = 15,
+    n_bins: NumberOfBins = 15,
     strategy: Strategy = "uniform",
     norm: Literal["l1", "l2", "l2-squared"] = "l2",
     kind: object = "top-label",
@@ -226,15 +248,19 @@ def debiased_calibration_error(
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
         of `pos_label`.
-    n_bins : int, default=15
-        Number of bins.
+    n_bins : int or "sweep", default=15
+        Number of bins. "sweep" takes as many bins as the rows bear: bins of equal mass,
+        whatever the `strategy`, and the largest number up to which accuracy never falls from one
+        bin to the next [4]_; they were chosen with a look at the labels, so that a
+        little bias comes back.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     norm : {"l1", "l2", "l2-squared"}, default="l2"
         Which error; see above.
-    kind : "top-label", "canonical" or a class label, default="top-label"
-        Which confidence is judged; "canonical" judges the whole row, has no "l1", and needs
-        ``strategy="quantile"``.
+    kind : "top-label", "class-wise", "canonical" or a class label, default="top-label"
+        Which confidence is judged. "class-wise" is the mean over the classes, of the squares for
+        the "l2" norms. "canonical" judges the whole row, has no "l1", and needs
+        ``strategy="quantile"`` and a fixed number of bins.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -260,6 +286,8 @@ def debiased_calibration_error(
     .. [2] C. A. T. Ferro, T. E. Fricker (2012). A bias-corrected decomposition of the Brier score.
        Quarterly Journal of the Royal Meteorological Society 138.
     .. [3] A. Kumar, P. Liang, T. Ma (2019). Verified Uncertainty Calibration. NeurIPS.
+    .. [4] R. Roelofs, N. Cain, J. Shlens, M. C. Mozer (2022). Mitigating Bias in Calibration
+       Error Estimation. AISTATS.
 
     Examples
     --------
@@ -272,7 +300,12 @@ def debiased_calibration_error(
     if norm not in ("l1", "l2", "l2-squared"):
         raise ValueError(f"norm must be 'l1', 'l2' or 'l2-squared', got {norm!r}.")
     checked = check_input(
-        y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
+        y_true,
+        y_proba,
+        labels=labels,
+        pos_label=pos_label,
+        sample_weight=sample_weight,
+        flat=not is_canonical(kind),
     )
     if is_canonical(kind):
         if norm == "l1":
@@ -280,13 +313,29 @@ def debiased_calibration_error(
         mass, gaps, noise = canonical_bins(checked, n_bins, strategy)
         square = float(mass @ (gaps**2 - noise).sum(axis=1) / 2)
     else:
-        judged = judge(checked, kind)
-        bins = summarise(judged, assign_bins(judged.confidence, judged.weight, n_bins, strategy))
+        kinds = checked.classes.tolist() if _is_classwise(kind) else [kind]
+        bins = [bins_of(checked, one, n_bins, strategy) for one in kinds]
         if norm == "l1":
-            noisy = bins.mass @ folded_normal_mean(bins.gap, np.sqrt(bins.noise))
-            return _tidy(2 * combine(bins.mass, bins.gap, "l1") - float(noisy))
-        square = float(bins.mass @ (bins.gap**2 - bins.noise))
+            return _tidy(float(np.mean([_debiased_mean(one) for one in bins])))
+        square = float(np.mean([one.mass @ (one.gap**2 - one.noise) for one in bins]))
     return _tidy(square if norm == "l2-squared" else float(np.sign(square) * abs(square) ** 0.5))
+
+
+def _is_classwise(kind: object) -> bool:
+    return isinstance(kind, str) and kind == "class-wise"
+
+
+def _classwise(checked: Checked, n_bins: NumberOfBins, strategy: Strategy, norm: Norm) -> float:
+    """Pool the errors of the classes as those of the bins of a class."""
+    bins = [bins_of(checked, one, n_bins, strategy) for one in checked.classes.tolist()]
+    errors = np.array([combine(one.mass, one.gap, norm) for one in bins])
+    return _tidy(combine(np.full(errors.size, 1 / errors.size), errors, norm))
+
+
+def _debiased_mean(bins: Bins) -> float:
+    """Return the mean absolute gap without what noise adds to it."""
+    noisy = float(bins.mass @ folded_normal_mean(bins.gap, np.sqrt(bins.noise)))
+    return 2 * combine(bins.mass, bins.gap, "l1") - noisy
 
 
 def folded_normal_mean(

@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.metrics._binning import Judged, Strategy, assign_bins, judge, summarise
+from skllm_calib.metrics._binning import (
+    Judged,
+    NumberOfBins,
+    Strategy,
+    is_sweep,
+    judge,
+    place,
+    summarise,
+)
 from skllm_calib.metrics._validation import check_input
 
 __all__ = ["ReliabilityCurve", "reliability_curve"]
@@ -44,7 +52,7 @@ def reliability_curve(
     y_true: ArrayLike,
     y_proba: ArrayLike,
     *,
-    n_bins: int = 15,
+    n_bins: NumberOfBins = 15,
     strategy: Strategy = "uniform",
     kind: object = "top-label",
     labels: ArrayLike | None = None,
@@ -64,8 +72,9 @@ def reliability_curve(
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
         of `pos_label`.
-    n_bins : int, default=15
-        Number of bins; empty ones are left out.
+    n_bins : int or "sweep", default=15
+        Number of bins; empty ones are left out. "sweep" takes as many bins of equal mass as the
+        rows bear, whatever the `strategy`: accuracy then never falls from one bin to the next.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     kind : "top-label" or a class label, default="top-label"
@@ -108,12 +117,12 @@ def reliability_curve(
     return curve_of(judged, n_bins, strategy)
 
 
-def curve_of(judged: Judged, n_bins: int, strategy: Strategy) -> ReliabilityCurve:
+def curve_of(judged: Judged, n_bins: NumberOfBins, strategy: Strategy) -> ReliabilityCurve:
     """Build the curve of rows that are already judged."""
-    number = assign_bins(judged.confidence, judged.weight, n_bins, strategy)
+    number = place(judged, n_bins, strategy)
     bins = summarise(judged, number)
-    if strategy == "uniform":
-        edges = np.column_stack([bins.number, bins.number + 1]) / n_bins
+    if strategy == "uniform" and not is_sweep(n_bins):
+        edges = np.column_stack([bins.number, bins.number + 1]) / int(n_bins)
     else:
         # Equal-mass bins meet half-way between the neighbouring confidences.
         inside = [judged.confidence[number == one] for one in bins.number]

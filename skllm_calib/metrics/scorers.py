@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 # Only what derives from this class shares one prediction in multi-metric scoring.
 from sklearn.metrics._scorer import _BaseScorer
 
-from skllm_calib.metrics._binning import Strategy, check_bins
+from skllm_calib.metrics._binning import NumberOfBins, Strategy, check_bins, is_sweep
 from skllm_calib.metrics._validation import check_labels
 from skllm_calib.metrics.calibration_error import (
     classwise_calibration_error,
@@ -42,7 +42,7 @@ __all__ = [
 def calibration_scoring(
     labels: ArrayLike | None = None,
     *,
-    n_bins: int = 15,
+    n_bins: NumberOfBins = 15,
     strategy: Strategy = "uniform",
     coverage: float = 0.8,
 ) -> dict[str, Any]:
@@ -57,8 +57,9 @@ def calibration_scoring(
         All classes, in any order: needed only where neither the estimator nor the test rows of a
         fold know one of them and it is to count all the same. None takes the classes of the
         estimator and of the test rows.
-    n_bins : int, default=15
-        Number of bins of the calibration errors.
+    n_bins : int or "sweep", default=15
+        Number of bins of ``ece`` and ``classwise_ece``; "sweep" as in
+        :func:`expected_calibration_error`.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     coverage : float, default=0.8
@@ -94,7 +95,7 @@ def calibration_scoring(
     >>> bool(result["test_accuracy"].mean() > 0.9), bool(result["test_ece"].mean() < 0)
     (True, True)
     """
-    check_bins(n_bins, strategy)
+    check_bins(1 if is_sweep(n_bins) else n_bins, strategy)
     check_coverage(coverage)
     known: dict[str, Any] = {}
     if labels is not None:

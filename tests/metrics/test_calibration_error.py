@@ -3,6 +3,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from skllm_calib.metrics import (
+    _binning,
     calibration_error_interval,
     calibration_noise_floor,
     classwise_calibration_error,
@@ -10,8 +11,9 @@ from skllm_calib.metrics import (
     expected_calibration_error,
     reliability_curve,
 )
-from skllm_calib.metrics._binning import assign_bins
+from skllm_calib.metrics._binning import assign_bins, bins_of, judge, place, summarise
 from skllm_calib.metrics._simplex import _split
+from skllm_calib.metrics._validation import check_input
 
 BINARY = [0, 1]
 
@@ -309,3 +311,206 @@ def test_canonical_error_keeps_order_and_copies():
 def test_canonical_parameters(options, message):
     with pytest.raises(ValueError, match=message):
         debiased_calibration_error(*many_classes(), kind="canonical", **options)
+
+
+def swept_by_hand(confidence, hit):
+    """Bin numbers of sorted rows without ties, tried one number of bins after the other."""
+    n_rows = len(hit)
+    best = np.zeros(n_rows, dtype=int)
+    for n_bins in range(2, n_rows + 1):
+        number = np.floor((np.arange(n_rows) + 0.5) / n_rows * n_bins + 1e-9).astype(int)
+        accuracy = [hit[number == one].mean() for one in range(n_bins)]
+        if (np.diff(accuracy) < 0).any():
+            break
+        best = number
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sweep_takes_the_largest_number_of_bins_that_stay_monotone(seed):
+    y, p = calibrated(np.random.default_rng(seed), 60 + 40 * seed)
+    order = np.argsort(p)
+    number = swept_by_hand(p[order], y[order])
+    judged = judge(check_input(y[order], p[order]))
+    assert place(judged, "sweep", "uniform").tolist() == number.tolist()
+    assert 2 <= number.max() + 1 < len(y) / 3
+    gaps = [abs((y - p)[order][number == one].sum()) for one in range(number.max() + 1)]
+    for strategy in ("uniform", "quantile"):
+        error = expected_calibration_error(y, p, n_bins="sweep", strategy=strategy)
+        assert error == pytest.approx(sum(gaps) / len(y), abs=1e-12)
+    curve = reliability_curve(y, p, n_bins="sweep")
+    assert curve.mass @ abs(curve.accuracy - curve.mean_confidence) == pytest.approx(error)
+    assert (np.diff(curve.accuracy) >= 0).all()
+    assert (curve.edges[1:, 0] == curve.edges[:-1, 1]).all()
+    fixed = {"n_bins": number.max() + 1, "strategy": "quantile"}
+    for norm in ("l1", "l2", "l2-squared"):
+        swept = debiased_calibration_error(y, p, n_bins="sweep", norm=norm)
+        assert swept == debiased_calibration_error(y, p, norm=norm, **fixed)
+
+
+def test_sweep_of_few_values_and_of_rows_that_are_all_right():
+    # Three values whose accuracies 0.5, 0.6, 1 rise: a bin for each, however unequal their masses.
+    p = np.repeat([0.6, 0.8, 0.9], [50, 10, 2])
+    y = np.r_[np.tile([0, 1], 25), [1] * 6, [0] * 4, [1, 1]]
+    expected = (50 * 0.1 + 10 * 0.2 + 2 * 0.1) / 62
+    assert expected_calibration_error(y, p, n_bins="sweep") == pytest.approx(expected)
+    # A fall from the first value to the second leaves one bin.
+    fallen = np.r_[np.tile([0, 1], 25), [0] * 6, [1] * 4, [1, 1]]
+    fell = expected_calibration_error(fallen, p, n_bins="sweep")
+    assert fell == pytest.approx(abs(fallen.mean() - p.mean()))
+    q = np.linspace(0.6, 0.9, 40)
+    sure = expected_calibration_error(np.ones(40), q, n_bins="sweep", labels=[0.0, 1.0])
+    assert sure == pytest.approx(1 - q.mean())
+
+
+def test_sweep_has_an_end(monkeypatch):
+    # All right but for the second row: two thirds as many bins as rows are monotone.
+    monkeypatch.setattr(_binning, "_MOST_SWEPT", 50)
+    y = np.r_[1, 0, np.ones(998)].astype(int)
+    judged = judge(check_input(y, np.linspace(0.6, 0.9, 1000)))
+    assert place(judged, "sweep", "quantile").max() + 1 == 50
+    monkeypatch.setattr(_binning, "_MOST_SWEPT", 1000)
+    assert place(judged, "sweep", "quantile").max() + 1 == 666
+
+
+def test_sweep_keeps_order_and_copies():
+    y, p = calibrated(np.random.default_rng(0), 200)
+    p = np.round(p, 2)
+    weight = np.random.default_rng(1).integers(0, 4, 200)
+    rows = np.random.default_rng(2).permutation(np.repeat(np.arange(200), weight))
+    assert expected_calibration_error(y[rows], p[rows], n_bins="sweep") == pytest.approx(
+        expected_calibration_error(y, p, n_bins="sweep", sample_weight=weight), abs=1e-12
+    )
+
+
+def test_sweep_has_less_bias_than_fifteen_bins_when_calibrated():
+    swept, fixed = [], []
+    for seed in range(100):
+        y, p = calibrated(np.random.default_rng(seed), 500)
+        swept.append(expected_calibration_error(y, p, n_bins="sweep", labels=BINARY))
+        fixed.append(expected_calibration_error(y, p, strategy="quantile", labels=BINARY))
+    gain = np.subtract(fixed, swept)
+    assert gain.mean() > 5 * gain.std() / 100**0.5
+    assert gain.mean() > 0.01
+
+
+def test_sweep_where_it_means_nothing():
+    with pytest.raises(ValueError, match="needs a number of bins, got n_bins='sweep'"):
+        expected_calibration_error(
+            *many_classes(), n_bins="sweep", kind="canonical", strategy="quantile"
+        )
+    with pytest.raises(ValueError, match="n_bins must be an integer of at least 1, got 'sweep'"):
+        calibration_noise_floor([0.2, 0.7], n_bins="sweep")
+    with pytest.raises(ValueError, match="n_bins must be an integer of at least 1, got 'swep'"):
+        expected_calibration_error([0, 1], [0.2, 0.7], n_bins="swep")
+
+
+@pytest.mark.parametrize("n_bins", [15, "sweep"])
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_class_wise_pools_the_classes(norm, n_bins):
+    y, proba = many_classes(power=2.0)
+    options = {"norm": norm, "n_bins": n_bins}
+    each = [expected_calibration_error(y, proba, kind=k, **options) for k in range(4)]
+    pooled = {"l1": np.mean(each), "l2": np.mean(np.square(each)) ** 0.5, "max": max(each)}[norm]
+    found = expected_calibration_error(y, proba, kind="class-wise", **options)
+    assert found == pytest.approx(pooled, abs=1e-12)
+    assert found == classwise_calibration_error(y, proba, **options)
+
+
+def test_debiased_class_wise_error():
+    for seed, power in ((0, 1.0), (1, 3.0)):
+        y, proba = many_classes(seed=seed, power=power)
+        for norm in ("l1", "l2-squared"):
+            each = [debiased_calibration_error(y, proba, kind=k, norm=norm) for k in range(4)]
+            found = debiased_calibration_error(y, proba, kind="class-wise", norm=norm)
+            assert found == pytest.approx(np.mean(each), abs=1e-12)
+        root = debiased_calibration_error(y, proba, kind="class-wise")
+        assert root == pytest.approx(np.sign(found) * abs(found) ** 0.5)
+    draws = [
+        debiased_calibration_error(*many_classes(300, seed), kind="class-wise", norm="l2-squared")
+        for seed in range(200)
+    ]
+    assert abs(np.mean(draws)) < 3.5 * np.std(draws) / 200**0.5
+
+
+def test_debiased_agrees_with_uncertainty_calibration():
+    # get_binning_ce of uncertainty-calibration 0.1.4 (p=2), modes "marginal" and "top-label". It
+    # estimates the variance from the labels, which is the same where a bin has one confidence.
+    rng = np.random.default_rng(5)
+    rows = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.1, 0.6]])
+    proba = rows[rng.integers(0, 3, 400)]
+    honest = proba**0.5 / (proba**0.5).sum(axis=1, keepdims=True)
+    y = (rng.random((400, 1)) > honest.cumsum(axis=1)).sum(axis=1)
+    class_wise = debiased_calibration_error(y, proba, kind="class-wise")
+    assert class_wise == pytest.approx(0.1117809299252747, abs=1e-10)
+    top = debiased_calibration_error(y, proba)
+    assert top == pytest.approx(0.11062551854380526, abs=1e-10)
+
+
+def test_errors_agree_with_netcal():
+    # ECE and MCE of netcal 1.4.0.
+    y, proba = many_classes()
+    for n_bins, ece, mce in (
+        (10, 0.04709811982727665, 0.28880407879291803),
+        (15, 0.04020690025584031, 0.11717992884200723),
+    ):
+        assert expected_calibration_error(y, proba, n_bins=n_bins) == pytest.approx(ece, abs=1e-10)
+        largest = expected_calibration_error(y, proba, n_bins=n_bins, norm="max")
+        assert largest == pytest.approx(mce, abs=1e-10)
+    by_class = expected_calibration_error(y, proba, n_bins=10, kind=1)
+    assert by_class == pytest.approx(0.03193557009431459, abs=1e-10)
+    equal_mass = expected_calibration_error(y, proba, n_bins=12, strategy="quantile")
+    assert equal_mass == pytest.approx(0.030799244010012012, abs=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["top-label", 0, 1])
+def test_rows_in_pieces_and_all_at_once_give_the_same(kind, weighted):
+    y, p = calibrated(np.random.default_rng(0), 100_000)
+    weight = np.random.default_rng(1).random(len(y)) if weighted else None
+    options = {"labels": BINARY, "sample_weight": weight}
+    pieces = bins_of(check_input(y, p, flat=True, **options), kind, 15, "uniform")
+    judged = judge(check_input(y, p, **options), kind)
+    confidence, hit, weight = judged
+    number = assign_bins(confidence, weight, 15, "uniform")
+    for found, other in zip(pieces, summarise(judged, number), strict=True):
+        np.testing.assert_allclose(found, other, rtol=1e-10)
+    # And as the definitions have it.
+    for one, (mass, gap, noise, null_noise) in enumerate(
+        zip(pieces.mass, pieces.gap, pieces.noise, pieces.null_noise, strict=True)
+    ):
+        here = number == pieces.number[one]
+        w, residual = weight[here], (hit - confidence)[here]
+        assert mass == pytest.approx(w.sum() / weight.sum())
+        assert gap == pytest.approx(w @ residual / w.sum(), abs=1e-12)
+        pairs = w.sum() ** 2 - w @ w
+        assert noise == pytest.approx(
+            max((w**2 @ residual**2 - w @ w * gap**2) / pairs, 0.0), rel=1e-8, abs=1e-15
+        )
+        spread = confidence[here] * (1 - confidence[here])
+        assert null_noise == pytest.approx(w**2 @ spread / w.sum() ** 2, rel=1e-8)
+
+
+def test_nothing_is_written_to_what_the_caller_gave():
+    y, p = calibrated(np.random.default_rng(0), 50)
+    both = np.column_stack([1 - p, p])
+    for array in (y, p, both):
+        array.setflags(write=False)
+    for proba in (p, both):
+        for metric in (
+            expected_calibration_error,
+            classwise_calibration_error,
+            debiased_calibration_error,
+            reliability_curve,
+            calibration_error_interval,
+        ):
+            metric(y, proba)
+
+
+@pytest.mark.parametrize("n_bins", [1, 2, 7, 15, 400])
+def test_bins_of_equal_mass_with_and_without_weights_are_the_same(n_bins):
+    rng = np.random.default_rng(n_bins)
+    for confidence in (rng.random(300), rng.integers(0, 9, 300) / 8, np.full(5, 0.3)):
+        plain = assign_bins(confidence, np.ones(confidence.size), n_bins, "quantile")
+        weighted = assign_bins(confidence, np.full(confidence.size, 2.0), n_bins, "quantile")
+        assert plain.tolist() == weighted.tolist()

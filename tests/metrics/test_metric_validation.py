@@ -9,7 +9,7 @@ from skllm_calib.metrics import (
     expected_calibration_error,
     top_label_accuracy,
 )
-from skllm_calib.metrics._validation import check_input, check_proba
+from skllm_calib.metrics._validation import check_input, check_proba, distinct
 
 P = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
 
@@ -122,6 +122,9 @@ def test_missing_labels_among_objects(missing):
         (np.array([2, 0, 1], dtype=np.int8), [0, 1, 2], [2, 0, 1]),
         (np.array([2.0, 0.0, 1.0]), [0, 1, 2], [2, 0, 1]),
         (np.array([True, False, True]), [0, 1, 2], [1, 0, 1]),
+        (np.array([7, 5, 6], dtype=np.int8), [5, 6, 7], [2, 0, 1]),
+        (np.array([7, 5, 6], dtype=np.uint8), [5, 6, 7], [2, 0, 1]),
+        (np.array([9, -5, 2]), [-5, 2, 9], [2, 0, 1]),
         (np.array(["ccc", "a", "bb"]), ["a", "bb", "ccc"], [2, 0, 1]),
         (np.array(["bb", "a", "a"], dtype=object), ["a", "bb", "ccc"], [1, 0, 0]),
         (np.array(["bb", "a", "a"]), np.array(["a", "bb", "ccc"], dtype=object), [1, 0, 0]),
@@ -137,6 +140,8 @@ def test_labels_of_every_type_find_their_columns(y_true, labels, codes):
     [
         ([1, 2, 5], [1, 2, 3], "5"),
         ([1, 2, 0], [1, 2, 3], "0"),
+        ([1, 2, 3], [1, 2, 9], "3"),
+        ([-(2**63), 2**63 - 2, 2**63 - 1], [2**63 - 3, 2**63 - 2, 2**63 - 1], str(-(2**63))),
         (["1", "2", "3"], [1, 2, 3], "'1'"),
         ([1, 2, 3], ["1", "2", "3"], "1"),
         (["a", "b", "bb"], ["a", "b", "c"], "'bb'"),
@@ -146,6 +151,22 @@ def test_labels_of_every_type_find_their_columns(y_true, labels, codes):
 def test_labels_that_are_none_of_the_classes(y_true, labels, shown):
     with pytest.raises(ValueError, match=f"y_true holds {shown} in row"):
         check_input(y_true, P, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [3, 5, 3],
+        [-4, 4, -4],
+        [0, 10**6, 0],
+        [True, False, True],
+        np.array([9, 8, 9], dtype=np.int8),
+    ],
+)
+def test_distinct_labels_keep_their_type_and_order(y):
+    found = distinct(np.asarray(y))
+    assert found.tolist() == sorted(set(np.asarray(y).tolist()))
+    assert found.dtype == np.asarray(y).dtype
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,18 @@ def test_scorers_agree_with_the_metrics(iris, two_classes):
     assert scores["brier"] == pytest.approx(-2 * brier_score_loss(y, proba[:, 1], pos_label="yes"))
 
 
+def test_scorers_with_swept_bins(iris):
+    X, y = iris
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    proba = model.predict_proba(X)
+    scoring = calibration_scoring(n_bins="sweep")
+    for key, metric in (
+        ("ece", expected_calibration_error),
+        ("classwise_ece", classwise_calibration_error),
+    ):
+        assert scoring[key](model, X, y) == -metric(y, proba, n_bins="sweep")
+
+
 def test_the_estimator_is_asked_once(two_classes):
     X, y = two_classes
     Counting.asked.clear()
@@ -177,7 +189,8 @@ def test_scorers_are_new_objects_that_travel():
 
 
 @pytest.mark.parametrize(
-    "options", [{"n_bins": 0}, {"strategy": "x"}, {"labels": ["a"]}, {"coverage": 0}]
+    "options",
+    [{"n_bins": 0}, {"n_bins": "swept"}, {"strategy": "x"}, {"labels": ["a"]}, {"coverage": 0}],
 )
 def test_wrong_parameters_are_refused_at_once(options):
     with pytest.raises(ValueError, match=next(iter(options))):
