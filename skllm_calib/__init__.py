@@ -66,6 +66,7 @@ from skllm_calib.metrics import (
     spline_calibration_error,
     suggest_rows_to_label,
 )
+from skllm_calib.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.prompts import Prompt
 from skllm_calib.review import AcceptThreshold, accept_threshold
@@ -76,9 +77,11 @@ __all__ = [
     "AutoCalibrator",
     "BetaCalibration",
     "CalibratedLLMClassifier",
+    "CalibrationAlarm",
     "CalibrationCard",
     "CalibrationComparisonDisplay",
     "CalibrationLearningCurveDisplay",
+    "CalibrationMonitor",
     "ConstantCalibration",
     "DirichletCalibration",
     "DiscreteCalibration",

@@ -11,6 +11,7 @@ from skllm_calib import backends, calibrators, datasets, exceptions, signals
 PUBLIC = {
     "CalibrationComparisonDisplay",
     "CalibrationLearningCurveDisplay",
+    "CalibrationMonitor",
     "adjust_to_prior",
     "estimate_class_prior",
     "suggest_rows_to_label",
@@ -36,6 +37,7 @@ PUBLIC = {
     "AcceptThreshold",
     "AutoCalibrator",
     "CalibratedLLMClassifier",
+    "CalibrationAlarm",
     "CalibrationCard",
     "FailedRowsWarning",
     "IsotonicCalibration",
