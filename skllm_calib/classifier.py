@@ -116,7 +116,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     label_bias_ : ndarray of shape (n_classes,)
         What `prior_correction` subtracts from the log-probabilities.
     fingerprint_ : dict
-        Model, prompt, labels and signal in plain values: what a calibration depends on.
+        Model, prompt, labels and signal in plain values, as they are now: what a calibration
+        depends on.
     n_features_in_ : int
         Number of columns, for tables only.
     feature_names_in_ : ndarray of str
@@ -249,16 +250,27 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self.signal_, self.signal_reason_ = choice.signal.label, choice.reason
         if isinstance(self.signal, str) and self.signal == "auto":
             self._auto = self.signal_, self.signal_reason_
-        bound = self._bind()
-        self.fingerprint_ = {
-            "backend": resolve_model(self.model).identity(),
-            "prompt": _digest(bound.render(dict.fromkeys(("text", *rows.columns), ""), [])),
-            "examples": _digest(self._examples),
-            "classes": self._fit_classes.tolist(),
-            "signal": self._averaged(choice.signal).identity(),
-        }
+        self._bind()  # a prompt that does not suit the labels is told here
         self._fit_prior(rows, counts)
         return self
+
+    @property
+    def fingerprint_(self) -> dict[str, Any]:
+        """Say in plain values what a calibration depends on; a parameter set later changes it."""
+        if "_fit_classes" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
+        empty = dict.fromkeys(("text", *self._columns), "")
+        found = {
+            "backend": resolve_model(self.model).identity(),
+            "prompt": _digest(self._bind().render(empty, [])),
+            "examples": _digest(self._examples),
+            "classes": self._fit_classes.tolist(),
+            "signal": self._averaged(self._choose_signal().signal).identity(),
+        }
+        if self.prior_correction is not None:
+            prior = check_prior(self.prior_correction, self._named_classes().tolist())
+            found["prior_correction"] = prior if isinstance(prior, str) else prior.tolist()
+        return found
 
     def _fit_prior(self, rows: Rows, counts: NDArray[np.float64]) -> None:
         """Estimate the label bias from the rows of ``fit``."""
@@ -277,7 +289,6 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         records = self._records(fields, self._bind(rows.columns))
         self._report_failures(records, places)
         self.label_bias_ = estimate_bias(prior, self._matrix(records), weight)
-        self.fingerprint_["prior_correction"] = prior if isinstance(prior, str) else prior.tolist()
 
     def _choose_signal(self) -> Chosen:
         """Say what evidence is read; for "auto" what ``fit`` settled, or would settle."""

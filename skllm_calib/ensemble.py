@@ -253,15 +253,21 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             pairs = list(zip(members.values(), fitted, strict=True))
             weights = self._fit_weights(pairs, X, labels, counts, classes)
         self.estimators_, self.named_estimators_, self.weights_ = fitted, named, weights
-        self.fingerprint_ = {
+        return self
+
+    @property
+    def fingerprint_(self) -> dict[str, Any]:
+        """Say in plain values what a calibration depends on; a parameter set later changes it."""
+        if "weights_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
+        return {
             "members": {
                 name: getattr(member, "fingerprint_", {"estimator": type(member).__name__})
-                for name, member in named.items()
+                for name, member in self.named_estimators_.items()
             },
             "pooling": self.pooling,
             "weights": self.weights_.tolist(),
         }
-        return self
 
     def _fit_weights(
         self, pairs: list[Any], X: Any, y: Any, counts: NDArray[Any] | None, classes: NDArray[Any]
