@@ -33,6 +33,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skllm_calib._identity import differences, identity_of
 from skllm_calib._log_proba import LogProbaMixin
 from skllm_calib._scores import (
     N_FOLDS,
@@ -46,6 +47,7 @@ from skllm_calib._scores import (
 from skllm_calib._version import __version__
 from skllm_calib.calibrators import AutoCalibrator, BaseCalibrator, get_calibrator
 from skllm_calib.card import CalibrationCard
+from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.labels import check_labels
 from skllm_calib.metrics import (
     brier_score,
@@ -86,6 +88,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
     cv : "auto", int, cross-validation generator or iterable, default="auto"
         How to cross-fit. "auto": once for scores that do not depend on the labels, else five
         stratified folds.
+    on_mismatch : {"raise", "warn"}, default="raise"
+        What to do where the calibration was made for something else than what answers now: with
+        another model (also where a provider serves another one under the same name), prompt,
+        labels, signal or version of the calibrators.
 
     Attributes
     ----------
@@ -124,10 +130,12 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         *,
         method: str | BaseCalibrator = "auto",
         cv: Literal["auto"] | int | BaseCrossValidator | Any = "auto",
+        on_mismatch: Literal["raise", "warn"] = "raise",
     ) -> None:
         self.estimator = estimator
         self.method = method
         self.cv = cv
+        self.on_mismatch = on_mismatch
 
     def fit(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
@@ -180,6 +188,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         log_proba, labels = log_proba[usable], labels[usable]
         weight = weight[usable] if weight is not None else None
         self.calibrator_ = calibrator.fit(log_proba, labels, weight, classes=self.classes_)
+        self.calibrated_for_ = identity_of(self.estimator_, served)
         self.calibration_card_ = CalibrationCard(
             {
                 **self._describe(labels, served),
@@ -351,7 +360,9 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
             estimator could not score.
         """
         check_is_fitted(self)
+        self._check_match(None)
         scores = log_proba_of(self.estimator_, X, self.classes_)
+        self._check_match(served_model(self.estimator_, X))
         usable = ~np.isnan(scores).any(axis=1)
         out = np.full(scores.shape, np.nan)
         if usable.any():
@@ -362,7 +373,9 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
     def explain(self, X: Any) -> list[dict[str, Any]]:
         """Return the estimator's record of each row, with the calibrated probabilities added."""
         check_is_fitted(self)
+        self._check_match(None)
         records: list[dict[str, Any]] = self.estimator_.explain(X)
+        self._check_match(served_model(self.estimator_, X))
         names = self.classes_.tolist()
         for record in records:
             if record["log_proba"] is not None:
@@ -370,6 +383,22 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
                 calibrated = self.calibrator_.predict_proba(row)[0]
                 record["calibrated"] = dict(zip(names, calibrated.tolist(), strict=True))
         return records
+
+    def _check_match(self, served: str | None) -> None:
+        """Compare with what was calibrated: settings before anything is asked, `served` after."""
+        if self.on_mismatch not in ("raise", "warn"):
+            raise ValueError(f"on_mismatch={self.on_mismatch!r}: must be 'raise' or 'warn'")
+        found = differences(self.calibrated_for_, identity_of(self.estimator_, served))
+        if not found:
+            return
+        message = (
+            "this calibration was made for something else than what answers now: "
+            f"{'; '.join(found)}. Set it back, or calibrate anew with fit; on_mismatch='warn' goes "
+            "on with probabilities that nobody has checked"
+        )
+        if self.on_mismatch == "raise":
+            raise CalibrationMismatch(message)
+        warnings.warn(message, UserWarning, stacklevel=3)
 
     # -- keeping ---------------------------------------------------------------------------------
 

@@ -1,0 +1,48 @@
+"""What a calibration was made for, and what is different now."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["CALIBRATORS_VERSION", "differences", "identity_of"]
+
+CALIBRATORS_VERSION = 1
+"""Raised when a fitted calibrator of an older release would give other probabilities today."""
+
+
+def identity_of(estimator: Any, served: str | None) -> dict[str, Any]:
+    """Return in plain values what the probabilities of an estimator depend on.
+
+    Parameters
+    ----------
+    estimator : classifier
+        With a ``fingerprint_`` where it can tell.
+    served : str or None
+        The model that answered, as the provider names it; None if that is not known.
+    """
+    return {
+        **copy.deepcopy(dict(getattr(estimator, "fingerprint_", {}))),
+        "model as served": served,
+        "version of the calibrators": CALIBRATORS_VERSION,
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what differs, with both values; what is not known on one side does not count."""
+    before, after = dict(_flat(then)), dict(_flat(now))
+    return [
+        f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+        and not (name == "model as served" and None in (before.get(name), after.get(name)))
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", value
