@@ -31,6 +31,7 @@ from skllm_calib.display import (
     CalibrationLearningCurveDisplay,
     ReliabilityDisplay,
     RiskCoverageDisplay,
+    RiskMatrixDisplay,
     ScoreHistogramDisplay,
 )
 from skllm_calib.ensemble import LLMEnsembleClassifier
@@ -69,7 +70,15 @@ from skllm_calib.metrics import (
 from skllm_calib.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.prompts import Prompt
-from skllm_calib.review import AcceptThreshold, accept_threshold
+from skllm_calib.review import (
+    AcceptThreshold,
+    PolicyEvidence,
+    PredictionSets,
+    ReviewClassifier,
+    ReviewPolicy,
+    RiskMatrix,
+    accept_threshold,
+)
 
 __all__ = [
     "TRUSTED_TYPES",
@@ -95,10 +104,16 @@ __all__ = [
     "MatrixScaling",
     "OpenAIBackend",
     "PlattScaling",
+    "PolicyEvidence",
+    "PredictionSets",
     "Prompt",
     "ReliabilityDisplay",
     "ResponseCache",
+    "ReviewClassifier",
+    "ReviewPolicy",
     "RiskCoverageDisplay",
+    "RiskMatrix",
+    "RiskMatrixDisplay",
     "ScalingBinning",
     "ScoreHistogramDisplay",
     "TemperatureScaling",

@@ -23,26 +23,33 @@ def identity_of(estimator: Any, served: str | None) -> dict[str, Any]:
         The model that answered, as the provider names it; None if that is not known.
     """
     return {
-        **copy.deepcopy(dict(getattr(estimator, "fingerprint_", {}))),
+        "estimator": copy.deepcopy(getattr(estimator, "fingerprint_", None)),
         "model as served": served,
         "version of the calibrators": CALIBRATORS_VERSION,
     }
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name what differs, with both values; what is not known on one side does not count."""
-    before, after = dict(_flat(then)), dict(_flat(now))
+    """Name what differs, with both values.
+
+    What is not known on one side is no difference: the model served, or the settings of an
+    estimator that cannot tell. Nor is an address: calibrated on one's own machine and used against
+    the server of the company is how it should be, and where a server stands does not say what it
+    serves.
+    """
+    known = [name for name in then if then[name] is not None and now[name] is not None]
+    before = dict(_flat({name: then[name] for name in known}))
+    after = dict(_flat({name: now[name] for name in known}))
     return [
         f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
         for name in {**before, **after}
-        if before.get(name) != after.get(name)
-        and not (name == "model as served" and None in (before.get(name), after.get(name)))
+        if before.get(name) != after.get(name) and not name.endswith("base_url")
     ]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} ")
+            yield from _flat(value, "" if name == "estimator" else f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", value

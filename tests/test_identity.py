@@ -30,8 +30,8 @@ def fitted(counted, tmp_path):
 
 
 def test_names_every_difference_with_both_values():
-    then = {"backend": {"model": "a", "seed": 1}, "prompt": "x", "old": 1}
-    now = {"backend": {"model": "b", "seed": 1}, "prompt": "x", "new": 2}
+    then = {"estimator": {"backend": {"model": "a", "seed": 1}, "prompt": "x", "old": 1}}
+    now = {"estimator": {"backend": {"model": "b", "seed": 1}, "prompt": "x", "new": 2}}
     assert differences(then, now) == [
         "backend model was 'a' and is 'b'",
         "old was 1 and is None",
@@ -40,10 +40,17 @@ def test_names_every_difference_with_both_values():
     assert differences(then, then) == []
 
 
-def test_what_is_not_known_is_no_difference():
-    known, unknown = {"model as served": "m-1"}, {"model as served": None}
+@pytest.mark.parametrize("name", ["model as served", "estimator"])
+def test_what_is_not_known_is_no_difference(name):
+    known, unknown, other = {name: {"model": "m-1"}}, {name: None}, {name: {"model": "m-2"}}
     assert differences(known, unknown) == differences(unknown, known) == []
-    assert differences(known, {"model as served": "m-2"}) != []
+    assert differences(known, other) != []
+
+
+def test_an_address_is_no_difference():
+    here = {"estimator": {"model": "a", "base_url": "http://localhost:8000/v1"}}
+    there = {"estimator": {"model": "a", "base_url": "https://llm.example.com/v1"}}
+    assert differences(here, there) == []
 
 
 def test_any_classifier_has_an_identity():

@@ -4,6 +4,7 @@ from skllm_calib.display.comparison import CalibrationComparisonDisplay
 from skllm_calib.display.learning_curve import CalibrationLearningCurveDisplay
 from skllm_calib.display.reliability import ReliabilityDisplay
 from skllm_calib.display.risk_coverage import RiskCoverageDisplay
+from skllm_calib.display.risk_matrix import RiskMatrixDisplay
 from skllm_calib.display.score_histogram import ScoreHistogramDisplay
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "CalibrationLearningCurveDisplay",
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
+    "RiskMatrixDisplay",
     "ScoreHistogramDisplay",
 ]

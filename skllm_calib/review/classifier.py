@@ -1,0 +1,312 @@
+"""ReviewClassifier: a calibrated classifier that also says which rows need a person."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_method_params,
+    _check_sample_weight,
+    _num_samples,
+    check_is_fitted,
+    has_fit_parameter,
+)
+
+from skllm_calib._scores import indexed
+from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.labels import check_labels
+from skllm_calib.review.policy import ReviewPolicy
+
+__all__ = ["ReviewClassifier"]
+
+
+class ReviewClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier and a review policy in one estimator: labels, and what to do with them.
+
+    ``fit`` trains the estimator on one part of the rows and the policy on the other, which the
+    estimator has not seen: otherwise its promise would be too good to be true. A fitted estimator,
+    wrapped in ``FrozenEstimator``, leaves all rows to the policy; they must not have trained it.
+
+    Parameters
+    ----------
+    estimator : classifier
+        With calibrated ``predict_proba``: usually a :class:`~skllm_calib.CalibratedLLMClassifier`.
+    policy : ReviewPolicy, default=None
+        What to accept; ``ReviewPolicy()`` when None.
+    holdout : float in (0, 1), default=0.5
+        Share of the rows, of every class, that is kept for the policy.
+    random_state : int, default=0
+        Seed of the split.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes of the estimator.
+    estimator_ : classifier
+        The fitted classifier.
+    policy_ : ReviewPolicy
+        The fitted policy, with its thresholds, evidence and ``summary()``.
+    n_features_in_ : int
+        Number of columns, where the estimator counts them.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where the estimator knows them.
+
+    See Also
+    --------
+    ReviewPolicy : The policy alone, on probabilities.
+    skllm_calib.metrics.selective_risk_scorer : Scores this estimator, as it does any classifier.
+
+    Notes
+    -----
+    In a search, ``ReviewPolicy(on_not_certifiable="review")`` keeps candidates alive whose target
+    cannot be certified in a fold. To compare coverages of several policies and then report that of
+    the best is a choice made on the same rows: check it on others.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skllm_calib.review import ReviewClassifier, ReviewPolicy
+    >>> X, y = make_classification(2000, class_sep=1.5, random_state=0)
+    >>> clf = ReviewClassifier(LogisticRegression(), ReviewPolicy(target_precision=0.95))
+    >>> clf.fit(X[:1000], y[:1000])
+    ReviewClassifier(...)
+    >>> decisions = clf.decide(X[1000:])
+    >>> list(decisions)
+    ['label', 'probability', 'action', 'reason']
+    >>> accepted = decisions["action"] == "accept"
+    >>> bool((decisions["label"] == y[1000:])[accepted].mean() >= 0.95)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [HasMethods(["fit", "predict_proba"])],
+        "policy": [None, HasMethods(["fit", "decide", "explain"])],
+        "holdout": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        policy: ReviewPolicy | None = None,
+        *,
+        holdout: float = 0.5,
+        random_state: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.policy = policy
+        self.holdout = holdout
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
+    ) -> Self:
+        """Fit the estimator, then the policy on rows that it has not seen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            What the estimator takes.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights for the policy, and for the estimator if it takes them.
+        **fit_params : dict
+            Further parameters of the estimator's ``fit``; with scikit-learn's metadata routing on,
+            those it requested.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        NotCertifiableError
+            If the held-out labels cannot certify the target; its ``n_more`` then counts all
+            labels, those of the estimator's part included.
+        ValueError
+            If an input does not fit.
+        """
+        self._validate_params()
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        labels = check_labels(y, "y", keep_all=True)
+        check_classification_targets(labels)
+        if _num_samples(X) != labels.size:
+            raise ValueError(
+                f"X has {_num_samples(X)} rows and y has {labels.size}: one label a row is needed"
+            )
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+        params = self._routed(weight, fit_params)
+        X = indexed(X)
+        if isinstance(self.estimator, FrozenEstimator):
+            fitted, judged = self.estimator, np.arange(labels.size)
+        else:
+            train, judged = _apart(labels, self.holdout, self.random_state)
+            params = _check_method_params(X, params, indices=train)
+            fitted = clone(self.estimator).fit(_safe_indexing(X, train), labels[train], **params)
+        classes = np.asarray(fitted.classes_)
+        policy = ReviewPolicy() if self.policy is None else clone(self.policy)
+        try:
+            policy.fit(
+                fitted.predict_proba(_safe_indexing(X, judged)),
+                labels[judged],
+                None if weight is None else weight[judged],
+                classes=classes,
+            )
+        except NotCertifiableError as error:
+            if error.n_more is None or judged.size == labels.size:
+                raise
+            n_more = math.ceil(error.n_more / self.holdout)
+            raise NotCertifiableError(
+                f"{error} With the rows that train the estimator, that is {n_more} in all.", n_more
+            ) from error
+        self.estimator_, self.classes_, self.policy_ = fitted, classes, policy
+        return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Tell scikit-learn's metadata routing what goes where.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        to_fit = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=to_fit)
+
+    def _routed(self, weight: Any, fit_params: dict[str, Any]) -> dict[str, Any]:
+        given = {} if weight is None else {"sample_weight": weight}
+        if get_config()["enable_metadata_routing"]:
+            return dict(process_routing(self, "fit", **given, **fit_params).estimator.fit)
+        if not has_fit_parameter(self.estimator, "sample_weight"):
+            given = {}
+        return {**given, **fit_params}
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the estimator's probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label of each row, as if it were accepted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The most probable label; with a policy by cost, the one of lowest expected cost. None
+            for rows without probabilities.
+        """
+        proba = self.predict_proba(X)
+        return self.policy_.predict(proba)
+
+    def decide(self, X: Any) -> Any:
+        """Return label, probability, action and reason of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        pandas.DataFrame or dict of str to ndarray
+            ``label`` as from :meth:`predict`, its ``probability`` in [0, 1], ``action`` ("accept",
+            "review" or "reject") and ``reason`` in words. A frame with the index of `X`, where it
+            has one; a dict of arrays where pandas is not installed.
+        """
+        proba = self.predict_proba(X)
+        labels = self.policy_.predict(proba)
+        column = {label: number for number, label in enumerate(self.classes_.tolist())}
+        # A row without a label has no probability: all of its columns are NaN.
+        of_label = [column.get(label, 0) for label in labels.tolist()]
+        decisions = {
+            "label": labels,
+            "probability": proba[np.arange(len(proba)), of_label],
+            "action": self.policy_.decide(proba),
+            "reason": np.array(self.policy_.explain(proba), dtype=object),
+        }
+        try:
+            import pandas as pd  # noqa: PLC0415 (optional)
+        except ImportError:
+            return decisions
+        index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
+        return pd.DataFrame(decisions, index=index)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of a table seen in fit."""
+        return self._of_estimator("n_features_in_")  # type: ignore[no-any-return]
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns of a DataFrame seen in fit."""
+        return self._of_estimator("feature_names_in_")  # type: ignore[no-any-return]
+
+    def _of_estimator(self, name: str) -> Any:
+        try:
+            check_is_fitted(self)
+        except NotFittedError as e:
+            raise AttributeError(f"{type(self).__name__} has no {name} before fit") from e
+        return getattr(self.estimator_, name)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags = inner.input_tags
+        if inner.classifier_tags is not None:
+            tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
+        return tags
+
+
+def _apart(
+    labels: NDArray[Any], holdout: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split rows by chance, with the same shares of each class to within a row."""
+    rng = np.random.default_rng(seed)
+    codes = np.unique(labels, return_inverse=True)[1]
+    order = rng.permutation(labels.size)
+    order = order[np.argsort(codes[order], kind="stable")]
+    held = np.empty(labels.size, dtype=bool)
+    held[order] = np.diff(np.floor(np.arange(labels.size + 1) * holdout + rng.random())) > 0
+    # The estimator has to know every class: the only row of one is for training.
+    known = np.unique(codes[~held])
+    for code in np.setdiff1d(codes, known):
+        held[order[np.flatnonzero(codes[order] == code)[0]]] = False
+    if held.all() or not held.any():
+        raise ValueError(
+            f"n_samples = {labels.size} with holdout={holdout} leaves no row for the policy: pass "
+            "more labelled rows"
+        )
+    return np.flatnonzero(~held), np.flatnonzero(held)
