@@ -15,17 +15,21 @@
     ├── MissingDependency             an optional package is needed (also an ImportError)
     ├── PromptError                   a template that cannot be filled (also a ValueError)
     ├── CalibrationMismatch           a saved calibration used with another model or prompt
-    └── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
+    ├── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
+    └── BadLines                      lines of a file that cannot be used (also a ValueError)
 
 The two wings of the library share this file and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "AuthenticationFailed",
     "BackendError",
     "BackendUnavailable",
+    "BadLines",
     "CalibrationMismatch",
     "ContextTooLong",
     "MissingDependency",
@@ -125,3 +129,27 @@ class NotCertifiableError(SkllmCalibError, ValueError):
 
     def __reduce__(self) -> tuple[type[NotCertifiableError], tuple[str, int | None]]:
         return type(self), (str(self), self.n_more)
+
+
+class BadLines(SkllmCalibError, ValueError):
+    """Some lines of a file cannot be used; the others are kept.
+
+    Parameters
+    ----------
+    message : str
+        What to tell the user.
+    errors : sequence of (int, str), default=()
+        Number of each bad line, counted from 1, and what is wrong with it.
+    n_good : int, default=0
+        Number of lines that were taken, those that changed nothing included.
+    """
+
+    def __init__(
+        self, message: str, errors: Sequence[tuple[int, str]] = (), n_good: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+        self.n_good = n_good
+
+    def __reduce__(self) -> tuple[type[BadLines], tuple[str, list[tuple[int, str]], int]]:
+        return type(self), (str(self), self.errors, self.n_good)
