@@ -75,6 +75,8 @@ class AutoCalibrator(BaseCalibrator):
     `VectorScaling` with biases held close to zero (``bias_scale=0.1``) is all: the prior of its
     temperature corrects the over-confidence that most models have, and the few rows may object.
 
+    Not monotone, as not all members are: a class may lose a little when its own score rises.
+
     A row of weight two and two copies lead to the same result, as does any order of the rows:
     rows with equal scores and labels are dealt out to the folds together, one fold after the
     other. Discrete scores, such as shares of votes, consist of such rows only. Rows that belong
