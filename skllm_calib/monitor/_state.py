@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,7 +16,7 @@ from skllm_calib.monitor.alarms import CalibrationAlarm
 if TYPE_CHECKING:
     from skllm_calib.monitor.monitor import CalibrationMonitor
 
-__all__ = ["from_json", "to_json", "write"]
+__all__ = ["from_json", "to_json"]
 
 Monitor = TypeVar("Monitor", bound="CalibrationMonitor")
 
@@ -85,19 +82,6 @@ def from_json(cls: type[Monitor], text: str) -> Monitor:
     monitor.n_rows_, monitor.n_labels_ = state["n_rows"], state["n_labels"]
     monitor.alarms_ = [CalibrationAlarm(**alarm) for alarm in state["alarms"]]
     return monitor
-
-
-def write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file beside it and move it there: a killed process leaves the old state."""
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skllm_calib._files import write_text
 from skllm_calib.monitor import _state
 from skllm_calib.monitor._drift import uniform_draws
 from skllm_calib.monitor._export import prometheus_text
@@ -527,7 +528,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         path : path-like
             The file.
         """
-        _state.write(path, self.to_json())
+        write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
