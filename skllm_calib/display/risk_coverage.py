@@ -21,6 +21,8 @@ _CURVE = "risk-coverage-curve"
 _LEAST_COVERAGE = 0.05
 # With so few thresholds each of them is marked.
 _MOST_MARKS = 25
+# More steps than this are not seen, and make a picture of vectors large.
+_MOST_STEPS = 500
 
 
 class RiskCoverageDisplay(ProbabilityDisplay):
@@ -137,7 +139,12 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         if ax is None:
             _, ax = plt.subplots(figsize=(5.4, 4.2), layout="tight")
         self.ax_, self.figure_ = ax, ax.figure
-        coverage, risk = np.r_[0.0, self.curve.coverage], np.r_[self.curve.risk[0], self.curve.risk]
+        n_steps = self.curve.coverage.size
+        shown = np.unique(
+            np.linspace(0, n_steps - 1, min(n_steps, _MOST_STEPS)).round().astype(int)
+        )
+        at, risk = self.curve.coverage[shown], self.curve.risk[shown]
+        coverage, risk = np.r_[0.0, at], np.r_[risk[0], risk]
         style = next_style(ax, _CURVE)
         if self.curve.coverage.size > _MOST_MARKS:
             style["marker"] = "none"
@@ -160,7 +167,7 @@ class RiskCoverageDisplay(ProbabilityDisplay):
             )
         self.interval_ = None
         if interval is not None and self.n_accepted is not None:
-            low, high = share_interval(self.curve.risk, self.n_accepted, interval)
+            low, high = share_interval(risk[1:], self.n_accepted[shown], interval)
             low, high = np.r_[low[0], low], np.r_[high[0], high]
             self.interval_ = ax.fill_between(
                 coverage, low, high, step="pre", color=colour, alpha=0.16, lw=0, zorder=0

@@ -27,6 +27,7 @@ from skllm_calib.metrics.prior_shift import (
 )
 from skllm_calib.metrics.proper_scores import brier_score, top_label_accuracy
 from skllm_calib.metrics.reliability import ReliabilityCurve, reliability_curve
+from skllm_calib.metrics.review_cost import ReviewCostCurve, review_cost_curve
 from skllm_calib.metrics.sampling import RowsToLabel, suggest_rows_to_label
 from skllm_calib.metrics.scorers import (
     aurc_scorer,
@@ -55,6 +56,7 @@ __all__ = [
     "ClassPriorEstimate",
     "CoxCalibration",
     "ReliabilityCurve",
+    "ReviewCostCurve",
     "RiskCoverageCurve",
     "RowsToLabel",
     "ScoreDecomposition",
@@ -81,6 +83,7 @@ __all__ = [
     "log_loss_decomposition",
     "log_loss_scorer",
     "reliability_curve",
+    "review_cost_curve",
     "risk_coverage_curve",
     "selective_risk",
     "selective_risk_scorer",
