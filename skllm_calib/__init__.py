@@ -30,6 +30,7 @@ from skllm_calib.display import (
     CalibrationComparisonDisplay,
     CalibrationLearningCurveDisplay,
     ReliabilityDisplay,
+    ReviewCostDisplay,
     RiskCoverageDisplay,
     RiskMatrixDisplay,
     ScoreHistogramDisplay,
@@ -59,6 +60,7 @@ from skllm_calib.metrics import (
     log_loss_decomposition,
     log_loss_scorer,
     reliability_curve,
+    review_cost_curve,
     risk_coverage_curve,
     selective_risk,
     selective_risk_scorer,
@@ -70,6 +72,8 @@ from skllm_calib.metrics import (
 from skllm_calib.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.prompts import Prompt
+from skllm_calib.queue import ReviewQueue
+from skllm_calib.report import CalibrationReport
 from skllm_calib.review import (
     AcceptThreshold,
     PolicyEvidence,
@@ -91,6 +95,7 @@ __all__ = [
     "CalibrationComparisonDisplay",
     "CalibrationLearningCurveDisplay",
     "CalibrationMonitor",
+    "CalibrationReport",
     "ConstantCalibration",
     "DirichletCalibration",
     "DiscreteCalibration",
@@ -110,7 +115,9 @@ __all__ = [
     "ReliabilityDisplay",
     "ResponseCache",
     "ReviewClassifier",
+    "ReviewCostDisplay",
     "ReviewPolicy",
+    "ReviewQueue",
     "RiskCoverageDisplay",
     "RiskMatrix",
     "RiskMatrixDisplay",
@@ -144,6 +151,7 @@ __all__ = [
     "log_loss_decomposition",
     "log_loss_scorer",
     "reliability_curve",
+    "review_cost_curve",
     "risk_coverage_curve",
     "selective_risk",
     "selective_risk_scorer",

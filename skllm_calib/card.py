@@ -62,7 +62,7 @@ class CalibrationCard(Mapping[str, Any]):
         return cls(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __repr__(self) -> str:
-        rows = list(self._rows())
+        rows = list(self.rows())
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"  {name:<{width}}  {value}" for name, value in rows]
         return "\n".join(["Calibration card", *lines, *self._members(), *self._table()])
@@ -71,12 +71,13 @@ class CalibrationCard(Mapping[str, Any]):
         cells = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
             f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in self._rows()
+            for name, value in self.rows()
         )
         table = html.escape("\n".join([*self._members(), *self._table()]))
         return f"<b>Calibration card</b><table>{cells}</table><pre>{table}</pre>"
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Return names and values as they are shown, without the tables of figures."""
         for name, value in self._content.items():
             if name not in ("members", "held_out"):
                 most = _MOST_PARAMETERS if name == "parameters" else _MOST_SHOWN

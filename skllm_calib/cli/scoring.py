@@ -9,19 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss
 
 from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.classifier import LLMClassifier
 from skllm_calib.cli.console import aligned
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.metrics import (
-    brier_score,
-    calibration_error_interval,
-    calibration_noise_floor,
-    debiased_calibration_error,
-    top_label_accuracy,
-)
+from skllm_calib.report._figures import INTERVAL, measure, shares
 from skllm_calib.review import accept_threshold
 
 __all__ = [
@@ -35,8 +28,6 @@ __all__ = [
     "thresholds",
 ]
 
-_BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
-_INTERVAL = 0.9
 _CONFIDENCE = 0.95
 QUESTION = "Which answers may pass without a person?"
 
@@ -84,31 +75,9 @@ def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[s
     return Scores([str(names[k]) for k in order], raw, calibrated, failures)
 
 
-def measure(
-    y: Sequence[str], proba: NDArray[np.float64], labels: Sequence[str]
-) -> dict[str, float]:
-    """Return the figures of some probabilities."""
-    known: dict[str, Any] = {"labels": list(labels)}
-    interval = calibration_error_interval(y, proba, confidence=_INTERVAL, **_BINS, **known)
-    return {
-        "accuracy": float(top_label_accuracy(y, proba, **known)),
-        "log_loss": float(log_loss(y, proba, **known)),
-        "brier": float(brier_score(y, proba, **known)),
-        "ece": float(interval.estimate),
-        "ece_low": float(interval.low),
-        "ece_high": float(interval.high),
-        "ece_floor": float(calibration_noise_floor(proba, **_BINS, **known)),
-        "ece_debiased": float(debiased_calibration_error(y, proba, **_BINS, **known)),
-    }
-
-
 def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence[str]) -> float:
-    """Return the log-loss of always stating the shares of the calibration labels.
-
-    Half a row is added to each class, so that one without a label is not impossible.
-    """
-    share = np.array([counts.get(label, 0) + 0.5 for label in labels])
-    share /= share.sum()
+    """Return the log-loss of always stating the shares of the calibration labels."""
+    share = shares([counts.get(label, 0) for label in labels])
     position = {label: k for k, label in enumerate(labels)}
     return float(-np.mean([np.log(share[position[label]]) for label in y]))
 
@@ -126,7 +95,7 @@ def comparison(before: Mapping[str, float], after: Mapping[str, float], prior: f
     add("Brier score", "brier", "lower is better")
     add("ECE", "ece", "gap between stated confidence and accuracy")
     ends = [f"{m['ece_low']:.3f}-{m['ece_high']:.3f}" for m in (before, after)]
-    rows.append([f"  {_INTERVAL:.0%} interval", *ends])
+    rows.append([f"  {INTERVAL:.0%} interval", *ends])
     remarks.append("where the true ECE lies, as far as these rows tell")
     add("  noise floor", "ece_floor", "ECE of a perfectly honest model on so few rows")
     add("  noise removed", "ece_debiased", "root mean square; near or below zero: none to see")
