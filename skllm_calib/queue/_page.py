@@ -23,18 +23,18 @@ _STYLE = """
   --note-ink: #f6e3a1; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; }
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 header, main, footer { max-width: 46rem; margin: 0 auto; padding: .75rem 1rem; }
 header { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; color: var(--soft); }
 header strong { color: var(--ink); margin-right: auto; }
-h1 { font-size: 1rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
+h1 { font-size: 1rem; margin: 0 0 .5rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: 1rem 1.25rem; margin-bottom: 1rem; }
-.text { font-size: 1.25rem; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
-.soft { color: var(--soft); margin: .75rem 0 0; overflow-wrap: anywhere; }
+.text { font-size: 1.25rem; white-space: pre-wrap; margin: 0; }
+.soft { color: var(--soft); margin: .75rem 0 0; }
 .badge { background: var(--note); color: var(--note-ink); border-radius: .25rem;
-  padding: .1rem .5rem; font-weight: 600; margin-left: .5rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  display: inline-block; padding: .1rem .5rem; font-weight: 600; }
+pre { white-space: pre-wrap; }
 a { color: var(--strong); }
 button, input, select { font: inherit; color: inherit; background: var(--card);
   border: 1px solid var(--soft); border-radius: .375rem; padding: .5rem .75rem; max-width: 100%; }
@@ -45,7 +45,7 @@ button:hover { border-color: var(--strong); }
   text-align: left; margin-bottom: .5rem; overflow: hidden; }
 .choice svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .choice rect { fill: var(--bar); }
-.choice span { position: relative; overflow-wrap: anywhere; }
+.choice span { position: relative; }
 .choice .name { flex: 1; }
 .proposed { border: 2px solid var(--strong); }
 kbd { position: relative; border: 1px solid var(--soft); border-radius: .25rem; padding: 0 .4rem;
@@ -54,8 +54,8 @@ kbd { position: relative; border: 1px solid var(--soft); border-radius: .25rem; 
 [role=status] { min-height: 1.5rem; color: var(--soft); margin: 0 0 .5rem; }
 """
 
-# A key held down must not label one row after the other; keys can be turned off for those whose
-# tools (speech input, switches) send letters of their own.
+# A key held down must not label one row after the other, nor a double click two of them; keys can
+# be turned off for those whose tools (speech input, switches) send letters of their own.
 _SCRIPT = """
 const box = document.getElementById("keys");
 if (box) {
@@ -70,6 +70,9 @@ if (box) {
     if (event.target.closest("input:not([type=checkbox]), select")) return;
     const button = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
     if (button) { event.preventDefault(); button.click(); }
+  });
+  document.addEventListener("click", (event) => {
+    if (event.detail > 1 && event.target.closest("button")) event.preventDefault();
   });
   let sent = false;
   addEventListener("pageshow", () => { sent = false; });
@@ -86,8 +89,9 @@ def who_are_you(nonce: str) -> str:
     return _page(
         nonce,
         "Who is reviewing?",
-        '<main><form class="card" method="get"><label for="reviewer">Your name</label>'
-        '<div class="row"><input id="reviewer" name="reviewer" required maxlength="100" autofocus '
+        '<main><form class="card" method="get"><h1>Who is reviewing?</h1>'
+        '<label for="reviewer">Your name</label><div class="row">'
+        '<input id="reviewer" name="reviewer" required maxlength="100" autofocus '
         'autocomplete="username"><button>Start</button></div></form></main>',
     )
 
@@ -126,7 +130,7 @@ def work(
             else "Nothing is waiting for review."
         )
         body = (
-            f'{header}<main>{status}<p class="card">{others}</p>'
+            f'{header}<main>{status}<h1 class="card">{others}</h1>'
             f'<form method="post" action="act" class="row">{who}{undo}{_KEYS}</form>'
             f'<p><a href="?reviewer={quote(reviewer)}">Look again</a></p></main>'
         )
@@ -141,7 +145,7 @@ def work(
 
 
 def _card(row: dict[str, Any]) -> str:
-    audit = '<span class="badge">audit of an accepted row</span>' if row["audit"] else ""
+    audit = ' <span class="badge">audit of an accepted row</span>' if row["audit"] else ""
     reason = f'<p class="soft">Why it is here: {_text(row["reason"])}</p>' if row["reason"] else ""
     evidence = ""
     if row["evidence"] is not None:
@@ -182,7 +186,10 @@ def _choices(row: dict[str, Any], classes: list[Any], who: str) -> str:
     form = f'<form method="post" action="act" aria-label="Label">{hidden}{"".join(buttons)}</form>'
     if few:
         return form
-    options = "".join(f"<option>{_text(label)}</option>" for label in classes)
+    # With a value of its own, because of the text alone a browser would send no double spaces.
+    options = "".join(
+        f'<option value="{_text(label)}">{_text(label)}</option>' for label in classes
+    )
     return (
         f'{form}<form method="post" action="act" class="row">{hidden}'
         f'<label for="other">Another label</label><select id="other" name="label" required>'

@@ -174,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not reviewer:
             raise ValueError("The reviewer has no name.")
         if act == "label":
-            self.queue.add_label(_first(form, "id"), _first(form, "label"), reviewer=reviewer)
+            label = _first(form, "label").replace("\r\n", "\n")  # as forms send each line break
+            self.queue.add_label(_first(form, "id"), label, reviewer=reviewer)
         elif act == "skip":
             self.desk.skip(reviewer, _first(form, "id"))
         elif act == "undo":
