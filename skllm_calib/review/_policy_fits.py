@@ -23,7 +23,14 @@ from skllm_calib.review._policy_bounds import (
     share_upper_bound,
 )
 from skllm_calib.review._policy_rows import Floats, Rows, top_label
-from skllm_calib.review._policy_rules import ACCEPT, REVIEW, CostRule, Rule, ThresholdRule
+from skllm_calib.review._policy_rules import (
+    ACCEPT,
+    OF_ITS_CLASS,
+    REVIEW,
+    CostRule,
+    Rule,
+    ThresholdRule,
+)
 
 __all__ = ["Fitted", "PolicyEvidence", "by_budget", "by_class", "by_cost", "by_precision"]
 
@@ -104,7 +111,7 @@ def by_class(rows: Rows, target: float, confidence: float, floor: float | None) 
         evidence.append(found)
         errors.append(error)
     thresholds = np.array([found.threshold for found in evidence])
-    rule = ThresholdRule(thresholds, floor, "its precision could not be certified")
+    rule = ThresholdRule(thresholds, floor, OF_ITS_CLASS)
     if np.isfinite(thresholds).any():
         return Fitted(rule, thresholds, tuple(evidence), target)
     return Fitted(rule, thresholds, tuple(evidence), error=_for_no_class(evidence, errors))

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from skllm_calib.review._policy_rows import Codes, Floats, top_label
 
-__all__ = ["ACCEPT", "REJECT", "REVIEW", "CostRule", "Rule", "ThresholdRule"]
+__all__ = ["ACCEPT", "OF_ITS_CLASS", "REJECT", "REVIEW", "CostRule", "Rule", "ThresholdRule"]
 
 ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
+# Why nothing is accepted: of the class of a row, or of any.
+OF_ITS_CLASS = "its precision could not be certified"
+_OF_ANY = "nothing could be certified"
 _UNSCORED = "no probabilities: the row was not scored"
 Actions = NDArray[np.str_]
 
@@ -36,7 +39,7 @@ class ThresholdRule:
 
     thresholds: Floats
     floor: float | None
-    uncertified: str = "nothing could be certified"
+    uncertified: str = _OF_ANY
 
     def pick(self, proba: Floats) -> Codes:
         return top_label(proba)[1]

@@ -21,6 +21,7 @@ from skllm_calib.review._policy_fits import (
 )
 from skllm_calib.review._policy_rows import Floats, Rows, read_proba, read_rows
 from skllm_calib.review._policy_rules import ACCEPT, REJECT, REVIEW, CostRule
+from skllm_calib.review._policy_state import SavedAsJson
 from skllm_calib.review._policy_words import in_words
 
 __all__ = ["PolicyEvidence", "ReviewPolicy"]
@@ -28,7 +29,7 @@ __all__ = ["PolicyEvidence", "ReviewPolicy"]
 _SHARE = Interval(Real, 0, 1, closed="neither")
 
 
-class ReviewPolicy(BaseEstimator):  # type: ignore[misc]
+class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
     """Accept a prediction, send it to review, or turn the row away.
 
     Fitted on labelled rows with calibrated probabilities that resemble the rows to come. There are
@@ -257,7 +258,22 @@ class ReviewPolicy(BaseEstimator):  # type: ignore[misc]
         fitted = self._fitted(kind, rows)
         if fitted.error is not None and self.on_not_certifiable == "raise":
             raise fitted.error
-        self.classes_ = rows.classes
+        done = fitted.rule.act(rows.proba)
+        shares = {name: float((done == name).mean()) for name in (ACCEPT, REVIEW, REJECT)}
+        n_labels = 0 if rows.codes is None else len(rows.codes)
+        self._keep(rows.classes, fitted, shares, len(rows.proba), n_labels)
+        return self
+
+    def _keep(
+        self,
+        classes: NDArray[Any],
+        fitted: Fitted,
+        shares: dict[str, float],
+        n_rows: int,
+        n_labels: int,
+    ) -> None:
+        """Set what is known after ``fit``, and after a policy has been read from a file."""
+        self.classes_ = classes
         self._rule = fitted.rule
         self.thresholds_ = fitted.thresholds
         self.evidence_ = fitted.evidence
@@ -270,12 +286,9 @@ class ReviewPolicy(BaseEstimator):  # type: ignore[misc]
             for found in fitted.evidence
             if found.predicted is not None and np.isinf(found.threshold)
         }
-        self.n_labels_ = 0 if rows.codes is None else len(rows.codes)
-        done = self._rule.act(rows.proba)
-        self.shares_ = {name: float((done == name).mean()) for name in (ACCEPT, REVIEW, REJECT)}
-        self.coverage_ = self.shares_[ACCEPT]
-        self._n_rows, self._error = len(rows.proba), fitted.error
-        return self
+        self.n_labels_ = n_labels
+        self.shares_, self.coverage_ = shares, shares[ACCEPT]
+        self._n_rows, self._error = n_rows, fitted.error
 
     def decide(self, proba: ArrayLike) -> NDArray[np.str_]:
         """Return the action of each row.
@@ -373,9 +386,7 @@ class ReviewPolicy(BaseEstimator):  # type: ignore[misc]
         if kind == "budget":
             return by_budget(rows, self._budget(), self.confidence, self.reject_below)
         if kind == "cost":
-            assert self.review_cost is not None
-            rule = CostRule(self._cost_matrix(rows), self.review_cost, self.reject_cost)
-            return by_cost(rows, rule, self.confidence, self.random_state)
+            return by_cost(rows, self._cost_rule(rows.classes), self.confidence, self.random_state)
         how = by_class if self.per_class else by_precision
         return how(rows, self._target(), self.confidence, self.reject_below)
 
@@ -399,14 +410,18 @@ class ReviewPolicy(BaseEstimator):  # type: ignore[misc]
             "rows of a day, with integers and 0 <= N < M"
         )
 
-    def _cost_matrix(self, rows: Rows) -> Floats:
-        n_classes = rows.classes.size
+    def _cost_rule(self, classes: NDArray[Any]) -> CostRule:
+        assert self.review_cost is not None
+        return CostRule(self._cost_matrix(classes), self.review_cost, self.reject_cost)
+
+    def _cost_matrix(self, classes: NDArray[Any]) -> Floats:
+        n_classes = classes.size
         costs = np.asarray(self.costs, dtype=np.float64)
         if costs.ndim == 0:
             return float(costs) * (1 - np.eye(n_classes))
         if costs.shape != (n_classes, n_classes) or not np.isfinite(costs).all():
             raise ValueError(
                 f"costs must be a number or finite numbers of shape ({n_classes}, {n_classes}), "
-                f"true x predicted in the order {rows.classes.tolist()}, got {costs.tolist()}"
+                f"true x predicted in the order {classes.tolist()}, got {costs.tolist()}"
             )
         return costs
