@@ -377,11 +377,12 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         records: list[dict[str, Any]] = self.estimator_.explain(X)
         self._check_match(served_model(self.estimator_, X))
         names = self.classes_.tolist()
-        for record in records:
-            if record["log_proba"] is not None:
-                row = np.array([[record["log_proba"][name] for name in names]])
-                calibrated = self.calibrator_.predict_proba(row)[0]
-                record["calibrated"] = dict(zip(names, calibrated.tolist(), strict=True))
+        scored = [record for record in records if record["log_proba"] is not None]
+        if scored:
+            scores = np.array([[record["log_proba"][name] for name in names] for record in scored])
+            calibrated = self.calibrator_.predict_proba(scores).tolist()
+            for record, row in zip(scored, calibrated, strict=True):
+                record["calibrated"] = dict(zip(names, row, strict=True))
         return records
 
     def _check_match(self, served: str | None) -> None:

@@ -19,7 +19,7 @@ from skllm_calib.cli.options import (
     class_list,
     count_or_all,
 )
-from skllm_calib.cli.rows import LabelledRows, draw, write_used
+from skllm_calib.cli.rows import LabelledRows, add_weight, draw, write_used
 from skllm_calib.cli.search import search_prompt
 from skllm_calib.cli.tables import read_table
 
@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows to draw for the calibration, or 'all' (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other rows")
+    add_weight(
+        parser,
+        "; the draw of --n-rows does not look at it, and drawn rows keep theirs, so 'all' makes "
+        "the most of them",
+    )
     add_server(parser)
     add_cache(parser)
     parser.add_argument(
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         else "Nothing was kept, because of --cache none."
     )
     resolve_model(args.model)  # an unknown name is an error before anything else happens
-    rows = LabelledRows.of(read_table(args.file), args)
+    rows = LabelledRows.of(read_table(args.file), args, path=args.file, weight=args.weight)
     classes = args.classes or sorted(set(rows.labels))
     if len(classes) < 2:
         raise ValueError(
@@ -91,9 +96,10 @@ def run(args: argparse.Namespace) -> int:
 
     llm = build_classifier(args, classes, n_shots=args.n_shots, seed=args.seed)
     classifier = CalibratedLLMClassifier(llm, method=args.method)
+    weighted = {} if drawn.weights is None else {"sample_weight": drawn.weights}
     if args.search:
-        classifier = search_prompt(classifier, drawn.texts, drawn.labels, args)
-    classifier.fit(drawn.texts, drawn.labels)
+        classifier = search_prompt(classifier, drawn.texts, drawn.labels, args, weighted)
+    classifier.fit(drawn.texts, drawn.labels, **weighted)
     for estimator in (classifier.estimator, classifier.estimator_):
         estimator.set_params(verbose=0)
     classifier.save(args.out)

@@ -10,7 +10,7 @@ from typing import Any
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.figure import check_figure, draw_before_after
 from skllm_calib.cli.options import add_cache, add_file, count_or_all, load_classifier
-from skllm_calib.cli.rows import LabelledRows, draw, read_used, text_digest
+from skllm_calib.cli.rows import LabelledRows, check_known, draw, unseen
 from skllm_calib.cli.scoring import (
     QUESTION,
     comparison,
@@ -51,16 +51,10 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         check_figure(args.plot)
     classifier = load_classifier(args)
-    rows = LabelledRows.of(read_table(args.file), args)
-    rows, n_left_out = _unseen(rows, args)
+    rows = LabelledRows.of(read_table(args.file), args, path=args.file)
+    rows, n_left_out = unseen(rows, args.file, args)
     rows = rows.take(draw(rows.labels, args.n_rows, args.seed))
-    known = {str(label) for label in classifier.classes_.tolist()}
-    for number, label in zip(rows.numbers, rows.labels, strict=True):
-        if label not in known:
-            raise ValueError(
-                f"row {number} has the label {label!r}, which the classifier does not know: its "
-                f"classes are {', '.join(sorted(known))}"
-            )
+    check_known(rows, classifier.classes_.tolist())
 
     scores = score(classifier, rows.texts)
     for i, reason in scores.failures.items():
@@ -95,22 +89,3 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         remark(args, f"All figures: {args.json}")
     return 0
-
-
-def _unseen(rows: LabelledRows, args: argparse.Namespace) -> tuple[LabelledRows, int | None]:
-    """Leave out the texts that calibrated the classifier, wherever they come from."""
-    used = read_used(args.classifier)
-    if used is None:
-        remark(
-            args,
-            f"{args.classifier} does not say which rows it was calibrated on: make sure that "
-            f"{args.file} has none of them.",
-        )
-        return rows, None
-    left = [i for i, text in enumerate(rows.texts) if text_digest(text) not in used]
-    n_left_out = len(rows) - len(left)
-    if n_left_out:
-        remark(args, f"Left out {n_left_out} rows that calibrated the classifier.")
-    if not left:
-        raise ValueError(f"every row of {args.file!r} calibrated the classifier: none is left")
-    return rows.take(left), n_left_out

@@ -10,13 +10,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from skllm_calib._version import __version__
-from skllm_calib.cli import cache, calibrate, demo, download, evaluate, predict
+from skllm_calib.cli import (
+    cache,
+    calibrate,
+    decide,
+    demo,
+    download,
+    evaluate,
+    monitor,
+    predict,
+    queue,
+    report,
+)
 from skllm_calib.cli.console import note
 from skllm_calib.exceptions import SkllmCalibError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, download, calibrate, evaluate, predict, cache)
+_COMMANDS = (
+    demo, download, calibrate, evaluate, predict, decide, report, queue, monitor, cache
+)  # fmt: skip
 _INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 _EPILOG = """\
 A first look, without a key or a network:
@@ -41,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 for success, 1 for an error, 130 for an interrupt. Arguments that cannot
-        be understood end the process with code 2, as everywhere.
+        The exit code: 0 for success, 1 for an error, 3 for a monitor in alarm, 130 for an
+        interrupt. Arguments that cannot be understood end the process with code 2, as everywhere.
     """
     args = _parser().parse_args(argv)
     with warnings.catch_warnings():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -39,6 +39,7 @@ def search_prompt(
     texts: Sequence[str],
     labels: Sequence[str],
     args: argparse.Namespace,
+    fit_params: Mapping[str, Any],
 ) -> CalibratedLLMClassifier:
     """Try the wordings on the calibration rows, print how each did, and return the best.
 
@@ -54,6 +55,8 @@ def search_prompt(
         The calibration rows.
     args : Namespace
         The arguments of the command.
+    fit_params : dict
+        Further parameters of ``fit``, such as weights.
 
     Returns
     -------
@@ -70,7 +73,8 @@ def search_prompt(
         trial = clone(classifier)
         if trial.estimator.cache is None:  # for the search alone; a reply serves several fits
             trial.estimator.set_params(cache=f"{folder}/replies.sqlite")
-        clone(trial).fit(texts, labels)  # what is wrong with all of them is said here, as it is
+        # What is wrong with all of them is said here, as it is.
+        clone(trial).fit(texts, labels, **fit_params)
         search = GridSearchCV(
             trial,
             [{"estimator__prompt": [c.prompt], "estimator__n_shots": [c.n_shots]}
@@ -82,7 +86,7 @@ def search_prompt(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FitFailedWarning)  # the table says "failed"
             warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
-            search.fit(texts, labels)
+            search.fit(texts, labels, **fit_params)
     raw = -search.cv_results_["mean_test_raw"]
     calibrated = -search.cv_results_["mean_test_calibrated"]
     best = int(np.nanargmin(calibrated))

@@ -236,11 +236,11 @@ def _policy(rows: Material, confidence: float) -> dict[str, Any]:
     bound = precision_lower_bound(n_accepted, n_wrong, confidence) if n_accepted else None
     return {
         "summary": policy.summary().splitlines(),
-        "fitted_on_these_rows": rows.policy_is_fitted_here,
+        "saw_these_rows": rows.policy_saw_rows,
         "n_by_action": {name: int((actions == name).sum()) for name in policy.shares_},
         "n_wrong_accepted": n_wrong,
         # The rows that shaped a threshold cannot test it.
-        "precision_lower_bound": None if rows.policy_is_fitted_here else bound,
+        "precision_lower_bound": None if rows.policy_saw_rows else bound,
         "confidence": float(confidence),
     }
 

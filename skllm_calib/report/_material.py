@@ -61,7 +61,7 @@ class Material:
     card: Mapping[str, Any] | None = None
     usage: RunUsage | None = None
     policy: ReviewPolicy | None = None
-    policy_is_fitted_here: bool = False
+    policy_saw_rows: bool = False
     risk_matrix: RiskMatrix | None = None
     impact: Any = None
 
@@ -87,6 +87,7 @@ def gather(
     texts: Sequence[str] | None,
     failures: Mapping[int, str] | None,
     policy: ReviewPolicy | None,
+    policy_saw_rows: bool,
     risk_matrix: RiskMatrix | None,
     impact: Any,
     **around: Any,
@@ -135,7 +136,7 @@ def gather(
             for row, reason in sorted(reasons.items())
         ],
         policy=chosen,
-        policy_is_fitted_here=fitted_here,
+        policy_saw_rows=fitted_here or policy_saw_rows,
         risk_matrix=risk_matrix,
         impact=impact if _by_row(impact) is None else np.asarray(impact)[keep],
         **around,

@@ -138,7 +138,7 @@ def limits(figures: Mapping[str, Any]) -> list[str]:
             "weight; the confusion matrix and the numbers of rows are plain counts."
         )
     policy = figures["policy"]
-    if policy is not None and policy["fitted_on_these_rows"]:
+    if policy is not None and policy["saw_these_rows"]:
         said.append(
             "The policy was fitted on these very rows: its promise holds for rows to come, but the "
             "share of right ones seen here is no test of it."

@@ -139,6 +139,7 @@ class CalibrationReport:
         show_texts: bool = True,
         sample_weight: ArrayLike | None = None,
         policy: ReviewPolicy | None = None,
+        policy_saw_rows: bool = False,
         risk_matrix: RiskMatrix | None = None,
         impact: Any = None,
         **options: Any,
@@ -166,6 +167,8 @@ class CalibrationReport:
         policy : ReviewPolicy, default=None
             A fitted policy is applied to the rows and tested on them. One that is not is fitted on
             them; that of the estimator when None.
+        policy_saw_rows : bool, default=False
+            Whether the fitted policy was fitted on these rows, which then are no test of it.
         risk_matrix : RiskMatrix, default=None
             Counts the rows in its cells.
         impact : array-like of shape (n_samples,), level, or dict of class to level, default=None
@@ -194,6 +197,7 @@ class CalibrationReport:
             texts=texts_of(X) if show_texts else None,
             failures=asked.failures,
             policy=asked.policy if policy is None else policy,
+            policy_saw_rows=policy_saw_rows,
             risk_matrix=risk_matrix,
             impact=impact,
             card=asked.card,
@@ -214,6 +218,7 @@ class CalibrationReport:
         failures: Mapping[int, str] | None = None,
         sample_weight: ArrayLike | None = None,
         policy: ReviewPolicy | None = None,
+        policy_saw_rows: bool = False,
         risk_matrix: RiskMatrix | None = None,
         impact: Any = None,
         card: Mapping[str, Any] | None = None,
@@ -238,7 +243,7 @@ class CalibrationReport:
             What to call the rows; their positions from 0 when None.
         failures : mapping of int to str, default=None
             Why rows failed, by position.
-        sample_weight, policy, risk_matrix, impact
+        sample_weight, policy, policy_saw_rows, risk_matrix, impact
             As in :meth:`from_estimator`.
         card : CalibrationCard or mapping, default=None
             What is known of model and calibration.
@@ -265,6 +270,7 @@ class CalibrationReport:
             texts=texts,
             failures=failures,
             policy=policy,
+            policy_saw_rows=policy_saw_rows,
             risk_matrix=risk_matrix,
             impact=impact,
             card=card,

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from sklearn.base import clone
 
 from skllm_calib import CalibratedLLMClassifier, OpenAIBackend, ResponseCache
 from skllm_calib.backends import TestingBackend
@@ -163,6 +164,58 @@ def test_an_interrupt_says_how_to_go_on(rows_csv, tmp_path, monkeypatch, capsys,
     assert main(["calibrate", str(rows_csv), *BASE, "--out", str(tmp_path), *cache]) == 130
     expected = "Nothing was kept" if cache else "run the same command again"
     assert expected in capsys.readouterr().err
+
+
+class TestWeights:
+    @pytest.fixture
+    def weighted(self, tmp_path):
+        path = tmp_path / "weighted.csv"
+        with open(path, "w", newline="") as f:
+            writer = csv.writer(f)
+            writer.writerow(["message", "kind", "w"])
+            for i in range(60):
+                writer.writerow([f"m{i}", ("ham", "spam")[i % 2], 1 + i % 5])
+            writer.writerow(["", "ham", "-3"])  # a row without a text is not looked at
+        return path
+
+    @pytest.mark.parametrize("more", [[], ["--search", "--answer", "words"]])
+    def test_they_reach_the_fit(self, weighted, tmp_path, more, capsys):
+        argv = ["calibrate", str(weighted), *BASE, "--method", "platt", "--n-rows", "all", *more]
+        assert main([*argv, "--weight", "w", "--out", str(tmp_path / "a")]) == 0
+        assert main([*argv, "--out", str(tmp_path / "b")]) == 0
+        capsys.readouterr()
+        found, plain = (CalibratedLLMClassifier.load(tmp_path / name) for name in "ab")
+        texts, labels = [f"m{i}" for i in range(60)], ["ham", "spam"] * 30
+        assert found.calibration_card_["n"] == 60
+        by_hand = clone(found).fit(texts, labels, sample_weight=[1.0 + i % 5 for i in range(60)])
+        assert by_hand.calibrator_.parameters_ == found.calibrator_.parameters_
+        if not more:
+            assert plain.calibrator_.parameters_ != found.calibrator_.parameters_
+
+    def test_rows_that_are_drawn_keep_theirs(self, weighted, tmp_path, monkeypatch):
+        seen = {}
+
+        def fit(self, X, y, sample_weight):
+            seen.update(zip(X, sample_weight, strict=True))
+            raise ValueError("enough")
+
+        monkeypatch.setattr(CalibratedLLMClassifier, "fit", fit)
+        argv = ["calibrate", str(weighted), *BASE, "--out", str(tmp_path / "c"), "--quiet"]
+        assert main([*argv, "--weight", "w", "--n-rows", "20"]) == 1
+        assert len(seen) == 20
+        assert all(weight == 1 + int(text[1:]) % 5 for text, weight in seen.items())
+
+    @pytest.mark.parametrize("cell", ["0", "-1", "nan", "inf", "much", ""])
+    def test_what_is_no_weight(self, tmp_path, cell, capsys):
+        path = tmp_path / "rows.csv"
+        path.write_text(f"message,kind,w\na,x,1\nb,y,{cell}\n")
+        argv = ["calibrate", str(path), *BASE, "--out", str(tmp_path / "c"), "--weight", "w"]
+        assert main(argv) == 1
+        said = f"has the weight '{cell}'" if cell else "has no weight"
+        err = capsys.readouterr().err
+        assert f"row 2 {said} in column 'w', where a number above zero must be" in err
+        assert main([*argv, "--weight", "v"]) == 1
+        assert "no column 'v'" in capsys.readouterr().err
 
 
 class TestSearch:

@@ -262,13 +262,15 @@ def test_a_policy_is_tested_on_the_rows_or_fitted_on_them(rows, html_of):
     found = tested.figures["policy"]
     actions = policy.decide(proba[500:])
     assert found["n_by_action"] == {n: int((actions == n).sum()) for n in found["n_by_action"]}
-    assert not found["fitted_on_these_rows"]
+    assert not found["saw_these_rows"]
     assert 0.5 < found["precision_lower_bound"] < 1
     assert "Promise: accepted rows are right at least 80%" in html_of(tested)
     fitted = CalibrationReport.from_predictions(y, proba, policy=ReviewPolicy(0.8))
-    assert fitted.figures["policy"]["fitted_on_these_rows"]
+    assert fitted.figures["policy"]["saw_these_rows"]
     assert fitted.figures["policy"]["precision_lower_bound"] is None
     assert "fitted on these very rows" in html_of(fitted)
+    same = CalibrationReport.from_predictions(y, proba, policy=policy, policy_saw_rows=True)
+    assert same.figures["policy"]["precision_lower_bound"] is None
     out_of_reach = CalibrationReport.from_predictions(y, proba, policy=ReviewPolicy(0.9999))
     assert out_of_reach.figures["policy"]["n_by_action"]["accept"] == 0
     with pytest.raises(ValueError, match="the policy was fitted for the classes"):
