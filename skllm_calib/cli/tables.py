@@ -7,12 +7,12 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skllm_calib._files import replacing
 from skllm_calib.exceptions import MissingDependency
 
 __all__ = ["Table", "check_format", "read_table", "to_csv", "write_table"]
@@ -84,15 +84,8 @@ def write_table(table: Table, path: str | os.PathLike[str]) -> None:
     file = Path(path)
     kind = check_format(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
-    try:
-        _WRITERS[kind](table, Path(temporary))
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(file) as fresh:
+        _WRITERS[kind](table, fresh)
 
 
 def check_format(path: str | os.PathLike[str]) -> str:
@@ -127,12 +120,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else value
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read_delimited(path: Path, delimiter: str) -> Table:

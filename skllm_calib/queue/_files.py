@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from skllm_calib._files import replacing
 from skllm_calib.exceptions import BadLines
 
 __all__ = ["bad_lines", "read", "take", "write"]
@@ -104,18 +104,11 @@ def _is_utf8(cells: list[str]) -> bool:
 
 def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as JSONL, or as CSV by the name of the file; all of them or no file at all."""
-    target = Path(path)
-    n = 0
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            put = _csv_writer(file) if target.suffix.lower() == ".csv" else _json_writer(file)
-            for n, row in enumerate(rows, 1):  # noqa: B007 (the count is returned)
-                put(row)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    is_csv, n = Path(path).suffix.lower() == ".csv", 0
+    with replacing(path) as fresh, open(fresh, "w", encoding="utf-8", newline="") as file:
+        put = _csv_writer(file) if is_csv else _json_writer(file)
+        for n, row in enumerate(rows, 1):  # noqa: B007 (the count is returned)
+            put(row)
     return n
 
 

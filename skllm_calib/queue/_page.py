@@ -7,6 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from skllm_calib._palette import DARK, LIGHT
+
 if TYPE_CHECKING:
     from skllm_calib.queue._results import QueueStatistics
 
@@ -15,12 +17,12 @@ __all__ = ["message", "who_are_you", "work"]
 _N_KEYS = 9
 _KEYS = '<label hidden><input type="checkbox" id="keys"> Use the keys</label>'
 
+_COLOURS = f"""
+:root {{ color-scheme: light dark; {LIGHT} --bar: #cfe0f7; --note: #fff3cd; --note-ink: #5c4400; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {DARK} --bar: #24466e; --note: #423608;
+  --note-ink: #f6e3a1; }} }}
+"""
 _STYLE = """
-:root { color-scheme: light dark; --paper: #f6f7f9; --card: #fff; --ink: #1b1f24; --soft: #57606a;
-  --line: #c4cad1; --bar: #cfe0f7; --strong: #0b57b0; --note: #fff3cd; --note-ink: #5c4400; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1e2228; --ink: #e8eaed;
-  --soft: #a9b1bb; --line: #4a525c; --bar: #24466e; --strong: #8ab8f5; --note: #423608;
-  --note-ink: #f6e3a1; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -217,6 +219,6 @@ def _page(nonce: str, title: str, body: str) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} · Review queue</title>"
-        f'<link rel="icon" href="data:,"><style nonce="{nonce}">{_STYLE}</style></head>'
+        f'<link rel="icon" href="data:,"><style nonce="{nonce}">{_COLOURS}{_STYLE}</style></head>'
         f'<body>{body}<script nonce="{nonce}">{_SCRIPT}</script></body></html>'
     )

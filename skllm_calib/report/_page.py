@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from skllm_calib._palette import DARK, LIGHT
 from skllm_calib.report._html import Markup
 
 __all__ = ["page"]
@@ -12,12 +13,10 @@ __all__ = ["page"]
 # The page may fetch nothing and run nothing, whatever a text in it says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
-_LIGHT = """color-scheme: light; --paper: #f6f7f9; --card: #fff; --ink: #1b1f24; --soft: #57606a;
-  --line: #c4cad1; --strong: #0b57b0; --shade: #5aa0e6; --first: #0072b2; --second: #b35f00;
+_LIGHT = f"""color-scheme: light; {LIGHT} --shade: #5aa0e6; --first: #0072b2; --second: #b35f00;
   --right: #a6cee8; --wrong: #b84a00; --mild: #fff7d6; --middle: #fdd08a; --strict: #f0986b;
   --on-cell: #1b1f24;"""
-_DARK = """color-scheme: dark; --paper: #14171b; --card: #1e2228; --ink: #e8eaed; --soft: #a9b1bb;
-  --line: #4a525c; --strong: #8ab8f5; --shade: #2f6fb3; --first: #58b4f0; --second: #f5b041;
+_DARK = f"""color-scheme: dark; {DARK} --shade: #2f6fb3; --first: #58b4f0; --second: #f5b041;
   --right: #3d6f93; --wrong: #ff9a5c; --mild: #4d4930; --middle: #6d4f20; --strict: #7a3a24;
   --on-cell: #fff;"""
 
