@@ -6,7 +6,18 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["Markup", "bullets", "cell", "details", "escaped", "figure", "pairs", "section", "table"]
+__all__ = [
+    "Markup",
+    "beside",
+    "bullets",
+    "cell",
+    "details",
+    "escaped",
+    "figure",
+    "pairs",
+    "section",
+    "table",
+]
 
 
 class Markup(str):
@@ -77,6 +88,11 @@ def details(summary: str, inner: str) -> Markup:
 def figure(svg: str, caption: str, inner: str = "") -> Markup:
     """Return a picture with what it shows, and its figures below."""
     return Markup(f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption>{inner}</figure>")
+
+
+def beside(*parts: str) -> Markup:
+    """Put parts side by side where there is room."""
+    return Markup(f'<div class="grid">{"".join(f"<div>{part}</div>" for part in parts)}</div>')
 
 
 def section(name: str, title: str, *parts: str) -> Markup:

@@ -75,7 +75,8 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
   body {{ font-size: 10pt; }}
   nav {{ display: none; }}
   section {{ border: 0; padding: 0; margin: 0 0 1.5rem; border-radius: 0; }}
-  h2, h3 {{ break-after: avoid; }}
+  h2, h3, caption, thead {{ break-after: avoid; }}
+  tbody tr:first-child {{ break-before: avoid; }}
   figure, tr, dl {{ break-inside: avoid; }}
   .scroll {{ overflow: visible; }}
   .grid {{ grid-template-columns: 1fr 1fr; }}

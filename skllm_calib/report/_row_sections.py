@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skllm_calib.card import CalibrationCard
-from skllm_calib.report._html import Markup, cell, details, escaped, pairs, table
+from skllm_calib.report._html import Markup, beside, cell, details, escaped, pairs, table
 from skllm_calib.report._words import count, percent
 
 __all__ = ["classes_section", "made_of_section", "rows_section"]
@@ -14,7 +14,7 @@ __all__ = ["classes_section", "made_of_section", "rows_section"]
 Figures = Mapping[str, Any]
 
 # A square of more classes than this cannot be read; the pairs that are confused most can.
-_LARGEST_SQUARE = 30
+_LARGEST_SQUARE, _NARROW_SQUARE = 30, 8
 
 
 def classes_section(figures: Figures) -> list[str]:
@@ -33,9 +33,10 @@ def classes_section(figures: Figures) -> list[str]:
     ]
     head = ["class", "rows", "predicted", "precision", "recall", "share", "mean probability"]
     found = table("By class", head, by_class)
+    confused = _confusion(figures["confusion"], names)
     return [
         found if len(names) <= _LARGEST_SQUARE else details("By class", found),
-        *_confusion(figures["confusion"], names),
+        *([beside(*confused)] if len(names) <= _NARROW_SQUARE else confused),
     ]
 
 

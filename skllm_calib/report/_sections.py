@@ -8,6 +8,7 @@ from typing import Any
 from skllm_calib.report._figures import INTERVAL
 from skllm_calib.report._html import (
     Markup,
+    beside,
     bullets,
     cell,
     details,
@@ -111,7 +112,7 @@ def _reliability(figures: Figures, charts: Mapping[str, str]) -> list[str]:
             figure(charts[f"scores-{side}"], f"{name} confidences of right and of wrong rows.")
         )
     return [
-        _beside(*drawn, *spread),
+        beside(*drawn, *spread),
         Markup(f"<p>{spaced(figures['claim']['sentence'])}</p>"),
     ]
 
@@ -171,12 +172,7 @@ def _decisions(figures: Figures, charts: Mapping[str, str]) -> list[str]:
         "interval. The dotted line is the error rate of accepting in random order.",
         details("The figures", numbers),
     )
-    return [*out, _beside("".join(words), picture)]
-
-
-def _beside(*parts: str) -> Markup:
-    """Put parts side by side where there is room."""
-    return Markup(f'<div class="grid">{"".join(f"<div>{part}</div>" for part in parts)}</div>')
+    return [*out, beside("".join(words), picture)]
 
 
 def _costs(figures: Figures, charts: Mapping[str, str]) -> list[str]:
@@ -193,26 +189,18 @@ def _costs(figures: Figures, charts: Mapping[str, str]) -> list[str]:
             ]
         )
     last = "calibrated" if before else "by probability"
-    return [
-        Markup(
-            "<p>With an error as the unit of cost: a row is accepted where its probability is at "
-            "least one minus the price of a review, which is the cheapest rule if the "
-            "probabilities are right. Where a line lies above the dotted ones, the probabilities "
-            "cost more than they save.</p>"
-        ),
-        figure(
-            charts["review-cost"],
-            "Mean cost of a row. Dotted: accepting every row, and reviewing every row.",
-            details(
-                "The figures",
-                table(
-                    "Mean cost of a row, in errors",
-                    [*head, last, "rows reviewed"],
-                    rows,
-                ),
-            ),
-        ),
-    ]
+    words = Markup(
+        "<p>With an error as the unit of cost: a row is accepted where its probability is at least "
+        "one minus the price of a review, which is the cheapest rule if the probabilities are "
+        "right. Where a line lies above the dotted ones, the probabilities cost more than they "
+        "save.</p>"
+    )
+    numbers = table("Mean cost of a row, in errors", [*head, last, "rows reviewed"], rows)
+    picture = figure(
+        charts["review-cost"],
+        "Mean cost of a row. Dotted: accepting every row, and reviewing every row.",
+    )
+    return [beside(words + numbers, picture)]
 
 
 def _risk_matrix(found: Figures) -> list[str]:
