@@ -93,6 +93,9 @@ def cross_fitted(
     y: NDArray[Any],
     classes: NDArray[Any],
     splits: Sequence[Split],
+    *,
+    score: Callable[[Any, Any, NDArray[Any]], NDArray[np.float64]] = log_proba_of,
+    blank_unknown: bool = True,
 ) -> tuple[NDArray[np.float64], str | None]:
     """Score each row by an estimator fitted without it.
 
@@ -106,12 +109,16 @@ def cross_fitted(
         All classes, sorted.
     splits : sequence of (train, test)
         Positions of the rows.
+    score : callable, default=log_proba_of
+        Gets a fitted estimator, rows and all classes; returns the scores.
+    blank_unknown : bool, default=True
+        Whether rows are NaN whose class the training part lacks. To a calibrator such a model says
+        nothing of them; to a judge of its answers they are errors.
 
     Returns
     -------
-    log_proba : ndarray of shape (n_samples, n_classes)
-        NaN for rows in no test part, and for those whose class the training part lacks: such a
-        model says nothing of them.
+    scores : ndarray of shape (n_samples, n_classes)
+        NaN for rows in no test part.
     served : str or None
         The model that answered, where an estimator can tell.
     """
@@ -121,9 +128,10 @@ def cross_fitted(
     for train, test in splits:
         estimator = fit(_safe_indexing(X, train), train)
         held_out = _safe_indexing(X, test)
-        out[test] = log_proba_of(estimator, held_out, classes)
+        out[test] = score(estimator, held_out, classes)
         served = served or served_model(estimator, held_out)
-        out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
+        if blank_unknown:
+            out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
     return out, served
 
 
@@ -135,16 +143,16 @@ def indexed(X: Any) -> Any:
     return X
 
 
-def stratified_folds(y: NDArray[Any]) -> list[Split]:
+def stratified_folds(y: NDArray[Any], n_folds: int = N_FOLDS, seed: int = 0) -> list[Split]:
     """Split into folds that keep the shares of the classes as far as their counts allow."""
-    n_folds = min(N_FOLDS, len(y))
+    n_folds = min(n_folds, len(y))
     if n_folds < 2:
         raise ValueError("n_samples = 1 is not enough to cross-fit: pass more labelled rows")
     _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     if counts.max() < n_folds:
-        splitter = KFold(n_folds, shuffle=True, random_state=0)
+        splitter = KFold(n_folds, shuffle=True, random_state=seed)
     else:
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # It warns of classes with fewer rows than folds; those are dealt with row by row.
         warnings.simplefilter("ignore", UserWarning)

@@ -184,8 +184,9 @@ def has_policy(folder: str) -> bool:
 
 def saw(folder: str, rows: LabelledRows) -> bool:
     """Tell whether some of the rows fitted the policy that is kept beside a classifier."""
-    about = json.loads(Path(folder, _FILE).read_text(encoding="utf-8"))["about"]
-    return not set(about["texts"]).isdisjoint(text_digest(text) for text in rows.texts)
+    about = json.loads(Path(folder, _FILE).read_text(encoding="utf-8")).get("about", {})
+    used = set(about.get("texts", []))
+    return not used.isdisjoint(text_digest(text) for text in rows.texts)
 
 
 def load_policy(folder: str) -> ReviewPolicy:

@@ -31,7 +31,7 @@ _COMMANDS = (
     demo, download, calibrate, evaluate, predict, decide, report, queue, monitor, cache
 )  # fmt: skip
 _INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
-_EPILOG = """\
+_EPILOG = r"""
 A first look, without a key or a network:
   skllm-calib download smollm2
   skllm-calib demo
@@ -40,6 +40,14 @@ On labelled rows of your own (CSV, TSV, JSONL or Parquet):
   skllm-calib calibrate rows.csv --text text --label label --model smollm2 --out my-classifier
   skllm-calib evaluate rows.csv --text text --label label --classifier my-classifier
   skllm-calib predict new.csv --text text --classifier my-classifier --out answers.csv
+
+What may pass without a person, and what becomes of the rest:
+  skllm-calib decide new.csv --text text --classifier my-classifier --out decided.csv \
+    --labelled rows.csv --label label --target-precision 0.95
+  skllm-calib report rows.csv --text text --label label --classifier my-classifier \
+    --out report.html
+  skllm-calib queue add review.sqlite decided.csv --text text
+  skllm-calib queue serve review.sqlite
 """
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skllm_calib._files import write_text
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.review import _policy_values as values
+from skllm_calib.review._fixed_sequence import Promise
 from skllm_calib.review._policy_fits import Fitted, PolicyEvidence
 from skllm_calib.review._policy_rules import (
     ACCEPT,
@@ -254,16 +255,20 @@ def _alike(one: Rule, other: Rule) -> bool:
 
 
 def _kept(policy: ReviewPolicy) -> bool:
-    """Tell whether target and confidence are those of the fit."""
-    stated = policy.certified_precision_
-    if policy._kind() == "precision" and stated not in (None, policy._target()):
-        return False
+    """Tell whether target and confidence are those of the fit, and borne out by the evidence."""
     # Classes share the risk, so each has more confidence than all of them together.
-    lowest, highest = (
-        policy.confidence - 1e-9,
-        1.0 if policy.per_class else policy.confidence + 1e-9,
+    lowest = policy.confidence - 1e-9
+    highest = 1.0 if policy.per_class else policy.confidence + 1e-9
+    if not all(lowest <= found.confidence <= highest for found in policy.evidence_):
+        return False
+    if policy._kind() != "precision":
+        return True
+    target, stated = policy._target(), policy.certified_precision_
+    certified = [found for found in policy.evidence_ if math.isfinite(found.threshold)]
+    return stated == (target if certified else None) and all(
+        Promise(target, found.confidence).holds(found.n_accepted, found.n_errors or 0)
+        for found in certified
     )
-    return all(lowest <= found.confidence <= highest for found in policy.evidence_)
 
 
 def _evidence(

@@ -1,4 +1,5 @@
 import builtins
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
+    StratifiedKFold,
     cross_val_predict,
     cross_val_score,
 )
@@ -54,12 +57,8 @@ def held_out(clf):
 @parametrize_with_checks(
     [
         ReviewClassifier(LogisticRegression(), ReviewPolicy(on_not_certifiable="review")),
+        ReviewClassifier(LogisticRegression(), ReviewPolicy(on_not_certifiable="review"), cv=3),
     ],
-    expected_failed_checks=lambda _: {
-        # A weight of zero or two is not a row less or more: the rows are split by chance.
-        "check_sample_weight_equivalence_on_dense_data": "rows are split at random",
-        "check_sample_weight_equivalence_on_sparse_data": "rows are split at random",
-    },
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -224,6 +223,9 @@ def test_texts_from_end_to_end():
     [
         (ReviewClassifier(LogisticRegression(), holdout=1.0), Y, "holdout"),
         (ReviewClassifier(LogisticRegression(), policy="strict"), Y, "policy"),
+        (ReviewClassifier(LogisticRegression(), cv=1), Y, "cv"),
+        (ReviewClassifier(LogisticRegression(), cv="five"), Y, "cv"),
+        (ReviewClassifier(LogisticRegression(), cv=[]), Y, "makes no split"),
         (ReviewClassifier(LogisticRegression()), Y[:-1], "one label a row"),
         (ReviewClassifier(LogisticRegression()), None, "requires y"),
     ],
@@ -236,3 +238,174 @@ def test_wrong_input(clf, y, message):
 def test_too_few_rows_to_split():
     with pytest.raises(ValueError, match="no row for the policy"):
         ReviewClassifier(LogisticRegression()).fit(X[[0, 0]], ["a", "b"])
+
+
+# -- cross-fitting ---------------------------------------------------------------------------------
+
+
+class Spy(LogisticRegression):
+    """Tells all fits of its clones apart: what each has seen, and what it was asked."""
+
+    log: ClassVar[list] = []
+
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.entry_ = {"train": X, "weight": sample_weight, "asked": []}
+        self.log.append(self.entry_)
+        return self
+
+    def predict_proba(self, X):
+        self.entry_["asked"].append(X)
+        return super().predict_proba(X)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    monkeypatch.setattr(Spy, "log", [])
+    return Spy()
+
+
+def as_set(rows):
+    return {row.tobytes() for row in rows}
+
+
+def test_every_row_is_judged_by_an_estimator_that_has_not_seen_it(spy):
+    clf = ReviewClassifier(spy, LENIENT, cv=5).fit(X, Y)
+    final, *folds = Spy.log
+    assert len(folds) == 5
+    assert np.array_equal(final["train"], X)
+    assert final["asked"] == []
+    asked = [part for fold in folds for part in fold["asked"]]
+    assert as_set(np.vstack(asked)) == as_set(X)
+    assert sum(map(len, asked)) == len(X)
+    for fold in folds:
+        assert not as_set(fold["train"]) & as_set(fold["asked"][0])
+    assert clf.policy_.n_labels_ == 1200
+    assert clf.policy_.evidence_[0].n_rows == 1200
+    assert clf.estimator_.entry_ is final
+
+
+def test_the_policy_is_that_of_cross_validated_probabilities():
+    splitter = StratifiedKFold(4, shuffle=True, random_state=3)
+    clf = ReviewClassifier(LogisticRegression(), LENIENT, cv=splitter).fit(X, Y)
+    proba = cross_val_predict(LogisticRegression(), X, Y, cv=splitter, method="predict_proba")
+    assert clf.policy_.evidence_ == clone(LENIENT).fit(proba, Y).evidence_
+    plain = LogisticRegression().fit(X, Y)
+    assert np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
+    given = ReviewClassifier(LogisticRegression(), LENIENT, cv=list(splitter.split(X, Y)))
+    assert given.fit(X, Y).policy_.evidence_ == clf.policy_.evidence_
+    clone(given)
+
+
+def test_the_seed_makes_the_folds():
+    first, again, other = (
+        ReviewClassifier(LogisticRegression(), LENIENT, cv=5, random_state=seed).fit(X, Y)
+        for seed in (1, 1, 2)
+    )
+    assert first.policy_.evidence_ == again.policy_.evidence_
+    assert first.policy_.evidence_ != other.policy_.evidence_
+
+
+def test_rows_in_no_test_part_only_train(spy):
+    rows = np.arange(240)
+    splits = [(rows[80:], rows[:80]), (rows[:80], rows[80:180])]
+    clf = ReviewClassifier(spy, LENIENT, cv=splits).fit(X[:240], Y[:240])
+    assert clf.policy_.n_labels_ == 180
+    with pytest.raises(NotCertifiableError, match="in all") as caught:
+        ReviewClassifier(spy, ReviewPolicy(0.99), cv=splits).fit(X[:240], Y[:240])
+    assert caught.value.n_more == np.ceil(caught.value.__cause__.n_more / 0.75)
+    with pytest.raises(NotCertifiableError) as caught:
+        ReviewClassifier(spy, ReviewPolicy(0.999), cv=5).fit(X[:200], Y[:200])
+    assert caught.value.__cause__ is None
+
+
+def test_a_row_whose_class_the_folds_lack_is_an_error():
+    y = Y.astype(object)
+    y[7] = "rare"
+    policy = ReviewPolicy(max_reviews=0.5)
+    clf = ReviewClassifier(LogisticRegression(), policy, cv=5).fit(X, y)
+    assert clf.classes_.tolist() == ["ham", "rare", "spam"]
+    splits = [(np.delete(np.arange(1200), rows), rows) for rows in ([7], [8])]
+    policy = ReviewPolicy(costs=1, review_cost=9)  # everything is accepted
+    found = ReviewClassifier(LogisticRegression(), policy, cv=splits).fit(X, y).policy_.evidence_[0]
+    assert found.n_rows == found.n_accepted == 2
+    assert found.n_errors >= 1
+
+
+def test_folds_of_rows_without_probabilities():
+    y = np.where(np.arange(1200) % 50 == 1, "ham", "spam")
+    clf = ReviewClassifier(Unsure(), LENIENT, cv=3).fit(X, y)
+    assert clf.policy_.n_labels_ == 1200
+    assert clf.policy_.shares_["review"] == 0.5
+
+
+def test_weights_and_groups_go_where_they_belong(spy):
+    weight = np.random.default_rng(0).choice([0.5, 1.0], 1200)
+    ReviewClassifier(spy, LENIENT, cv=3).fit(X, Y, sample_weight=weight)
+    assert [len(fold["weight"]) for fold in Spy.log] == [1200, 800, 800, 800]
+    of_row = dict(zip((row.tobytes() for row in X), weight, strict=True))
+    for fold in Spy.log:
+        assert [of_row[row.tobytes()] for row in fold["train"]] == fold["weight"].tolist()
+    groups = np.arange(1200) % 7
+    Spy.log.clear()
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = ReviewClassifier(spy.set_fit_request(sample_weight=True), LENIENT, cv=GroupKFold(4))
+        clf.fit(X, Y, sample_weight=weight, groups=groups)
+    of_row = dict(zip((row.tobytes() for row in X), groups, strict=True))
+    for fold in Spy.log[1:]:
+        trained = {of_row[row.tobytes()] for row in fold["train"]}
+        assert not trained & {of_row[row.tobytes()] for row in fold["asked"][0]}
+
+
+def test_a_frozen_estimator_has_no_folds():
+    model = FrozenEstimator(LogisticRegression().fit(X, Y))
+    with pytest.raises(ValueError, match=r"cv=5 fits the estimator anew .* a FrozenEstimator is"):
+        ReviewClassifier(model, LENIENT, cv=5).fit(X, Y)
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_language_model_is_asked_once_a_row(calibrated, tmp_path):
+    texts, labels = load_messages(return_X_y=True)
+    texts, labels = list(texts[:200]), np.asarray(labels[:200])
+    rules = {
+        text: {label: 0.9, other: 0.1} if number % 20 else {label: 0.2, other: 0.8}
+        for number, (text, label) in enumerate(zip(texts, labels, strict=True))
+        for other in {"negative", "positive"} - {label}
+    }
+    backend = TestingBackend(rules, name="cross-fitted")
+    backend.forget()
+    llm = LLMClassifier(
+        backend, classes=["negative", "positive"], cache=str(tmp_path / "replies.sqlite")
+    )
+    estimator = CalibratedLLMClassifier(llm, method="temperature") if calibrated else llm
+    clf = ReviewClassifier(estimator, ReviewPolicy(0.85), cv=5).fit(texts, labels)
+    assert clf.policy_.n_labels_ == 200
+    assert set(backend.asked.values()) == {1}
+    assert backend.asked.total() == 200
+    accepted = clf.decide(texts)["action"] == "accept"
+    assert accepted.mean() > 0.8
+
+
+def test_the_precision_of_the_final_estimator_is_kept_in_most_draws():
+    """The true chance of each label is known, so the precision is that of the population."""
+    direction = np.full(3, 4 / np.sqrt(3))
+
+    def draw(rng, size):
+        rows = rng.normal(size=(size, 3))
+        chance = 1 / (1 + np.exp(-rows @ direction))
+        return rows, chance, rng.random(size) < chance
+
+    population, chance, _ = draw(np.random.default_rng(0), 5_000)
+    policy = ReviewPolicy(0.9, on_not_certifiable="review")
+    broken = spoke = 0
+    for seed in range(200):
+        rows, _, y = draw(np.random.default_rng([1, seed]), 150)
+        clf = ReviewClassifier(LogisticRegression(), policy, cv=5, random_state=seed)
+        clf.fit(rows, y)
+        proba = clf.predict_proba(population)
+        accepted = clf.policy_.decide(proba) == "accept"
+        right = np.where(clf.policy_.predict(proba), chance, 1 - chance)[accepted]
+        spoke += right.size > 0
+        broken += right.size > 0 and right.mean() < 0.9
+    assert spoke > 150
+    assert broken <= 0.12 * 200

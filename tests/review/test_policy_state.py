@@ -200,6 +200,13 @@ def test_another_version():
         ReviewPolicy.from_dict(content)
 
 
+def test_more_confidence_than_the_evidence_bears_out():
+    text = fitted(POLICIES["default"]).to_json()
+    assert text.count('"confidence": 0.9,') == 2
+    with pytest.raises(ValueError, match="promises something else"):
+        ReviewPolicy.from_json(text.replace('"confidence": 0.9,', '"confidence": 0.999999,'))
+
+
 def changed(name, path, value):
     content = fitted(POLICIES[name]).to_dict()
     part = content
@@ -223,6 +230,9 @@ def changed(name, path, value):
         ("default", ["parameters", "target_precision"], 0.8, "promises something else"),
         ("default", ["parameters", "costs"], 1, "two targets"),
         ("default", ["certified_precision"], 0.99, "promises something else"),
+        ("default", ["certified_precision"], None, "promises something else"),
+        ("default", ["evidence", 0, "n_errors"], 500, "promises something else"),
+        ("not certifiable", ["certified_precision"], 0.9999, "promises something else"),
         ("default", ["evidence"], [], "a list of 1"),
         ("default", ["evidence"], {}, "a list of 1"),
         ("default", ["evidence", 0, "threshold"], "0.5", "where a number must be"),
