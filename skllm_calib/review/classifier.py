@@ -84,8 +84,9 @@ class ReviewClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # t
     policy. In a simulation (logistic regression on five features, 200 rows, a precision of 90 %)
     accepted rows missed the target in 5.8 % of 1,000 draws with ``cv=5`` and in 3.1 % with
     ``holdout=0.5``, where the confidence of 90 % allows 10 %; of the rows to come, 74 % and 52 %
-    were accepted (``benchmarks/cross_fitted_promises.py`` in the repository). Where the promise has to stand up to scrutiny, take `holdout`. A language model
-    costs the same either way, as the folds find its answers in the cache.
+    were accepted (``benchmarks/cross_fitted_promises.py`` in the repository). Where the promise has
+    to stand up to scrutiny, take `holdout`. A language model costs the same either way, as the
+    folds find its answers in the cache.
 
     A row whose class the other folds lack is an error of their estimator and counts as one.
 
