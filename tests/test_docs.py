@@ -67,7 +67,7 @@ def no_model(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore::skllm_calib.FailedRowsWarning")
 @pytest.mark.usefixtures("no_model")
 def test_the_code_of_a_page_runs_from_top_to_bottom(page):
-    if "ReliabilityDisplay" in page.read_text(encoding="utf-8"):
+    if re.search("ReliabilityDisplay|CalibrationReport", page.read_text(encoding="utf-8")):
         pytest.importorskip("matplotlib").use("Agg")
     for package in ("imblearn", "optuna", "skops", "skore"):  # not among the oldest versions
         if any(f"import {package}" in block for block in python_blocks(page)):

@@ -58,13 +58,15 @@ class TorchEngine:
         config = model.config.get_text_config()
         self._n_context = getattr(config, "max_position_embeddings", None) or math.inf
         self._ends = _ends(model, tokenizer)
-        known = inspect.signature(model.forward).parameters
-        if "past_key_values" not in known:
+        cache, body_cache = map(_name_of_cache, (model, model.base_model))
+        if cache is None or body_cache is None:
             raise ModelNotFound(
                 f"a {type(model).__name__} has no memory of keys and values to read on from, which "
                 "is needed here: use a model with attention"
             )
+        self._cache, self._body_cache = cache, body_cache
         # Where the model can leave out the logits of all tokens but the last, it shall.
+        known = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
 
     def answer(self, request: Request, settings: Settings) -> Reply:
@@ -231,10 +233,10 @@ class TorchEngine:
             # The body of the model alone: nobody asks for what might follow here.
             out = self._model.base_model(
                 input_ids=self._tensor([p[i : i + _STEP] for p in prompts]),
-                past_key_values=cache,
                 use_cache=True,
+                **{self._body_cache: cache},
             )
-            cache = out.past_key_values
+            cache = out[self._body_cache]
         return self._step([p[end:] for p in prompts], cache)
 
     def _recall(self, ids: list[int]) -> tuple[int, Any]:
@@ -260,11 +262,11 @@ class TorchEngine:
         """Read some more tokens; return the log-probabilities after them, and the longer cache."""
         out = self._model(
             input_ids=self._tensor(rows),
-            past_key_values=cache,
             use_cache=True,
             **self._last_only,
+            **{self._cache: cache},
         )
-        return out.logits[:, -1].float().log_softmax(-1), out.past_key_values
+        return out.logits[:, -1].float().log_softmax(-1), out[self._cache]
 
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Any:
         import torch  # noqa: PLC0415 (optional)
@@ -336,6 +338,12 @@ def _copies(cache: Any, n: int = 1) -> Any:
     if n > 1:
         cache.batch_repeat_interleave(n)
     return cache
+
+
+def _name_of_cache(model: Any) -> str | None:
+    """Return what a model calls its memory: transformers renames it, model by model, since 5.24."""
+    known = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in known), None)
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +273,33 @@ def test_models_whose_memory_slides_on(tiny):
         assert likeliest == pytest.approx(whole.log_softmax(-1).max().item(), abs=1e-5)
 
 
+def test_models_whose_memory_is_a_state():
+    """Since transformers 5.24 they are given it like any other."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tiny_model import make_tokenizer
+
+    from skllm_calib.backends._torch_engine import Settings, TorchEngine
+
+    if "cache" not in inspect.signature(transformers.MambaForCausalLM.forward).parameters:
+        pytest.skip("this release of transformers hands the state of Mamba on in another way")
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    config = transformers.MambaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2
+    )
+    model = transformers.MambaForCausalLM(config).eval()
+    engine = TorchEngine(model, tokenizer, "states")
+    requests = [request("b " * 30 + x) for x in "abc"]
+    replies = [engine.answer(r, Settings(1, 8, True, 0)) for r in requests]
+    assert replies == [engine.answer(r, Settings(1, 8, False, 0)) for r in requests]
+    with torch.inference_mode():
+        ids = engine._prompt(requests[0].messages)[0]
+        whole = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    likeliest = max(t.logprob for t in replies[0].distributions[0].tokens)
+    assert likeliest == pytest.approx(whole.max().item(), abs=1e-4)
+
+
 def test_models_without_keys_and_values():
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -279,9 +307,11 @@ def test_models_without_keys_and_values():
 
     from skllm_calib.backends._torch_engine import TorchEngine
 
-    config = transformers.MambaConfig(vocab_size=330, hidden_size=8, num_hidden_layers=1)
-    with pytest.raises(ModelNotFound, match="MambaForCausalLM has no memory of keys and values"):
-        TorchEngine(transformers.MambaForCausalLM(config), make_tokenizer(), "mamba")
+    config = transformers.OpenAIGPTConfig(
+        vocab_size=330, n_positions=64, n_embd=8, n_layer=1, n_head=1
+    )
+    with pytest.raises(ModelNotFound, match="OpenAIGPTLMHeadModel has no memory of keys and"):
+        TorchEngine(transformers.OpenAIGPTLMHeadModel(config), make_tokenizer(), "gpt")
 
 
 def test_a_row_that_torch_cannot_compute_costs_no_other(backend, monkeypatch):
