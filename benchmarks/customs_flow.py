@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,12 @@ class Office:
         right = self.policy.predict(self.proba) == y
         print(f"   {accepted.sum()} accepted, {review.sum()} to review of {len(actions)}")
         print(f"   truth: {right[accepted].mean():.1%} of the accepted are right")
+        # Of the rows that go to a person, so that the promise is about these and not about all.
+        doubtful = self.policy.decide(self.reference) == "review"
         sets = PredictionSets(coverage=0.9)
-        sets.fit(self.reference, self.of("certify")[1], classes=self.classes)
-        shown = sets.predict(self.proba[review])
+        known = self.of("certify")[1][doubtful]
+        sets.fit(self.reference[doubtful], known, classes=self.classes)
+        shown = sets.predict_set(self.proba[review])
         inside = shown[np.arange(review.sum()), np.searchsorted(self.classes, y[review])]
         print(
             f"   a reviewer is shown {shown.sum(axis=1).mean():.1f} sections of "
@@ -168,7 +172,9 @@ class Office:
             {"id": i, "text": X[i], "proba": p, "label": label, "action": action, "reason": reason}
             for i, (p, label, action, reason) in enumerate(decided)
         )
-        queue.write_rows(self.args.out / "rows.jsonl")  # as they were before anybody looked
+        # For the pictures: the rows as they were before anybody looked.
+        queue.write_rows(self.args.out / "rows.jsonl")
+        (self.args.out / "classes.json").write_text(json.dumps(self.classes.tolist()))
         for row in queue.waiting():
             queue.add_label(row["id"], y[int(row["id"])], reviewer="the file")
         print(f"   {queue.accepted_error(confidence=CONFIDENCE)}")
@@ -237,7 +243,6 @@ def language_model(
         label_texts={c: wording(c) for c in classes},
         prompt=prompt,
         cache=args.cache,
-        verbose=1,
     )
     return [i for i in range(CALIBRATE) if i not in shown], llm
 

@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
         shoot(browser, report, "report-light", "light", 1180)
         shoot(browser, f"{report}#decisions", "report-dark", "dark", 1560)
         with tempfile.TemporaryDirectory() as name:
-            queue = waiting_queue(folder / "rows.jsonl", Path(name, "queue.sqlite"))
+            queue = waiting_queue(folder, Path(name, "queue.sqlite"))
             with queue.server() as server:
                 for scheme in ("light", "dark"):
                     address = f"{server.url}?reviewer=Ann"
@@ -39,12 +39,11 @@ def main(folder: Path) -> None:
         browser.close()
 
 
-def waiting_queue(rows: Path, path: Path) -> ReviewQueue:
+def waiting_queue(folder: Path, path: Path) -> ReviewQueue:
     """Make the queue of the day anew, as it was before anybody said anything."""
-    with open(rows, encoding="utf-8") as f:
-        first = json.loads(f.readline())
-    queue = ReviewQueue(path, classes=sorted(first["proba"]), audit_share=0.2)
-    queue.read_rows(rows)
+    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    queue = ReviewQueue(path, classes=classes, audit_share=0.2)
+    queue.read_rows(folder / "rows.jsonl")
     return queue
 
 
