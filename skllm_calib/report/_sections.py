@@ -80,8 +80,8 @@ def _before_after(figures: Figures) -> list[str]:
         ),
         Markup(
             f"<p>“Class shares” always states the shares of the classes in {where} and knows "
-            "nothing of the text: a model worth its price has a lower log-loss. Its small "
-            "calibration error shows that this figure alone proves nothing.</p>"
+            "nothing of the text: a model worth its price has a lower log-loss. Its calibration "
+            "error is small as a rule, which shows that this figure alone proves nothing.</p>"
         ),
     ]
 
