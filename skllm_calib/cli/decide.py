@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.answers import (
@@ -23,7 +22,7 @@ from skllm_calib.cli.answers import (
 )
 from skllm_calib.cli.console import note, progress_wanted, remark, say
 from skllm_calib.cli.decisions import Decide, Decisions, by_matrix, by_policy
-from skllm_calib.cli.matrices import read_impacts, read_matrix
+from skllm_calib.cli.matrices import impacts_of, read_matrix
 from skllm_calib.cli.options import add_cache, load_classifier
 from skllm_calib.cli.partial import PartialAnswers
 from skllm_calib.cli.policies import (
@@ -37,7 +36,7 @@ from skllm_calib.cli.policies import (
 from skllm_calib.cli.rows import LabelledRows, add_weight, check_known, file_digest, unseen
 from skllm_calib.cli.scoring import score
 from skllm_calib.cli.tables import Table, read_table
-from skllm_calib.review import ReviewPolicy, RiskMatrix
+from skllm_calib.review import ReviewPolicy
 
 HELP = "accept, review or reject the rows of a file"
 
@@ -95,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
     decide: Decide
     if args.risk_matrix is not None:
         matrix = read_matrix(args.risk_matrix, labels)
-        decide = by_matrix(matrix, _impacts(matrix, table, args), labels)
+        assert table is not None  # the arguments have been checked
+        impacts = impacts_of(matrix, table, args)
+        decide = by_matrix(matrix, None if impacts is None else np.array(impacts), labels)
     elif args.labelled is not None:
         policy = _fitted(unfitted, classifier, labels, args)
         if policy is None:
@@ -180,20 +181,6 @@ def _fitted(
     show(policy.summary())
     show(f"\nSaved to {path}")
     return policy
-
-
-def _impacts(
-    matrix: RiskMatrix, table: Table | None, args: argparse.Namespace
-) -> NDArray[Any] | None:
-    """Return the impact of each row, None for the matrix's own."""
-    if args.impact is not None and table is not None:
-        return np.array(read_impacts(table, args.impact, matrix))
-    if matrix.impact is None:
-        raise ValueError(
-            f"--risk-matrix {args.risk_matrix}: has no impact of its own: name the column that has "
-            "it with --impact COL"
-        )
-    return None
 
 
 def _result(

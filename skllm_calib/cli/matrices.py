@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from bisect import bisect_right
@@ -11,7 +12,7 @@ from pathlib import Path
 from skllm_calib.cli.tables import Table
 from skllm_calib.review import RiskMatrix
 
-__all__ = ["read_impacts", "read_matrix"]
+__all__ = ["impacts_of", "read_matrix"]
 
 
 def read_matrix(path: str, labels: Sequence[str]) -> RiskMatrix:
@@ -44,7 +45,7 @@ def read_matrix(path: str, labels: Sequence[str]) -> RiskMatrix:
     return matrix
 
 
-def read_impacts(table: Table, column: str, matrix: RiskMatrix) -> list[str]:
+def _read_impacts(table: Table, column: str, matrix: RiskMatrix) -> list[str]:
     """Return the impact level of each row, from the names or numbers of a column.
 
     Raises
@@ -53,6 +54,24 @@ def read_impacts(table: Table, column: str, matrix: RiskMatrix) -> list[str]:
         If a row has another impact or none; the message names it.
     """
     return [_level(cell, i, column, matrix) for i, cell in enumerate(table.column(column), 1)]
+
+
+def impacts_of(matrix: RiskMatrix, table: Table, args: argparse.Namespace) -> list[str] | None:
+    """Return the impact of each row from the column that was named; None for the matrix's own.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
+    """
+    if args.impact is not None:
+        return _read_impacts(table, args.impact, matrix)
+    if matrix.impact is None:
+        raise ValueError(
+            f"--risk-matrix {args.risk_matrix}: has no impact of its own: name the column that has "
+            "it with --impact COL"
+        )
+    return None
 
 
 def _level(cell: str | None, row: int, column: str, matrix: RiskMatrix) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from skllm_calib.cli.columns import read_ids, read_true_labels
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.matrices import read_impacts, read_matrix
+from skllm_calib.cli.matrices import impacts_of, read_matrix
 from skllm_calib.cli.options import add_cache, count_or_all, load_classifier
 from skllm_calib.cli.policies import has_policy, load_policy, saw
 from skllm_calib.cli.probabilities import read_probabilities
@@ -193,12 +193,6 @@ def _around(
         out["ids"] = read_ids(table, args.id, positions)
     if args.risk_matrix is not None:
         matrix = out["risk_matrix"] = read_matrix(args.risk_matrix, labels)
-        if args.impact is not None:
-            impacts = read_impacts(table, args.impact, matrix)
-            out["impact"] = [impacts[i] for i in positions]
-        elif matrix.impact is None:
-            raise ValueError(
-                f"--risk-matrix {args.risk_matrix}: has no impact of its own: name the column that "
-                "has it with --impact COL"
-            )
+        impacts = impacts_of(matrix, table, args)
+        out["impact"] = None if impacts is None else [impacts[i] for i in positions]
     return out
