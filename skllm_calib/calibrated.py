@@ -15,14 +15,9 @@ import numpy as np
 import scipy
 import sklearn
 from numpy.typing import ArrayLike, NDArray
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.exceptions import NotFittedError
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import log_loss
 from sklearn.model_selection import BaseCrossValidator, check_cv
-from sklearn.utils import get_tags
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -30,7 +25,6 @@ from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     check_is_fitted,
-    has_fit_parameter,
 )
 
 from skllm_calib._identity import differences, identity_of
@@ -45,22 +39,14 @@ from skllm_calib._scores import (
     stratified_folds,
 )
 from skllm_calib._version import __version__
+from skllm_calib._wrapper import WrapperMixin
 from skllm_calib.calibrators import AutoCalibrator, BaseCalibrator, get_calibrator
 from skllm_calib.card import CalibrationCard
 from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.labels import check_labels
-from skllm_calib.metrics import (
-    brier_score,
-    calibration_error_interval,
-    calibration_noise_floor,
-    expected_calibration_error,
-)
+from skllm_calib.metrics._headline import INTERVAL, measure
 
 __all__ = ["CalibratedLLMClassifier"]
-
-_CONFIDENCE = 0.9
-# Headline bins: ten of equal mass, the least noisy choice that still sees wiggles.
-_BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
 
 
 def _estimator_has(name: str) -> Any:
@@ -70,7 +56,7 @@ def _estimator_has(name: str) -> Any:
     return check
 
 
-class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calibrate the probabilities of a classifier on a few hundred labelled rows.
 
     Scores that do not depend on the labels (a zero-shot :class:`LLMClassifier`, a
@@ -201,34 +187,6 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
 
     # -- scores to calibrate on ------------------------------------------------------------------
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Tell scikit-learn's metadata routing what goes where.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        to_fit = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        router.add(estimator=self.estimator, method_mapping=to_fit)
-        if hasattr(self.cv, "get_metadata_routing"):
-            to_split = MethodMapping().add(caller="fit", callee="split")
-            router.add(splitter=self.cv, method_mapping=to_split)
-        return router
-
-    def _routed(
-        self, weight: NDArray[Any] | None, fit_params: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the estimator's ``fit`` and the splitter get."""
-        given = {} if weight is None else {"sample_weight": weight}
-        if get_config()["enable_metadata_routing"]:
-            routed = process_routing(self, "fit", **given, **fit_params)
-            splitter = routed["splitter"].split if "splitter" in routed else {}
-            return dict(routed.estimator.fit), dict(splitter)
-        if not has_fit_parameter(self.estimator, "sample_weight"):
-            given = {}
-        return {**given, **fit_params}, {}
-
     def _fitted(self, X: Any, y: NDArray[Any], params: dict[str, Any]) -> Any:
         if isinstance(self.estimator, FrozenEstimator):
             return self.estimator
@@ -321,7 +279,7 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         before = np.exp(log_proba - np.logaddexp.reduce(log_proba, axis=1, keepdims=True))
         return {
             "how": f"{len(y)} rows, calibrator refitted in {N_FOLDS} folds",
-            "confidence": _CONFIDENCE,
+            "confidence": INTERVAL,
             "before": self._metrics(y, before, weight),
             "after": self._metrics(y, after, weight),
         }
@@ -330,19 +288,10 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         self, y: NDArray[Any], proba: NDArray[np.float64], weight: NDArray[Any] | None
     ) -> dict[str, Any]:
         proba = proba / proba.sum(axis=1, keepdims=True)
-        common: dict[str, Any] = {"labels": self.classes_, "sample_weight": weight}
-        interval = calibration_error_interval(
-            y, proba, confidence=_CONFIDENCE, n_resamples=500, **_BINS, **common
-        )
-        right = self.classes_[proba.argmax(axis=1)] == y
-        return {
-            "log_loss": float(log_loss(y, proba, **common)),
-            "brier": float(brier_score(y, proba, **common)),
-            "ece": float(expected_calibration_error(y, proba, **_BINS, **common)),
-            "ece_interval": [float(interval.low), float(interval.high)],
-            "ece_floor": float(calibration_noise_floor(proba, **_BINS, **common)),
-            "accuracy": float(np.average(right, weights=weight)),
-        }
+        found = measure(y, proba, self.classes_, weight, n_resamples=500)
+        names = ("log_loss", "brier", "ece", "ece_floor", "accuracy")
+        ends = [found["ece_low"], found["ece_high"]]
+        return {name: found[name] for name in names} | {"ece_interval": ends}
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -437,31 +386,6 @@ class CalibratedLLMClassifier(LogProbaMixin, ClassifierMixin, MetaEstimatorMixin
         if not isinstance(loaded, cls):
             raise TypeError(f"{str(file)!r} holds a {type(loaded).__name__}, not a {cls.__name__}")
         return loaded
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of a table seen in fit."""
-        return self._of_estimator("n_features_in_")  # type: ignore[no-any-return]
-
-    @property
-    def feature_names_in_(self) -> NDArray[Any]:
-        """Names of the columns of a DataFrame seen in fit."""
-        return self._of_estimator("feature_names_in_")  # type: ignore[no-any-return]
-
-    def _of_estimator(self, name: str) -> Any:
-        try:
-            check_is_fitted(self)
-        except NotFittedError as e:
-            raise AttributeError(f"{type(self).__name__} has no {name} before fit") from e
-        return getattr(self.estimator_, name)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags = inner.input_tags
-        if inner.classifier_tags is not None:
-            tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
-        return tags
 
 
 def _describe_calibrator(calibrator: BaseCalibrator) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from skllm_calib.calibrated import CalibratedLLMClassifier
 from skllm_calib.classifier import LLMClassifier
 from skllm_calib.cli.console import aligned
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.report._figures import INTERVAL, measure, shares
+from skllm_calib.metrics._headline import INTERVAL, measure
+from skllm_calib.report._figures import shares
+from skllm_calib.report._reading import ask
+from skllm_calib.report._words import about
 from skllm_calib.review import accept_threshold
 
 __all__ = [
@@ -58,21 +61,12 @@ class Scores:
 
 def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[str]) -> Scores:
     """Ask about every text once, and calibrate."""
-    names = classifier.classes_.tolist()
-    order = sorted(range(len(names)), key=lambda k: str(names[k]))
-    raw = np.full((len(texts), len(names)), np.nan)
-    calibrated = raw.copy()
-    failures: dict[int, str] = {}
-    for i, record in enumerate(classifier.explain(list(texts))):
-        if record["failure"] is not None:
-            failures[i] = record["failure"]
-            continue
-        raw[i] = _normalised([math.exp(record["log_proba"][names[k]]) for k in order])
-        if "calibrated" in record:
-            calibrated[i] = _normalised([record["calibrated"][names[k]] for k in order])
-        else:
-            calibrated[i] = raw[i]
-    return Scores([str(names[k]) for k in order], raw, calibrated, failures)
+    asked = ask(classifier, list(texts))
+    names = [str(label) for label in asked.classes.tolist()]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    calibrated = asked.proba[:, order]
+    raw = calibrated if asked.before is None else asked.before[:, order]
+    return Scores([names[k] for k in order], raw, calibrated, asked.failures)
 
 
 def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence[str]) -> float:
@@ -137,12 +131,5 @@ def _said(one: Mapping[str, Any], n_rows: int) -> str:
         )
     if one["n_more"] is None:
         return "not certifiable; the model is wrong too often, even when surest"
-    # A plan, not a measurement: two digits are all it is good for.
-    more = int(float(f"{one['n_more']:.2g}"))
-    how_many = f"about {more:,}" if more else "a few"
+    how_many = about(one["n_more"]) if one["n_more"] else "a few"
     return f"not certifiable with these labels; {how_many} more needed"
-
-
-def _normalised(row: Sequence[float]) -> NDArray[np.float64]:
-    values = np.asarray(row, dtype=np.float64)
-    return np.asarray(values / values.sum(), dtype=np.float64)

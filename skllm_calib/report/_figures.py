@@ -7,61 +7,25 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix, log_loss
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from skllm_calib.metrics import (
-    aurc,
-    brier_score,
-    calibration_error_interval,
-    calibration_noise_floor,
     can_claim,
-    debiased_calibration_error,
     reliability_curve,
     review_cost_curve,
     risk_coverage_curve,
-    top_label_accuracy,
 )
+from skllm_calib.metrics._headline import BINS, measure
 from skllm_calib.report._material import Material
 from skllm_calib.review import ReviewPolicy
 from skllm_calib.review._fixed_sequence import precision_lower_bound
 
-__all__ = ["BINS", "INTERVAL", "figures_of", "measure", "shares"]
+__all__ = ["figures_of", "shares"]
 
-# Headline bins: ten of equal mass, the least noisy choice that still sees wiggles.
-BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
-INTERVAL = 0.9
 _COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 _PRICES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _MOST_CONFUSED = 15
-
-
-def measure(
-    y: ArrayLike,
-    proba: NDArray[np.float64],
-    labels: ArrayLike,
-    sample_weight: ArrayLike | None = None,
-) -> dict[str, float]:
-    """Return the figures of some probabilities, each as a fraction or in nats."""
-    known: dict[str, Any] = {"labels": labels, "sample_weight": sample_weight}
-    interval = calibration_error_interval(y, proba, confidence=INTERVAL, **BINS, **known)
-    return {
-        "accuracy": float(top_label_accuracy(y, proba, **known)),
-        "mean_confidence": float(
-            np.average(
-                proba.max(axis=1),
-                weights=None if sample_weight is None else np.asarray(sample_weight),
-            )
-        ),
-        "log_loss": float(log_loss(y, proba, **known)),
-        "brier": float(brier_score(y, proba, **known)),
-        "ece": float(interval.estimate),
-        "ece_low": float(interval.low),
-        "ece_high": float(interval.high),
-        "ece_floor": float(calibration_noise_floor(proba, **BINS, **known)),
-        "ece_debiased": float(debiased_calibration_error(y, proba, **BINS, **known)),
-        "aurc": float(aurc(y, proba, **known)),
-    }
 
 
 def shares(counts: Sequence[float]) -> NDArray[np.float64]:

@@ -14,10 +14,10 @@ __all__ = ["page"]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 _LIGHT = f"""color-scheme: light; {LIGHT} --shade: #5aa0e6; --first: #0072b2; --second: #b35f00;
-  --right: #a6cee8; --wrong: #b84a00; --mild: #fff7d6; --middle: #fdd08a; --strict: #f0986b;
+  --right: #a6cee8; --wrong: #b84a00; --mild: #fff7d6; --strict: #f0986b;
   --on-cell: #1b1f24;"""
 _DARK = f"""color-scheme: dark; {DARK} --shade: #2f6fb3; --first: #58b4f0; --second: #f5b041;
-  --right: #3d6f93; --wrong: #ff9a5c; --mild: #4d4930; --middle: #6d4f20; --strict: #7a3a24;
+  --right: #3d6f93; --wrong: #ff9a5c; --mild: #4d4930; --strict: #7a3a24;
   --on-cell: #fff;"""
 
 _STYLE = f"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skllm_calib.report._figures import INTERVAL
+from skllm_calib.metrics._headline import INTERVAL
 from skllm_calib.report._html import (
     Markup,
     beside,

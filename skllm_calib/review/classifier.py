@@ -8,24 +8,21 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.exceptions import NotFittedError
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import BaseCrossValidator, check_cv
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_method_params,
     _check_sample_weight,
     _num_samples,
     check_is_fitted,
-    has_fit_parameter,
 )
 
 from skllm_calib._scores import cross_fitted, indexed, stratified_folds
+from skllm_calib._wrapper import WrapperMixin
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.labels import check_labels
 from skllm_calib.review.policy import ReviewPolicy
@@ -33,7 +30,7 @@ from skllm_calib.review.policy import ReviewPolicy
 __all__ = ["ReviewClassifier"]
 
 
-class ReviewClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier and a review policy in one estimator: labels, and what to do with them.
 
     ``fit`` trains the estimator on one part of the rows and the policy on the other, which the
@@ -246,34 +243,6 @@ class ReviewClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # t
     def _fitted(self, X: Any, y: NDArray[Any], params: dict[str, Any]) -> Any:
         return clone(self.estimator).fit(X, y, **params)
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Tell scikit-learn's metadata routing what goes where.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        to_fit = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        router.add(estimator=self.estimator, method_mapping=to_fit)
-        if hasattr(self.cv, "get_metadata_routing"):
-            to_split = MethodMapping().add(caller="fit", callee="split")
-            router.add(splitter=self.cv, method_mapping=to_split)
-        return router
-
-    def _routed(
-        self, weight: Any, fit_params: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the estimator's ``fit`` and the splitter get."""
-        given = {} if weight is None else {"sample_weight": weight}
-        if get_config()["enable_metadata_routing"]:
-            routed = process_routing(self, "fit", **given, **fit_params)
-            splitter = routed["splitter"].split if "splitter" in routed else {}
-            return dict(routed.estimator.fit), dict(splitter)
-        if not has_fit_parameter(self.estimator, "sample_weight"):
-            given = {}
-        return {**given, **fit_params}, {}
-
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the estimator's probability of each class.
 
@@ -336,31 +305,6 @@ class ReviewClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # t
             return decisions
         index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
         return pd.DataFrame(decisions, index=index)
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of a table seen in fit."""
-        return self._of_estimator("n_features_in_")  # type: ignore[no-any-return]
-
-    @property
-    def feature_names_in_(self) -> NDArray[Any]:
-        """Names of the columns of a DataFrame seen in fit."""
-        return self._of_estimator("feature_names_in_")  # type: ignore[no-any-return]
-
-    def _of_estimator(self, name: str) -> Any:
-        try:
-            check_is_fitted(self)
-        except NotFittedError as e:
-            raise AttributeError(f"{type(self).__name__} has no {name} before fit") from e
-        return getattr(self.estimator_, name)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags = inner.input_tags
-        if inner.classifier_tags is not None:
-            tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
-        return tags
 
 
 def _proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
