@@ -44,7 +44,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import KFold
 
 from skllm_calib.calibrators import METHODS
-from skllm_calib.calibrators._numerics import floor_and_normalise
+from skllm_calib.log_proba.numerics import floor_and_normalise
 from skllm_calib.metrics import brier_score, cox_calibration_error, debiased_calibration_error
 
 Floats = NDArray[np.float64]

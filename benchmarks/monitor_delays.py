@@ -21,7 +21,7 @@ import argparse
 import numpy as np
 
 from skllm_calib.metrics import expected_calibration_error
-from skllm_calib.monitor import CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationMonitor
 
 PRIOR, SHIFTED = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 SIGNAL = 1.85  # accuracy .85

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skllm_calib.decisions.policy.policy import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.review.policy import ReviewPolicy
 
 CONFIDENCE = 0.9
 SIZES = (100, 200, 500, 2000)

@@ -5,10 +5,8 @@ public modules of their own.
 """
 
 from skllm_calib._version import __version__
-from skllm_calib.backends import LlamaCppBackend, OpenAIBackend
-from skllm_calib.cache import ResponseCache
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibrators import (
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibration.calibrators import (
     AutoCalibrator,
     BetaCalibration,
     ConstantCalibration,
@@ -24,8 +22,19 @@ from skllm_calib.calibrators import (
     VectorScaling,
     VennAbersCalibration,
 )
-from skllm_calib.card import CalibrationCard
-from skllm_calib.classifier import FailedRowsWarning, LLMClassifier
+from skllm_calib.calibration.card import CalibrationCard
+from skllm_calib.calibration.decomposition import brier_decomposition, log_loss_decomposition
+from skllm_calib.calibration.ensemble.ensemble import LLMEnsembleClassifier
+from skllm_calib.calibration.learning_curve import calibration_learning_curve
+from skllm_calib.decisions import (
+    AcceptThreshold,
+    PolicyEvidence,
+    PredictionSets,
+    ReviewClassifier,
+    ReviewPolicy,
+    RiskMatrix,
+    accept_threshold,
+)
 from skllm_calib.display import (
     CalibrationComparisonDisplay,
     CalibrationLearningCurveDisplay,
@@ -35,16 +44,17 @@ from skllm_calib.display import (
     RiskMatrixDisplay,
     ScoreHistogramDisplay,
 )
-from skllm_calib.ensemble import LLMEnsembleClassifier
+from skllm_calib.evidence.backends import LlamaCppBackend, OpenAIBackend
+from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.classifier import FailedRowsWarning, LLMClassifier
+from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.metrics import (
     adjust_to_prior,
     aurc,
     aurc_scorer,
-    brier_decomposition,
     brier_score,
     brier_scorer,
     calibration_error_interval,
-    calibration_learning_curve,
     calibration_noise_floor,
     calibration_scoring,
     calibration_test,
@@ -57,7 +67,6 @@ from skllm_calib.metrics import (
     estimate_class_prior,
     expected_calibration_error,
     ks_calibration_error,
-    log_loss_decomposition,
     log_loss_scorer,
     reliability_curve,
     review_cost_curve,
@@ -69,20 +78,10 @@ from skllm_calib.metrics import (
     spline_calibration_error,
     suggest_rows_to_label,
 )
-from skllm_calib.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.operations.queue import ReviewQueue
+from skllm_calib.operations.report import CalibrationReport
 from skllm_calib.persistence import TRUSTED_TYPES
-from skllm_calib.prompts import Prompt
-from skllm_calib.queue import ReviewQueue
-from skllm_calib.report import CalibrationReport
-from skllm_calib.review import (
-    AcceptThreshold,
-    PolicyEvidence,
-    PredictionSets,
-    ReviewClassifier,
-    ReviewPolicy,
-    RiskMatrix,
-    accept_threshold,
-)
 
 __all__ = [
     "TRUSTED_TYPES",

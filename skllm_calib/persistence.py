@@ -10,17 +10,8 @@ from pathlib import Path
 
 from sklearn.utils import Bunch
 
-from skllm_calib.backends import (
-    AnthropicBackend,
-    LlamaCppBackend,
-    MistralBackend,
-    OpenAIBackend,
-    TestingBackend,
-    TransformersBackend,
-)
-from skllm_calib.cache import ResponseCache
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibrators import (
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibration.calibrators import (
     AutoCalibrator,
     BetaCalibration,
     ConstantCalibration,
@@ -36,12 +27,21 @@ from skllm_calib.calibrators import (
     VectorScaling,
     VennAbersCalibration,
 )
-from skllm_calib.calibrators._confidence_curve import ConfidenceCurve
-from skllm_calib.card import CalibrationCard
-from skllm_calib.classifier import LLMClassifier
-from skllm_calib.ensemble import LLMEnsembleClassifier
-from skllm_calib.prompts import Prompt
-from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
+from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
+from skllm_calib.calibration.card import CalibrationCard
+from skllm_calib.calibration.ensemble.ensemble import LLMEnsembleClassifier
+from skllm_calib.evidence.backends import (
+    AnthropicBackend,
+    LlamaCppBackend,
+    MistralBackend,
+    OpenAIBackend,
+    TestingBackend,
+    TransformersBackend,
+)
+from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.classifier import LLMClassifier
+from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.evidence.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 __all__ = ["TRUSTED_TYPES"]
 

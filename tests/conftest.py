@@ -9,7 +9,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import pytest
 
 from skllm_calib.backends import TestingBackend, clear_handles
-from skllm_calib.backends.smollm2 import find_smollm2
+from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.exceptions import ModelNotFound
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import skllm_calib
-import skllm_calib.classifier
+import skllm_calib.evidence.classifier
 from skllm_calib import backends, calibrators, datasets, exceptions, metrics, signals
 from skllm_calib.backends import TestingBackend, resolve_model
 from skllm_calib.datasets import load_messages
@@ -57,7 +57,7 @@ def no_model(monkeypatch, tmp_path):
     def resolve(model):
         return stand_ins[resolve_model(model).answer_form]
 
-    monkeypatch.setattr(skllm_calib.classifier, "resolve_model", resolve)
+    monkeypatch.setattr(skllm_calib.evidence.classifier, "resolve_model", resolve)
     monkeypatch.chdir(tmp_path)  # what a page writes
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from sklearn.frozen import FrozenEstimator
 
-from skllm_calib._progress import bar
 from skllm_calib.cli.console import note, remark
 from skllm_calib.cli.options import cache_of
 from skllm_calib.cli.partial import PartialAnswers
 from skllm_calib.cli.rows import file_digest
 from skllm_calib.cli.scoring import Scores
 from skllm_calib.cli.tables import Table, check_format, to_csv, write_table
+from skllm_calib.utils.progress import bar
 
 __all__ = [
     "add_out",

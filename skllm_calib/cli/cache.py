@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from skllm_calib.cache import ResponseCache
 from skllm_calib.cli.console import note, say
+from skllm_calib.evidence.cache import ResponseCache
 
 HELP = "show or empty the cache of replies"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from skllm_calib.backends.names import resolve_model
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibrators import METHODS
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibration.calibrators import METHODS
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.options import (
     add_cache,
@@ -22,6 +21,7 @@ from skllm_calib.cli.options import (
 from skllm_calib.cli.rows import LabelledRows, add_weight, draw, write_used
 from skllm_calib.cli.search import search_prompt
 from skllm_calib.cli.tables import read_table
+from skllm_calib.evidence.backends.names import resolve_model
 
 HELP = "calibrate a model on labelled rows"
 

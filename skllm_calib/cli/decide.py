@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.answers import (
     add_out,
     answer_all,
@@ -36,7 +36,7 @@ from skllm_calib.cli.policies import (
 from skllm_calib.cli.rows import LabelledRows, add_weight, check_known, file_digest, unseen
 from skllm_calib.cli.scoring import score
 from skllm_calib.cli.tables import Table, read_table
-from skllm_calib.review import ReviewPolicy
+from skllm_calib.decisions import ReviewPolicy
 
 HELP = "accept, review or reject the rows of a file"
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.review import ReviewPolicy, RiskMatrix
+from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 
 __all__ = ["Decide", "Decisions", "by_matrix", "by_policy"]
 

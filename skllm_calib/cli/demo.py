@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.backends.smollm2 import find_smollm2
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.classifier import LLMClassifier
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import progress_wanted, remark, say, wrapped
 from skllm_calib.cli.figure import check_figure, draw_before_after
 from skllm_calib.cli.options import add_cache, cache_of
@@ -29,8 +27,10 @@ from skllm_calib.cli.scoring import (
     thresholds,
 )
 from skllm_calib.datasets import load_messages
+from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
+from skllm_calib.evidence.classifier import LLMClassifier
+from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import MissingDependency
-from skllm_calib.prompts import Prompt
 
 HELP = "see it work, offline, in a few minutes"
 

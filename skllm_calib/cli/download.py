@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from skllm_calib.backends.smollm2 import download_smollm2
 from skllm_calib.cli.console import remark, say
+from skllm_calib.evidence.backends.llama_cpp.smollm2 import download_smollm2
 
 HELP = "install the small model for this machine"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skllm_calib.cli.tables import Table
-from skllm_calib.review import RiskMatrix
+from skllm_calib.decisions import RiskMatrix
 
 __all__ = ["impacts_of", "read_matrix"]
 

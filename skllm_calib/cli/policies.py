@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib._files import write_text
 from skllm_calib.cli.rows import LabelledRows, file_digest, text_digest
+from skllm_calib.decisions import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.review import ReviewPolicy
+from skllm_calib.utils.files import write_text
 
 __all__ = [
     "add_target",

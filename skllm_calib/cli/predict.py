@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.classifier import LLMClassifier
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.answers import (
     add_out,
     answer_all,
@@ -32,6 +31,7 @@ from skllm_calib.cli.partial import PartialAnswers
 from skllm_calib.cli.rows import file_digest
 from skllm_calib.cli.scoring import score
 from skllm_calib.cli.tables import Table, read_table
+from skllm_calib.evidence.classifier import LLMClassifier
 
 HELP = "classify the rows of a file"
 

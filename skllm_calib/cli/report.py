@@ -25,7 +25,7 @@ from skllm_calib.cli.rows import (
 )
 from skllm_calib.cli.tables import Table, read_table
 from skllm_calib.display._matplotlib import import_pyplot
-from skllm_calib.report import CalibrationReport
+from skllm_calib.operations.report import CalibrationReport
 
 HELP = "write a report on labelled rows, as a page and as JSON"
 

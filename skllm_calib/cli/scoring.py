@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.calibrated import CalibratedLLMClassifier
-from skllm_calib.classifier import LLMClassifier
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import aligned
+from skllm_calib.decisions import accept_threshold
+from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.metrics._headline import INTERVAL, measure
-from skllm_calib.report._figures import shares
-from skllm_calib.report._reading import ask
-from skllm_calib.report._words import about
-from skllm_calib.review import accept_threshold
+from skllm_calib.operations.report._figures import shares
+from skllm_calib.operations.report._reading import ask
+from skllm_calib.operations.report._words import about
 
 __all__ = [
     "QUESTION",

@@ -13,10 +13,10 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
-from skllm_calib.backends.base import AnswerForm
-from skllm_calib.calibrated import CalibratedLLMClassifier
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import aligned, remark, say
-from skllm_calib.prompts import Prompt
+from skllm_calib.evidence.backends.base import AnswerForm
+from skllm_calib.evidence.prompts import Prompt
 
 __all__ = ["search_prompt"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skllm_calib._files import replacing
 from skllm_calib.exceptions import MissingDependency
+from skllm_calib.utils.files import replacing
 
 __all__ = ["Table", "check_format", "read_table", "to_csv", "write_table"]
 

@@ -13,8 +13,8 @@ from skllm_calib.display._intervals import Interval
 from skllm_calib.display._matplotlib import GREY, import_pyplot, strip_below, tidy
 from skllm_calib.display.reliability import ReliabilityDisplay
 from skllm_calib.display.score_histogram import ScoreHistogramDisplay
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import Strategy, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["CalibrationComparisonDisplay"]
 

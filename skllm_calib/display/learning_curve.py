@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.calibration.learning_curve import (
+    CalibrationLearningCurve,
+    calibration_learning_curve,
+)
 from skllm_calib.display._matplotlib import holds, import_pyplot, next_style, tidy
-from skllm_calib.metrics.learning_curve import CalibrationLearningCurve, calibration_learning_curve
 
 if TYPE_CHECKING:
-    from skllm_calib.calibrators import BaseCalibrator
+    from skllm_calib.calibration.calibrators import BaseCalibrator
 
 __all__ = ["CalibrationLearningCurveDisplay"]
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.decisions.risk_matrix import RiskMatrix
 from skllm_calib.display._matplotlib import import_pyplot
-from skllm_calib.review.risk_matrix import RiskMatrix
 
 __all__ = ["RiskMatrixDisplay"]
 
@@ -30,8 +30,8 @@ class RiskMatrixDisplay:
     risk_matrix : RiskMatrix
         The matrix.
     counts : ndarray of shape (n_bands, n_levels), default=None
-        Rows in each cell, as :meth:`skllm_calib.review.RiskMatrix.cells` gives them; None for the
-        matrix alone.
+        Rows in each cell, as :meth:`skllm_calib.decisions.RiskMatrix.cells` gives them; None
+        for the matrix alone.
     name : str, default=None
         Title of the legend.
 
@@ -49,7 +49,7 @@ class RiskMatrixDisplay:
     Examples
     --------
     >>> from skllm_calib.display import RiskMatrixDisplay
-    >>> from skllm_calib.review import RiskMatrix
+    >>> from skllm_calib.decisions import RiskMatrix
     >>> matrix = RiskMatrix.five_by_five()
     >>> display = RiskMatrixDisplay.from_predictions(
     ...     matrix, [[0.9, 0.1], [0.3, 0.7], [0.995, 0.005]], impact=["minor", "major", "major"]

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display._matplotlib import UNIT_LIMITS, import_pyplot, tidy
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import DECIMALS, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["ScoreHistogramDisplay"]
 

@@ -7,14 +7,8 @@ from skllm_calib.metrics.calibration_error import (
 )
 from skllm_calib.metrics.claim import CalibrationClaim, can_claim
 from skllm_calib.metrics.cox import CoxCalibration, cox_calibration_error
-from skllm_calib.metrics.decomposition import (
-    ScoreDecomposition,
-    brier_decomposition,
-    log_loss_decomposition,
-)
 from skllm_calib.metrics.hypothesis import CalibrationTest, calibration_test
 from skllm_calib.metrics.ks import ks_calibration_error
-from skllm_calib.metrics.learning_curve import CalibrationLearningCurve, calibration_learning_curve
 from skllm_calib.metrics.noise import (
     CalibrationErrorInterval,
     calibration_error_interval,
@@ -51,7 +45,6 @@ from skllm_calib.metrics.spline import spline_calibration_error
 __all__ = [
     "CalibrationClaim",
     "CalibrationErrorInterval",
-    "CalibrationLearningCurve",
     "CalibrationTest",
     "ClassPriorEstimate",
     "CoxCalibration",
@@ -59,15 +52,12 @@ __all__ = [
     "ReviewCostCurve",
     "RiskCoverageCurve",
     "RowsToLabel",
-    "ScoreDecomposition",
     "adjust_to_prior",
     "aurc",
     "aurc_scorer",
-    "brier_decomposition",
     "brier_score",
     "brier_scorer",
     "calibration_error_interval",
-    "calibration_learning_curve",
     "calibration_noise_floor",
     "calibration_scoring",
     "calibration_test",
@@ -80,7 +70,6 @@ __all__ = [
     "estimate_class_prior",
     "expected_calibration_error",
     "ks_calibration_error",
-    "log_loss_decomposition",
     "log_loss_scorer",
     "reliability_curve",
     "review_cost_curve",

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.metrics._validation import Checked, two_columns
+from skllm_calib.log_proba.validation import Checked, two_columns
 
 Strategy = Literal["uniform", "quantile"]
 Norm = Literal["l1", "l2", "max"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics._binning import (
     DECIMALS,
     Judged,
@@ -15,7 +16,6 @@ from skllm_calib.metrics._binning import (
     is_sweep,
     summarise,
 )
-from skllm_calib.metrics._validation import Checked
 
 Floats = NDArray[np.float64]
 

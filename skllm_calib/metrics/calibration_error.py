@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from skllm_calib.log_proba.validation import Checked, check_input
 from skllm_calib.metrics._binning import (
     Bins,
     Norm,
@@ -17,7 +18,6 @@ from skllm_calib.metrics._binning import (
     combine,
 )
 from skllm_calib.metrics._simplex import canonical_bins, is_canonical
-from skllm_calib.metrics._validation import Checked, check_input
 
 __all__ = [
     "classwise_calibration_error",

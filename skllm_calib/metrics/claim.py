@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm as normal
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import (
     Bins,
     Strategy,
@@ -20,7 +21,6 @@ from skllm_calib.metrics._binning import (
     judge,
     summarise,
 )
-from skllm_calib.metrics._validation import check_input
 from skllm_calib.metrics.calibration_error import folded_normal_mean
 from skllm_calib.metrics.noise import floor_of, standard_error, without_noise
 

@@ -10,8 +10,8 @@ from scipy.special import expit, logit
 from scipy.stats import chi2
 from scipy.stats import norm as normal
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import DECIMALS, Judged, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["CoxCalibration", "cox_calibration_error"]
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import (
     DECIMALS,
     Judged,
@@ -17,7 +18,6 @@ from skllm_calib.metrics._binning import (
     judge,
     summarise,
 )
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["CalibrationTest", "calibration_test"]
 

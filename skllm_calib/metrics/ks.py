@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import DECIMALS, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["ks_calibration_error"]
 

@@ -10,6 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm as normal
 
+from skllm_calib.log_proba.validation import (
+    Checked,
+    check_input,
+    check_labels,
+    check_proba,
+    check_weight,
+)
 from skllm_calib.metrics._binning import (
     Bins,
     Judged,
@@ -19,13 +26,6 @@ from skllm_calib.metrics._binning import (
     combine,
     judge,
     summarise,
-)
-from skllm_calib.metrics._validation import (
-    Checked,
-    check_input,
-    check_labels,
-    check_proba,
-    check_weight,
 )
 from skllm_calib.metrics.calibration_error import folded_normal_mean
 

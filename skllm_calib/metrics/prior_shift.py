@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from skllm_calib.metrics._validation import (
+from skllm_calib.log_proba.validation import (
     check_labels,
     check_log_proba,
     check_present,

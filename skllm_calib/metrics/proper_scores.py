@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skllm_calib.metrics._validation import check_input
+from skllm_calib.log_proba.validation import check_input
 
 __all__ = ["brier_score", "top_label_accuracy"]
 

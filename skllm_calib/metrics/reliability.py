@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import (
     Judged,
     NumberOfBins,
@@ -16,7 +17,6 @@ from skllm_calib.metrics._binning import (
     place,
     summarise,
 )
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["ReliabilityCurve", "reliability_curve"]
 

@@ -83,7 +83,7 @@ def review_cost_curve(
 
     See Also
     --------
-    skllm_calib.review.ReviewPolicy : Decides by costs, of any kind of error.
+    skllm_calib.decisions.ReviewPolicy : Decides by costs, of any kind of error.
 
     Notes
     -----

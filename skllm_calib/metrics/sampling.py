@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.metrics._validation import check_proba
+from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["RowsToLabel", "suggest_rows_to_label"]
 

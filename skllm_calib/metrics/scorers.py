@@ -17,8 +17,8 @@ from sklearn.metrics import log_loss
 # Only what derives from this class shares one prediction in multi-metric scoring.
 from sklearn.metrics._scorer import _BaseScorer
 
+from skllm_calib.log_proba.validation import check_labels
 from skllm_calib.metrics._binning import NumberOfBins, Strategy, check_bins, is_sweep
-from skllm_calib.metrics._validation import check_labels
 from skllm_calib.metrics.calibration_error import (
     classwise_calibration_error,
     expected_calibration_error,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import DECIMALS, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["RiskCoverageCurve", "aurc", "risk_coverage_curve", "selective_risk"]
 

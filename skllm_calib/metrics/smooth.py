@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["smooth_calibration_error"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import DECIMALS, Judged, judge
-from skllm_calib.metrics._validation import check_input
 
 __all__ = ["spline_calibration_error"]
 

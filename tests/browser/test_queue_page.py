@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from skllm_calib.queue import ReviewQueue
+from skllm_calib.operations.queue import ReviewQueue
 
 expect = pytest.importorskip("playwright.sync_api").expect
 

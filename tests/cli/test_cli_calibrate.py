@@ -8,8 +8,8 @@ from sklearn.base import clone
 
 from skllm_calib import CalibratedLLMClassifier, OpenAIBackend, ResponseCache
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
 from skllm_calib.cli import main
+from skllm_calib.evidence.backends.names import _PROVIDERS
 
 BASE = ["--text", "message", "--label", "kind", "--model", "testing:cal"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import read_table
-from skllm_calib.review import ReviewPolicy, RiskMatrix
+from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.evidence.backends.names import _PROVIDERS
 
 RULES = {
     "surely spam": {"spam": 0.97, "ham": 0.03},

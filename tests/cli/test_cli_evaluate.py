@@ -9,9 +9,9 @@ from sklearn.metrics import log_loss
 
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
 from skllm_calib.cli import main
 from skllm_calib.cli.scoring import prior_log_loss, score, threshold, thresholds
+from skllm_calib.evidence.backends.names import _PROVIDERS
 
 
 @pytest.fixture

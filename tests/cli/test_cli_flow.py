@@ -7,10 +7,10 @@ import random
 import pytest
 
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import read_table
-from skllm_calib.queue import ReviewQueue
+from skllm_calib.evidence.backends.names import _PROVIDERS
+from skllm_calib.operations.queue import ReviewQueue
 
 pytest.importorskip("matplotlib")
 

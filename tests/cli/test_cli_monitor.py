@@ -9,7 +9,7 @@ import pytest
 from skllm_calib.cli import main
 from skllm_calib.cli.monitor import command as monitor_command
 from skllm_calib.cli.tables import Table, read_table, write_table
-from skllm_calib.monitor import CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationMonitor
 
 OURS = ["label", "probability", "proba_ham", "proba_spam", "failure"]
 

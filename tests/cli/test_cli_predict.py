@@ -10,10 +10,10 @@ import time
 import pytest
 
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
 from skllm_calib.cli import main
 from skllm_calib.cli.partial import PartialAnswers
 from skllm_calib.cli.tables import read_table
+from skllm_calib.evidence.backends.names import _PROVIDERS
 
 MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]
 
@@ -158,7 +158,7 @@ def test_answers_to_another_question_are_not_taken_over(tmp_path):
 SLOW = """
 import os, sys, time
 from skllm_calib.backends import TestingBackend
-from skllm_calib.backends.names import _PROVIDERS
+from skllm_calib.evidence.backends.names import _PROVIDERS
 from skllm_calib.cli import main
 
 class Slow(TestingBackend):

@@ -16,7 +16,7 @@ import pytest
 
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import Table, read_table, write_table
-from skllm_calib.queue import QueueServer, ReviewQueue
+from skllm_calib.operations.queue import QueueServer, ReviewQueue
 
 OURS = ["label", "probability", "proba_ham", "proba_spam", "failure", "action", "reason"]
 
@@ -503,7 +503,7 @@ def test_serve_in_this_process(run, filled, monkeypatch):
             servers.append(self)
             made.set()
 
-    monkeypatch.setattr("skllm_calib.queue.queue.QueueServer", Watched)
+    monkeypatch.setattr("skllm_calib.operations.queue.queue.QueueServer", Watched)
     results = []
     thread = threading.Thread(target=lambda: results.append(run("serve")))
     thread.start()

@@ -9,7 +9,7 @@ import pytest
 from skllm_calib import RiskMatrix
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import Table, read_table, write_table
-from skllm_calib.report._charts import charts_of
+from skllm_calib.operations.report._charts import charts_of
 
 pytest.importorskip("matplotlib")
 
@@ -18,7 +18,8 @@ pytest.importorskip("matplotlib")
 def no_pictures(monkeypatch):
     """Leave the pictures out: to draw them takes seconds."""
     monkeypatch.setattr(
-        "skllm_calib.report.report.charts_of", lambda rows: defaultdict(lambda: "<svg></svg>")
+        "skllm_calib.operations.report.report.charts_of",
+        lambda rows: defaultdict(lambda: "<svg></svg>"),
     )
 
 
@@ -136,7 +137,7 @@ def test_a_risk_matrix_counts_rows(decided, tmp_path, capsys):
 
 
 def test_the_page_has_its_pictures(decided, tmp_path, monkeypatch):
-    monkeypatch.setattr("skllm_calib.report.report.charts_of", charts_of)
+    monkeypatch.setattr("skllm_calib.operations.report.report.charts_of", charts_of)
     out = tmp_path / "r.html"
     assert main(["report", str(decided), "--label", "kind", "--out", str(out), "--quiet"]) == 0
     assert out.read_text(encoding="utf-8").count('role="img"') == 4

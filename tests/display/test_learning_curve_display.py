@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from skllm_calib.calibration import calibration_learning_curve
 from skllm_calib.display import CalibrationLearningCurveDisplay
 from skllm_calib.exceptions import MissingDependency
-from skllm_calib.metrics import calibration_learning_curve
 
 QUICK = {"calibrator": "temperature", "n_draws": 2}
 

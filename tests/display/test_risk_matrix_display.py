@@ -5,9 +5,9 @@ import pytest
 from matplotlib import pyplot as plt
 from sklearn.linear_model import LogisticRegression
 
+from skllm_calib.decisions.risk_matrix import RiskMatrix
 from skllm_calib.display.risk_matrix import RiskMatrixDisplay
 from skllm_calib.exceptions import MissingDependency
-from skllm_calib.review.risk_matrix import RiskMatrix
 
 BANDS = {"rare": (0, 0.05), "likely": (0.05, 1)}
 ACTIONS = [["accept", "review"], ["review", "reject"]]

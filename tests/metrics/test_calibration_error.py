@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics import (
     _binning,
     calibration_error_interval,
@@ -13,7 +14,6 @@ from skllm_calib.metrics import (
 )
 from skllm_calib.metrics._binning import assign_bins, bins_of, judge, place, summarise
 from skllm_calib.metrics._simplex import _split
-from skllm_calib.metrics._validation import check_input
 
 BINARY = [0, 1]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skllm_calib._files import write_text
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.monitor.rows import MonitorRows, in_words_of_the_file, late_labels
 from skllm_calib.cli.monitor.status import code_of, say_raised, show_status
 from skllm_calib.cli.nested import Subcommand, add_subcommands
-from skllm_calib.monitor import CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationMonitor
+from skllm_calib.utils.files import write_text
 
 HELP = "watch whether a calibration still holds"
 

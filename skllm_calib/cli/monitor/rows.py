@@ -16,7 +16,7 @@ from skllm_calib.cli.columns import read_ids, read_numbers, read_true_labels
 from skllm_calib.cli.console import remark
 from skllm_calib.cli.probabilities import read_probabilities
 from skllm_calib.cli.tables import Table, read_table
-from skllm_calib.monitor import CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationMonitor
 
 __all__ = ["MonitorRows", "classes_of", "in_words_of_the_file", "late_labels"]
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from skllm_calib._files import write_text
 from skllm_calib.cli.console import aligned, remark, say, wrapped
-from skllm_calib.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.utils.files import write_text
 
 __all__ = ["IN_ALARM", "code_of", "say_raised", "show_status"]
 

@@ -18,7 +18,7 @@ from skllm_calib.cli.queue.opening import add_queue, in_our_words, open_or_make,
 from skllm_calib.cli.queue.rows import queue_rows
 from skllm_calib.cli.queue.status import show_status
 from skllm_calib.cli.tables import read_table
-from skllm_calib.queue import ReviewQueue
+from skllm_calib.operations.queue import ReviewQueue
 
 HELP = "rows that wait for a person, and their labels"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skllm_calib.exceptions import BadLines
-from skllm_calib.queue import ReviewQueue
+from skllm_calib.operations.queue import ReviewQueue
 
 __all__ = ["add_queue", "in_our_words", "open_or_make", "open_queue", "translated"]
 

@@ -8,9 +8,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from skllm_calib._files import write_text
 from skllm_calib.cli.console import aligned, remark, say, wrapped
-from skllm_calib.queue import AcceptedError, QueueStatistics, ReviewQueue
+from skllm_calib.operations.queue import AcceptedError, QueueStatistics, ReviewQueue
+from skllm_calib.utils.files import write_text
 
 __all__ = ["show_status"]
 

@@ -1,0 +1,105 @@
+"""Calibrators: maps from the log-probabilities of the classes to calibrated probabilities.
+
+Each is a scikit-learn classifier whose features are the (n, K) log-probabilities of its own K
+classes, with columns in sorted order. None knows that a language model was involved: a saved
+matrix does as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from sklearn.base import clone
+
+from skllm_calib.calibration.calibrators.auto import AutoCalibrator
+from skllm_calib.calibration.calibrators.base import BaseCalibrator
+from skllm_calib.calibration.calibrators.beta import BetaCalibration
+from skllm_calib.calibration.calibrators.binning import HistogramBinning, ScalingBinning
+from skllm_calib.calibration.calibrators.constant import ConstantCalibration
+from skllm_calib.calibration.calibrators.dirichlet import DirichletCalibration
+from skllm_calib.calibration.calibrators.discrete import DiscreteCalibration
+from skllm_calib.calibration.calibrators.ensemble_temperature import EnsembleTemperatureScaling
+from skllm_calib.calibration.calibrators.isotonic import IsotonicCalibration
+from skllm_calib.calibration.calibrators.matrix import MatrixScaling
+from skllm_calib.calibration.calibrators.platt import PlattScaling
+from skllm_calib.calibration.calibrators.temperature import TemperatureScaling
+from skllm_calib.calibration.calibrators.vector import VectorScaling
+from skllm_calib.calibration.calibrators.venn_abers import VennAbersCalibration
+
+__all__ = [
+    "METHODS",
+    "AutoCalibrator",
+    "BaseCalibrator",
+    "BetaCalibration",
+    "ConstantCalibration",
+    "DirichletCalibration",
+    "DiscreteCalibration",
+    "EnsembleTemperatureScaling",
+    "HistogramBinning",
+    "IsotonicCalibration",
+    "MatrixScaling",
+    "PlattScaling",
+    "ScalingBinning",
+    "TemperatureScaling",
+    "VectorScaling",
+    "VennAbersCalibration",
+    "get_calibrator",
+]
+
+METHODS: dict[str, type[BaseCalibrator]] = {
+    "auto": AutoCalibrator,
+    "beta": BetaCalibration,
+    "constant": ConstantCalibration,
+    "dirichlet": DirichletCalibration,
+    "discrete": DiscreteCalibration,
+    "ensemble_temperature": EnsembleTemperatureScaling,
+    "histogram": HistogramBinning,
+    "isotonic": IsotonicCalibration,
+    "matrix": MatrixScaling,
+    "platt": PlattScaling,
+    "scaling_binning": ScalingBinning,
+    "sigmoid": PlattScaling,
+    "temperature": TemperatureScaling,
+    "vector": VectorScaling,
+    "venn_abers": VennAbersCalibration,
+}
+
+
+def get_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
+    """Return an unfitted calibrator from its name, or an unfitted copy of the one given.
+
+    Parameters
+    ----------
+    method : str or BaseCalibrator
+        One of "auto", "beta", "constant", "dirichlet", "discrete", "ensemble_temperature",
+        "histogram", "isotonic", "matrix", "platt" (or "sigmoid"), "scaling_binning",
+        "temperature", "vector" and "venn_abers"; or a calibrator with its parameters.
+
+    Returns
+    -------
+    BaseCalibrator
+        A calibrator of one's own to fit.
+
+    Examples
+    --------
+    >>> from skllm_calib.calibrators import get_calibrator
+    >>> get_calibrator("vector")
+    VectorScaling()
+    >>> get_calibrator("isotnic")
+    Traceback (most recent call last):
+    ...
+    ValueError: Unknown calibration method 'isotnic'; did you mean 'isotonic'? Valid names: ...
+    """
+    if isinstance(method, BaseCalibrator):
+        copy: BaseCalibrator = clone(method)
+        return copy
+    names = ", ".join(repr(name) for name in sorted(METHODS))
+    if not isinstance(method, str):
+        raise TypeError(
+            f"method must be a name or a calibrator object, got {method!r}. Valid names: {names}."
+        )
+    if method not in METHODS:
+        close = difflib.get_close_matches(method.lower(), METHODS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"Unknown calibration method {method!r}{hint} Valid names: {names}.")
+    return METHODS[method]()

@@ -1,0 +1,590 @@
+"""LLMEnsembleClassifier: several classifiers as one, and how far they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, clone
+from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
+from sklearn.utils import Bunch, _safe_indexing, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _is_fitted,
+    check_consistent_length,
+    check_is_fitted,
+    has_fit_parameter,
+)
+
+from skllm_calib.calibration.ensemble.pooling import fit_weights, pool, split_uncertainty
+from skllm_calib.calibration.ensemble.variants import variants
+from skllm_calib.log_proba.labels import check_known, check_labels
+from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
+from skllm_calib.log_proba.predicting import LogProbaMixin
+from skllm_calib.log_proba.scores import (
+    cross_fitted,
+    indexed,
+    log_proba_of,
+    needs_cross_fitting,
+    served_model,
+    stratified_folds,
+)
+
+__all__ = ["LLMEnsembleClassifier"]
+
+
+def _some_member_has(name: str) -> Callable[[LLMEnsembleClassifier], bool]:
+    return lambda self: any(hasattr(member, name) for member in self._members().values())
+
+
+class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEnsemble):  # type: ignore[misc]
+    """Pool the probabilities of several prompts, signals, models or any classifiers.
+
+    Pool first and calibrate the pool: wrap the ensemble in :class:`CalibratedLLMClassifier`. A
+    mean of calibrated members is under-confident [1]_ [2]_. :meth:`over` makes the members from
+    one classifier.
+
+    Parameters
+    ----------
+    estimators : list of (str, classifier)
+        The members by name. "drop" in the place of a classifier leaves it out.
+    pooling : {"log", "linear"}, default="log"
+        "log": the normalised weighted geometric mean of the probabilities [3]_, the better choice
+        for noisy members. "linear": their weighted mean [4]_, which forgives a member that is
+        sure and wrong now and then.
+    weights : "fit" or array-like of shape (n_estimators,) or None, default=None
+        How much each member counts: non-negative numbers, scaled to sum to one; None for equal
+        weights. "fit" finds those of the pool with the least log-loss on the rows of ``fit``:
+        "linear" pools as they are, "log" pools as they are once calibrated, by the logistic
+        regression of stacking [5]_ with weights that are not negative (its scale and biases are
+        left to the calibrator). A member sure of too much then counts for what it knows. Members
+        that rows seen in ``fit`` flatter are cross-fitted for it. Members of weight zero are not
+        asked.
+    n_jobs : int or None, default=None
+        How many members to ask at a time, in threads. Helps with hosted models; a local model is
+        busy with one.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted: those of the member that knows most. Members that lack some of them
+        give those no probability.
+    estimators_, named_estimators_ : list and Bunch of classifier
+        The fitted members, without dropped ones.
+    weights_ : ndarray of shape (n_members,)
+        Their weights, which sum to one.
+    fingerprint_ : dict
+        What a calibration depends on, in plain values.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Of a table only: the number and, for DataFrames, the names of its columns.
+
+    See Also
+    --------
+    sklearn.ensemble.VotingClassifier : ``voting="soft"`` is the linear pool.
+    sklearn.ensemble.StackingClassifier : Learns a classifier on the members' probabilities.
+
+    Notes
+    -----
+    What lies more than 25 nats below the best class of a row is lifted to there, as for the
+    calibrators: in a geometric mean one zero would be a veto. A row that a member of positive
+    weight could not score is NaN. Where all members work without ``fit``, so does the ensemble.
+
+    References
+    ----------
+    .. [1] R. Ranjan and T. Gneiting (2010). "Combining Probability Forecasts." Journal of the
+       Royal Statistical Society B, 72.
+    .. [2] R. Rahaman and A. H. Thiery (2021). "Uncertainty Quantification and Deep Ensembles."
+       NeurIPS.
+    .. [3] C. Genest and J. V. Zidek (1986). "Combining Probability Distributions: A Critique and
+       an Annotated Bibliography." Statistical Science, 1.
+    .. [4] M. Stone (1961). "The Opinion Pool." Annals of Mathematical Statistics, 32.
+    .. [5] D. H. Wolpert (1992). "Stacked Generalization." Neural Networks, 5.
+
+    Examples
+    --------
+    >>> from skllm_calib import LLMClassifier, LLMEnsembleClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> sure = TestingBackend({"prize": {"ham": 0.2, "spam": 0.8}})
+    >>> unsure = TestingBackend({"prize": {"ham": 0.5, "spam": 0.5}})
+    >>> clf = LLMEnsembleClassifier(
+    ...     [
+    ...         ("sure", LLMClassifier(sure, classes=["ham", "spam"], cache=None)),
+    ...         ("unsure", LLMClassifier(unsure, classes=["ham", "spam"], cache=None)),
+    ...     ]
+    ... )
+    >>> clf.predict_proba(["You won a prize!"]).round(3)
+    array([[0.333, 0.667]])
+    >>> clf.set_params(pooling="linear").predict_proba(["You won a prize!"]).round(3)
+    array([[0.35, 0.65]])
+    >>> clf.uncertainty(["You won a prize!"])["epistemic"].round(3)
+    array([0.051])
+    """
+
+    def __init__(
+        self,
+        estimators: list[tuple[str, Any]],
+        *,
+        pooling: Literal["log", "linear"] = "log",
+        weights: Literal["fit"] | ArrayLike | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(estimators=estimators)
+        self.pooling = pooling
+        self.weights = weights
+        self.n_jobs = n_jobs
+
+    @classmethod
+    def over(
+        cls,
+        estimator: Any,
+        /,
+        *,
+        pooling: Literal["log", "linear"] = "log",
+        weights: Literal["fit"] | ArrayLike | None = None,
+        n_jobs: int | None = None,
+        **grid: Iterable[Any],
+    ) -> LLMEnsembleClassifier:
+        """Make an ensemble of copies of one classifier that differ in a parameter.
+
+        Several kinds of evidence from the same model, fused and calibrated in one line::
+
+            CalibratedLLMClassifier(
+                LLMEnsembleClassifier.over(
+                    clf, signal=["logprobs", "self_reported"], weights="fit"
+                )
+            )
+
+        The weights are fitted and cross-fitted with the calibrator on the same rows. With the
+        cache of the classifier on, each member is asked about each row once.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Usually an :class:`LLMClassifier`. It is copied and left alone.
+        pooling, weights, n_jobs
+            As for the class; `weights` in the order of the members.
+        **grid : list
+            What to vary: the values of a parameter, by its name as in ``set_params``, for example
+            ``signal``, ``prompt``, ``model``, ``random_state`` or ``model__temperature``. With
+            several, all combinations, in the order of
+            :class:`sklearn.model_selection.ParameterGrid`: by the names in alphabetical order,
+            the values of the last one changing fastest.
+
+        Returns
+        -------
+        LLMEnsembleClassifier
+            Not fitted. A member is named after its values: words as they are ("logprobs"), numbers
+            with the parameter ("random_state_3"), objects by their `name`, anything else by its
+            place in the list ("prompt_0"); several are joined by "_". All go by place if that
+            would not be unique.
+
+        Raises
+        ------
+        ValueError
+            If no parameter is given, a list is empty, is none, or repeats a value, or the
+            estimator has no such parameter.
+
+        Examples
+        --------
+        >>> from skllm_calib import LLMClassifier, LLMEnsembleClassifier
+        >>> from skllm_calib.backends import TestingBackend
+        >>> clf = LLMClassifier(TestingBackend(), classes=["ham", "spam"], cache=None)
+        >>> ensemble = LLMEnsembleClassifier.over(
+        ...     clf, prompt=["Is this spam? {text} {hint}", "{text} Spam or ham? {hint}"]
+        ... )
+        >>> [name for name, _ in ensemble.estimators]
+        ['prompt_0', 'prompt_1']
+        >>> ensemble.predict_proba(["You won a prize!"]).shape
+        (1, 2)
+        """
+        members = variants(estimator, grid, reserved=cls._get_param_names())
+        return cls(members, pooling=pooling, weights=weights, n_jobs=n_jobs)
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> LLMEnsembleClassifier:
+        """Fit the members, and the weights where they are to be fitted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            What the members take.
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels. Needed if a member needs them, and for ``weights="fit"``.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Weights of the rows, for ``weights="fit"`` and for members that take them.
+
+        Returns
+        -------
+        LLMEnsembleClassifier
+            This object.
+        """
+        members = _kept(self.estimators)
+        if not members:
+            raise ValueError(
+                f"estimators={self.estimators!r}: must be a list of (name, classifier), with at "
+                "least one that is not 'drop'"
+            )
+        self._validate_estimators()
+        self._check_pooling()
+        weights = None if self._fits_weights() else self._given_weights()
+        labels, counts = None, None
+        if y is not None:
+            labels = check_labels(y, "y", keep_all=True)
+            check_classification_targets(labels)
+            if sample_weight is not None:
+                counts = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+        elif weights is None:
+            raise ValueError("weights='fit' requires y to be passed, but the target y is None")
+        fitted = self._each(_fitted, members.values(), X, labels, counts)
+        named = Bunch(**dict(zip(members, fitted, strict=True)))
+        classes = _common_classes(named)
+        if labels is not None:
+            check_known(np.unique(labels).tolist(), classes.tolist(), "y")
+        if weights is None:
+            pairs = list(zip(members.values(), fitted, strict=True))
+            weights = self._fit_weights(pairs, X, labels, counts, classes)
+        self.estimators_, self.named_estimators_, self.weights_ = fitted, named, weights
+        return self
+
+    @property
+    def fingerprint_(self) -> dict[str, Any]:
+        """Say in plain values what a calibration depends on; a parameter set later changes it."""
+        if "weights_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
+        return {
+            "members": {
+                name: getattr(member, "fingerprint_", {"estimator": type(member).__name__})
+                for name, member in self.named_estimators_.items()
+            },
+            "pooling": self.pooling,
+            "weights": self.weights_.tolist(),
+        }
+
+    def _fit_weights(
+        self, pairs: list[Any], X: Any, y: Any, counts: NDArray[Any] | None, classes: NDArray[Any]
+    ) -> Floats:
+        check_consistent_length(X, y)
+        counts = np.ones(len(y)) if counts is None else counts
+        used = np.flatnonzero(counts)  # a row of weight zero is as good as absent, in folds too
+        X, y, counts = _safe_indexing(indexed(X), used), y[used], counts[used]
+        scores = np.stack(self._each(_unseen_scores, pairs, X, y, counts, classes))
+        usable = ~np.isnan(scores).any(axis=(0, 2))
+        if not usable.any():
+            raise ValueError(
+                "weights='fit' needs rows that all members score, and there is none: drop the "
+                "member that fails, or pass weights"
+            )
+        codes = np.searchsorted(classes, y[usable])
+        return fit_weights(scores[:, usable], codes, counts[usable], self.pooling)
+
+    def needs_cross_fitting(self) -> bool:
+        """Tell whether scores of rows seen in ``fit`` flatter: if those of a member may."""
+        given = _kept(self.estimators).values()  # it is about what the next fit would do
+        return self._fits_weights() or any(map(needs_cross_fitting, given))
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    @property
+    def classes_(self) -> NDArray[Any]:  # type: ignore[override]
+        """The labels, sorted."""
+        try:
+            check_is_fitted(self)
+            return _common_classes(self._members())
+        except ValueError as e:  # dir() and the display in a notebook ask, too
+            raise AttributeError(str(e)) from e
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether it can predict: after fit, or at once where all members can."""
+        members = self._members().values()
+        ready = bool(members) and not self._fits_weights() and all(map(_is_fitted, members))
+        return "weights_" in self.__dict__ or ready
+
+    def predict_log_proba(self, X: Any) -> Floats:
+        """Return the log-probabilities of the pool.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Normalised natural logarithms, columns in the order of ``classes_``; NaN for rows that
+            a member could not score.
+        """
+        return pool(*self._asked(X), self.pooling)
+
+    def member_log_proba(self, X: Any) -> Floats:
+        """Return the log-probabilities of every member, also of those of weight zero.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_members, n_samples, n_classes)
+            In the order of ``estimators_`` and of ``classes_``.
+        """
+        check_is_fitted(self)
+        members = self._members()
+        return np.stack(self._each(_scores, members.values(), X, _common_classes(members)))
+
+    def uncertainty(self, X: Any) -> dict[str, Floats]:
+        """Split the uncertainty about each row into what members share and how they disagree.
+
+        ``total`` is the entropy of the weighted mean of the members' probabilities, ``aleatoric``
+        the weighted mean of their entropies. ``epistemic``, the difference, is the mutual
+        information of label and member [1]_ [2]_ [3]_: high where members are sure of different
+        labels. It is that of the linear pool whatever `pooling`, because only in a mixture is the
+        difference a mutual information, and never negative.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples,)
+            ``total``, ``aleatoric`` and ``epistemic``, in nats.
+
+        References
+        ----------
+        .. [1] N. Houlsby et al. (2011). "Bayesian Active Learning for Classification and
+           Preference Learning." arXiv:1112.5745.
+        .. [2] Y. Gal (2016). "Uncertainty in Deep Learning." PhD thesis, University of Cambridge.
+        .. [3] S. Depeweg et al. (2018). "Decomposition of Uncertainty in Bayesian Deep Learning
+           for Efficient and Risk-sensitive Learning." ICML.
+        """
+        return split_uncertainty(*self._asked(X))
+
+    @available_if(_some_member_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
+    def explain(self, X: Any) -> list[dict[str, Any]]:
+        """Return one record a row: the pool, its uncertainty, and what each member tells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        list of dict
+            With the keys ``label``, ``probability``, ``log_proba`` (by label), ``uncertainty``
+            (see :meth:`uncertainty`), ``failure`` and ``members``, their own records by name.
+            The first four are None for a row that a member could not score.
+        """
+        check_is_fitted(self)
+        self._check_pooling()
+        told = {name: _explained(member, X) for name, member in self._members().items()}
+        labels, weights = _common_classes(self._members()).tolist(), self._weights()
+        scores = np.stack(
+            [
+                floor_and_normalise(np.array([_row(record, labels) for record in records]))
+                for records, weight in zip(told.values(), weights, strict=True)
+                if weight
+            ]
+        )
+        weights = weights[weights > 0]
+        out = []
+        for i, log_proba in enumerate(pool(scores, weights, self.pooling)):
+            members = {name: records[i] for name, records in told.items()}
+            failures = [f"{name}: {r['failure']}" for name, r in members.items() if r["failure"]]
+            record = _record(log_proba, labels, "; ".join(failures))
+            split = {
+                k: float(v[0]) for k, v in split_uncertainty(scores[:, i : i + 1], weights).items()
+            }
+            record["uncertainty"] = None if record["label"] is None else split
+            out.append({**record, "members": members})
+        return out
+
+    def served_model(self, X: Any) -> str | None:
+        """Return the models as served for the first row of `X`, where members can tell.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        str or None
+            None if no member can tell; nothing is asked.
+        """
+        check_is_fitted(self)
+        served = [served_model(member, X) for member in self._members().values()]
+        return ", ".join(dict.fromkeys(filter(None, served))) or None
+
+    def _asked(self, X: Any) -> tuple[Floats, Floats]:
+        """Return scores and weights of the members that count."""
+        check_is_fitted(self)
+        self._check_pooling()
+        members, weights = self._members(), self._weights()
+        counting = [m for m, w in zip(members.values(), weights, strict=True) if w]
+        scores = self._each(_scores, counting, X, _common_classes(members))
+        return np.stack(scores), weights[weights > 0]
+
+    def _each(self, function: Callable[..., Any], members: Iterable[Any], *shared: Any) -> Any:
+        # Threads share a loaded model and the cache; most of the time goes into waiting.
+        run = Parallel(n_jobs=self.n_jobs, prefer="threads")
+        return run(delayed(function)(member, *shared) for member in members)
+
+    # -- members, weights, parameters ------------------------------------------------------------
+
+    def _members(self) -> dict[str, Any]:
+        """Return the fitted members, or before ``fit`` those given."""
+        return dict(self.__dict__.get("named_estimators_") or _kept(self.estimators))
+
+    def _weights(self) -> Floats:
+        fitted: Floats | None = self.__dict__.get("weights_")
+        return self._given_weights() if fitted is None else fitted
+
+    def _fits_weights(self) -> bool:
+        return isinstance(self.weights, str) and self.weights == "fit"
+
+    def _given_weights(self) -> Floats:
+        kept = [member != "drop" for _, member in self.estimators]
+        try:
+            given = np.asarray(
+                np.ones(len(kept)) if self.weights is None else self.weights, dtype=np.float64
+            )
+            fine = given.shape == (len(kept),) and np.isfinite(given).all() and (given >= 0).all()
+        except (TypeError, ValueError):
+            fine = False
+        if not fine or not given[kept].any():
+            raise ValueError(
+                f"weights={self.weights!r}: must be None, 'fit', or one number for each of the "
+                f"{len(kept)} members, none of them negative and not all zero"
+            )
+        return np.asarray(given[kept] / given[kept].sum())
+
+    def _check_pooling(self) -> None:
+        if self.pooling not in ("log", "linear"):
+            raise ValueError(f"pooling={self.pooling!r}: must be 'log' or 'linear'")
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of a table seen in fit."""
+        return self._of_members("n_features_in_")  # type: ignore[no-any-return]
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns of a DataFrame seen in fit."""
+        return self._of_members("feature_names_in_")  # type: ignore[no-any-return]
+
+    def _of_members(self, name: str) -> Any:
+        for member in self.__dict__.get("estimators_", ()):
+            if hasattr(member, name):
+                return getattr(member, name)
+        raise AttributeError(f"{type(self).__name__} has no {name}: not fitted on such a table")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = [get_tags(member) for member in _kept(self.estimators).values()]
+        if inner:  # else `estimators` is wrong, which is for fit to say
+            for name in (field.name for field in fields(tags.input_tags)):
+                # What one member demands, all rows must meet; what is offered, all must offer.
+                combine = any if name in ("positive_only", "pairwise") else all
+                setattr(tags.input_tags, name, combine(getattr(t.input_tags, name) for t in inner))
+            fits = self._fits_weights()
+            tags.requires_fit = fits or any(t.requires_fit for t in inner)
+            tags.target_tags.required = fits or any(t.target_tags.required for t in inner)
+            tags.non_deterministic = any(t.non_deterministic for t in inner)
+            tags.classifier_tags.poor_score = any(
+                getattr(t.classifier_tags, "poor_score", False) for t in inner
+            )
+        return tags
+
+
+# -- members -------------------------------------------------------------------------------------
+
+# What may be part of a name as it is: a value such as "openai:gpt-4o-mini", no template or path.
+
+
+def _kept(estimators: Any) -> dict[str, Any]:
+    """Return members by name without dropped ones; nothing if they are not a list of pairs."""
+    try:
+        return {name: member for name, member in estimators if member != "drop"}
+    except (TypeError, ValueError):
+        return {}
+
+
+def _fitted(estimator: Any, X: Any, y: Any, counts: NDArray[Any] | None) -> Any:
+    """Return a fitted copy; a ``FrozenEstimator`` is its own."""
+    estimator = clone(estimator)
+    if counts is not None and has_fit_parameter(estimator, "sample_weight"):
+        return estimator.fit(X, y, sample_weight=counts)
+    return estimator.fit(X, y)
+
+
+def _scores(member: Any, X: Any, classes: NDArray[Any]) -> Floats:
+    """Return a member's log-probabilities, none of them minus infinity."""
+    return floor_and_normalise(log_proba_of(member, X, classes))
+
+
+def _unseen_scores(
+    member: tuple[Any, Any], X: Any, y: NDArray[Any], counts: NDArray[Any], classes: NDArray[Any]
+) -> Floats:
+    """Return scores of a member (unfitted, fitted), of no row by a model that has seen it."""
+    unfitted, fitted = member
+    if not needs_cross_fitting(unfitted):
+        return _scores(fitted, X, classes)
+
+    def fit(part: Any, train: NDArray[np.intp]) -> Any:
+        return _fitted(unfitted, part, y[train], counts[train])
+
+    return floor_and_normalise(cross_fitted(fit, X, y, classes, stratified_folds(y))[0])
+
+
+def _common_classes(members: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the classes of the member that knows most; all others' must be among them."""
+    known = {name: np.unique(member.classes_) for name, member in members.items()}
+    most = max(known, key=lambda name: len(known[name]))
+    labels = known[most].tolist()
+    for name, classes in known.items():
+        strange = [label for label in classes.tolist() if label not in labels]
+        if strange:
+            raise ValueError(
+                f"the members know different classes: {name!r} has {strange}, {most!r} has only "
+                f"{labels}. Give all of them the same, for example with classes=[...]"
+            )
+    return known[most]
+
+
+def _explained(member: Any, X: Any) -> list[dict[str, Any]]:
+    """Return a member's own records, or plain ones if it has none."""
+    if hasattr(member, "explain"):
+        return list(member.explain(X))
+    labels = member.classes_.tolist()
+    return [
+        _record(row, labels, "no probabilities") for row in log_proba_of(member, X, member.classes_)
+    ]
+
+
+def _record(log_proba: Floats, labels: list[Any], failure: str) -> dict[str, Any]:
+    if np.isnan(log_proba).any():
+        return {"label": None, "probability": None, "log_proba": None, "failure": failure}
+    best = int(log_proba.argmax())
+    return {
+        "label": labels[best],
+        "probability": float(np.exp(log_proba[best])),
+        "log_proba": dict(zip(labels, log_proba.tolist(), strict=True)),
+        "failure": None,
+    }
+
+
+def _row(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
+    """Read a member's log-probabilities back from its record."""
+    known = record["log_proba"]
+    if known is None:
+        return [np.nan] * len(labels)
+    if "calibrated" in record:  # a calibrated member: its log_proba is what it was made of
+        known = {label: np.log(p) for label, p in record["calibrated"].items()}
+    return [known.get(label, -np.inf) for label in labels]

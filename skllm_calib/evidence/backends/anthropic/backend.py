@@ -1,0 +1,224 @@
+"""Claude, through Anthropic's Messages API.
+
+Claude shows no log-probabilities, so this backend answers requests for text only. This file holds
+the parameters and the client; ``_anthropic_chat`` talks with the server and ``_anthropic_errors``
+tells what a refusal means. The SDK is optional (the extra `anthropic`) and imported when a first
+request is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from skllm_calib.evidence.backends.anthropic.chat import Chat
+from skllm_calib.evidence.backends.anthropic.errors import Dialect
+from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.hosted.hosted import Access, answer_or_stop, no_key, read_key
+from skllm_calib.evidence.backends.registry import get_handle
+from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
+
+if TYPE_CHECKING:
+    import anthropic
+
+__all__ = ["AnthropicBackend"]
+
+_ADDRESS = "https://api.anthropic.com"
+_NO_KEY = "no-key"  # the SDK wants one, a gateway of your own may not
+_LEAST_BUDGET = 1024  # the API's own minimum
+
+
+class AnthropicBackend(BaseBackend):
+    """A Claude model behind Anthropic's Messages API, or behind a gateway that speaks it.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model, such as ``"claude-haiku-4-5"``.
+    base_url : str or None, default=None
+        Address of the server, without ``/v1``. None takes the environment variable
+        ANTHROPIC_BASE_URL or else Anthropic itself.
+    api_key_env : str or None, default=None
+        *Name* of the environment variable that holds the key, read at each run. None means
+        ANTHROPIC_API_KEY. The key itself is no parameter: it would show in representations,
+        pickles and reports. A server given by its address may need none.
+    max_concurrency : int, default=8
+        How many requests are under way at the same time.
+    timeout : float, default=60.0
+        Seconds to wait for an answer.
+    max_retries : int, default=5
+        How often a request is sent again after a time-out, a lost connection, or an answer with
+        status 408, 409, 429 or 5xx. A server's Retry-After is honoured.
+    reasoning_effort : str or None, default=None
+        How much effort the model puts into its answer: "low", "medium", "high", "xhigh" or "max",
+        as far as the model has them. None leaves it to the model.
+    reasoning_budget : int or None, default=None
+        Tokens of hidden reasoning to allow for, 1024 or more, on top of the answer: they make the
+        model reason, and count towards what is paid. 0 turns reasoning off. None leaves it to the
+        model; the newer ones then reason and may use up the room for the answer. A model that
+        takes no budget decides for itself how much it reasons, within the room that the budget
+        leaves; a note of the reply says so.
+    extra_body : dict or None, default=None
+        Further fields of the request, such as ``{"service_tier": "standard_only"}``. They win
+        over what is sent otherwise.
+
+    Notes
+    -----
+    Signals that need log-probabilities fail with ``SignalUnavailable``, without a call; those that
+    read text ('self_reported', 'self_consistency') work. What a model refuses (a temperature, a
+    schema, a form of reasoning) is learned from its own answer, once in a process, and the request
+    sent again without it: the reply names it in `refused` and says in `notes` what held instead.
+    :func:`~skllm_calib.backends.clear_handles` forgets it. The API takes no seed: repetitions of a
+    request differ by themselves.
+
+    Examples
+    --------
+    >>> from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend
+    >>> backend = AnthropicBackend("claude-haiku-4-5", base_url="http://localhost:8000")
+    >>> backend
+    AnthropicBackend(base_url='http://localhost:8000', model='claude-haiku-4-5')
+    >>> backend.identity()
+    {'provider': 'anthropic', 'model': 'claude-haiku-4-5', 'base_url': 'http://localhost:8000',
+     'reasoning_effort': None, 'reasoning_budget': None, 'extra_body': {}}
+    """
+
+    answer_form: AnswerForm = "keys"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        max_concurrency: int = 8,
+        timeout: float = 60.0,
+        max_retries: int = 5,
+        reasoning_effort: str | None = None,
+        reasoning_budget: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.base_url = base_url
+        self.api_key_env = api_key_env
+        self.max_concurrency = max_concurrency
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self.reasoning_effort = reasoning_effort
+        self.reasoning_budget = reasoning_budget
+        self.extra_body = extra_body
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes an answer; no key, and no user or password of the address."""
+        return {
+            "provider": "anthropic",
+            "model": self.model,
+            "base_url": self._access(None).public_address,
+            "reasoning_effort": self.reasoning_effort,
+            "reasoning_budget": self.reasoning_budget,
+            "extra_body": dict(self.extra_body or {}),
+        }
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer the requests, `max_concurrency` at a time, as the answers come in.
+
+        Raises
+        ------
+        AuthenticationFailed, ModelNotFound, RateLimited
+            If every request would fail alike: no key, no such model, no credit. The rest of the
+            run is then cancelled.
+        BackendError
+            If the model refuses `reasoning_effort` or `reasoning_budget`, with the same end.
+        MissingDependency
+            If the package `anthropic` is not installed.
+        ValueError
+            If `reasoning_budget` is none that the API has.
+        """
+        forms = _thinking_forms(self.reasoning_budget)
+        if not any(_is_text(request) for request in requests):
+            # Nothing to send, so neither a key nor the SDK is needed.
+            return answer_or_stop(self._decline, requests, 1)
+        access = self._access(read_key(self._key_name))
+        client = self._client(access)
+        chat = Chat(
+            client.with_options(timeout=self.timeout, max_retries=self.max_retries),
+            access,
+            self._dialect(access, forms),
+            model=self.model,
+            reasoning_effort=self.reasoning_effort,
+            reasoning_budget=self.reasoning_budget,
+            extra_body=dict(self.extra_body or {}),
+        )
+
+        def answer(request: Request) -> Reply:
+            return chat.answer(request) if _is_text(request) else self._decline(request)
+
+        return answer_or_stop(answer, requests, self.max_concurrency)
+
+    @property
+    def _key_name(self) -> str:
+        return self.api_key_env or "ANTHROPIC_API_KEY"
+
+    def _access(self, key: str | None) -> Access:
+        address = self.base_url or os.environ.get("ANTHROPIC_BASE_URL") or _ADDRESS
+        return Access(address, self._key_name, key)
+
+    def _client(self, access: Access) -> anthropic.Anthropic:
+        if access.key is None and access.public_address == _ADDRESS:
+            raise no_key(access.key_name)
+        try:
+            import anthropic  # noqa: PLC0415 (optional)
+        except ImportError as error:
+            raise MissingDependency(
+                "Claude needs the package 'anthropic': pip install 'skllm-calib[anthropic]' "
+                f"(importing it said: {error})"
+            ) from error
+        key = access.key or _NO_KEY
+
+        def make() -> anthropic.Anthropic:
+            return anthropic.Anthropic(api_key=key, base_url=access.address)
+
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return get_handle(("anthropic client", access.address, access.key_name, digest), make)
+
+    def _dialect(self, access: Access, forms: tuple[dict[str, Any] | None, ...]) -> Dialect:
+        # What a model takes depends on what else is sent, such as a budget for reasoning.
+        own = dict(self.extra_body or {})
+        beside = (self.reasoning_effort, self.reasoning_budget)
+        extra = json.dumps(own, sort_keys=True, default=repr)
+        handle = ("anthropic dialect", access.address, self.model, beside, extra)
+        fixed = frozenset({*own, *(own.get("output_config") or {})})
+        return get_handle(handle, lambda: Dialect(forms, fixed))
+
+    def _decline(self, request: Request) -> Reply:
+        if request.choices:
+            what = "has no decision endpoint"
+        elif request.dropout is not None:
+            what = "cannot be read with dropout, as only a model on your own machine can"
+        else:
+            what = "shows no log-probabilities, so signal='logprobs' cannot work with it"
+        raise SignalUnavailable(
+            f"the model {self.model!r} is asked through Anthropic's API and {what}. The signals "
+            "'self_reported' and 'self_consistency' need only text and would work (see the "
+            "signals that this version has in LLMClassifier)."
+        )
+
+
+def _is_text(request: Request) -> bool:
+    return not (request.answers or request.choices or request.dropout is not None)
+
+
+def _thinking_forms(budget: int | None) -> tuple[dict[str, Any] | None, ...]:
+    """Return the ways to ask for this budget, from the exact one to what newer models have left."""
+    if budget is None:
+        return (None,)
+    if budget == 0:
+        return ({"type": "disabled"}, {"type": "between_tools"}, None)
+    if budget < _LEAST_BUDGET:
+        raise ValueError(
+            f"reasoning_budget={budget!r}: must be {_LEAST_BUDGET} tokens or more, 0 to turn "
+            "reasoning off, or None to leave it to the model"
+        )
+    return ({"type": "enabled", "budget_tokens": budget}, {"type": "adaptive"})

@@ -1,0 +1,231 @@
+"""The talk with the Messages API: one request, phrased as the model takes it, and one reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from skllm_calib.evidence.backends.anthropic.errors import (
+    Dialect,
+    Problem,
+    lost_failure,
+    refused_wish,
+    status_failure,
+)
+from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.hosted.hosted import Access, StopRunError, redact
+from skllm_calib.exceptions import BackendError, ContextTooLong, Refused, UnreadableReply
+
+if TYPE_CHECKING:
+    import anthropic
+
+__all__ = ["Chat"]
+
+
+class Chat:
+    """Asks one model for texts; many threads may do so at once.
+
+    Parameters
+    ----------
+    client : anthropic.Anthropic
+        The client of this run.
+    access : Access
+        Where it sends requests to, for messages.
+    dialect : Dialect
+        What is known of the model behind that address.
+    model : str
+    reasoning_effort : str or None
+    reasoning_budget : int or None
+    extra_body : mapping
+        As in the backend.
+    """
+
+    def __init__(
+        self,
+        client: anthropic.Anthropic,
+        access: Access,
+        dialect: Dialect,
+        *,
+        model: str,
+        reasoning_effort: str | None,
+        reasoning_budget: int | None,
+        extra_body: Mapping[str, Any],
+    ) -> None:
+        self._client = client
+        self._once = client.with_options(max_retries=0)
+        self._access = access
+        self._dialect = dialect
+        self._model = model
+        self._effort = reasoning_effort
+        self._budget = reasoning_budget
+        self._extra_body = extra_body
+        self._stop: StopRunError | None = None
+        self._unreachable = False
+
+    def answer(self, request: Request) -> Reply:
+        """Return the reply, or raise a BackendError, or a StopRunError."""
+        kind = (bool(request.schema), request.temperature)
+        return self._dialect.first_alone(kind, self._answer_now, request)
+
+    def _answer_now(self, request: Request) -> Reply:
+        while True:
+            if self._stop is not None:  # another row found out that none can be answered
+                raise self._stop
+            body = self._phrase(request)
+            message, failure = self._send(body, request.schema)
+            if failure is None:
+                return self._read(message, request, body)
+            if not isinstance(failure, Problem):
+                raise failure
+
+    def _phrase(self, request: Request) -> dict[str, Any]:
+        """Write the body in the words that the model takes; what the user set wins."""
+        system, turns = _split(request.messages)
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": request.max_tokens + (self._budget or 0),
+            "messages": turns,
+        }
+        if system:
+            body["system"] = system
+        if self._dialect.takes_temperature(request.temperature):
+            body["temperature"] = request.temperature
+        if self._dialect.thinking is not None:
+            body["thinking"] = self._dialect.thinking
+        output: dict[str, Any] = {}
+        if self._effort is not None:
+            output["effort"] = self._effort
+        if request.schema and self._dialect.takes_schema(request.schema):
+            output["format"] = {"type": "json_schema", "schema": json.loads(request.schema)}
+        output.update(self._extra_body.get("output_config") or {})
+        return {**body, **self._extra_body, **({"output_config": output} if output else {})}
+
+    def _send(
+        self, body: dict[str, Any], schema: str
+    ) -> tuple[Any, Problem | BackendError | StopRunError | None]:
+        """Return a message, or why there is none: a Problem where another phrasing may help.
+
+        Failures are returned, so that they are raised without the SDK's own error in their wake:
+        that one holds the request, and with it the key.
+        """
+        import anthropic  # noqa: PLC0415 (optional)
+
+        client = self._once if self._unreachable else self._client
+        # The parameters that the SDK names change with its version (the temperature has gone), the
+        # wire format does not: so all but the required ones are sent as they are.
+        required = {name: body[name] for name in ("model", "max_tokens", "messages")}
+        message, failure = None, None
+        try:
+            message = client.messages.create(**required, extra_body=body)
+        except anthropic.APIStatusError as error:
+            self._unreachable = False
+            problem = Problem.of(error, self._access)
+            if self._dialect.learn(problem, body, schema):
+                return None, problem
+            failure = self._refused_wish(problem, body) or status_failure(problem, self._access)
+        except anthropic.APIError as error:
+            # Nobody answered after every retry: the next rows try once, until one gets through.
+            lost = isinstance(error, anthropic.APIConnectionError)
+            self._unreachable = lost and not isinstance(error, anthropic.APITimeoutError)
+            failure = lost_failure(error, self._access)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            failure = UnreadableReply(f"{self._access.public_address} sent broken JSON: {error}")
+        else:
+            self._unreachable = False
+            failure = self._failure_in(message)
+        if isinstance(failure, StopRunError):
+            self._stop = failure
+        return message, failure
+
+    def _refused_wish(self, problem: Problem, body: Mapping[str, Any]) -> StopRunError | None:
+        """Tell of a parameter that the user set on purpose; no other row fares better."""
+        name = refused_wish(problem, body)
+        if name is None:
+            return None
+        value = {"reasoning_effort": self._effort, "reasoning_budget": self._budget}[name]
+        return StopRunError(
+            BackendError(
+                f"the model {self._model!r} refuses {name}={value!r}: give a value that it takes, "
+                f"or None for its default; it said: {problem.message}"
+            )
+        )
+
+    def _failure_in(self, message: Any) -> BackendError | None:
+        """Return the failure that an answer with a good status carries, if it does."""
+        blocks = getattr(message, "content", None)
+        if not isinstance(blocks, list) or not all(getattr(b, "type", None) for b in blocks):
+            error = getattr(message, "error", None)
+            said = error.get("message", error) if isinstance(error, dict) else "no content in it"
+            return UnreadableReply(
+                f"{self._access.public_address} sent no message: {redact(str(said), self._access)} "
+                "(is 'base_url' right? It is given without /v1)"
+            )
+        if getattr(message, "stop_reason", None) == "refusal":
+            details = getattr(message, "stop_details", None)
+            why = getattr(details, "explanation", None) or getattr(details, "category", None)
+            about = f": {redact(str(why), self._access)}" if why else ""
+            return Refused(f"the model declined{about}")
+        return None
+
+    def _read(self, message: Any, request: Request, body: Mapping[str, Any]) -> Reply:
+        text = "".join(block.text or "" for block in message.content if block.type == "text")
+        if not text.strip():
+            self._check_room(getattr(message, "stop_reason", None), request)
+        usage = getattr(message, "usage", None)
+        details = getattr(usage, "output_tokens_details", None)
+        n_hidden = getattr(details, "thinking_tokens", None) or 0
+        n_read, n_stored, n_cached, n_written = (
+            getattr(usage, f"{name}_tokens", None) or 0
+            for name in ("input", "cache_creation_input", "cache_read_input", "output")
+        )
+        refused, notes = self._left_out(request, body)
+        if n_hidden > 0 or any("thinking" in block.type for block in message.content):
+            notes.append("hidden reasoning came before the answer")
+        return Reply(
+            text,
+            model=str(getattr(message, "model", None) or ""),
+            # The API counts what it reads from its cache, and what it puts there, beside the rest.
+            prompt_tokens=n_read + n_stored + n_cached,
+            completion_tokens=n_written,
+            cached_tokens=n_cached,
+            reasoning_tokens=n_hidden,
+            refused=tuple(refused),
+            notes=tuple(notes),
+        )
+
+    def _left_out(self, request: Request, body: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Return which fields of the request the model does not take, and what held instead."""
+        refused, notes = [], []
+        if request.schema and "format" not in body.get("output_config", {}):
+            refused.append("schema")
+            notes.append("the model refuses 'schema'; only the messages say what is wanted")
+        if "temperature" not in body:
+            refused.append("temperature")
+            asked = f"temperature {request.temperature:g}"
+            notes.append(f"the model refuses {asked}; its default was used")
+        if self._budget and body.get("thinking") == {"type": "adaptive"}:
+            notes.append("the model takes no reasoning budget and decides itself how much it needs")
+        if self._budget == 0 and "thinking" not in body:
+            notes.append("the model does not let its reasoning be turned off")
+        return refused, notes
+
+    def _check_room(self, stop_reason: str | None, request: Request) -> None:
+        """Raise what it means that nothing was written; an empty answer may be all there is."""
+        if stop_reason == "model_context_window_exceeded":
+            raise ContextTooLong("the prompt leaves no room for an answer in the context")
+        if stop_reason == "max_tokens":
+            raise UnreadableReply(
+                f"the model {self._model!r} used all of max_tokens={request.max_tokens} and of "
+                f"reasoning_budget={self._budget} before it wrote a word of its answer, as models "
+                "do that reason: turn that off with reasoning_budget=0, leave room for it, for "
+                "example with reasoning_budget=4096, or lower it with reasoning_effort='low'"
+            )
+
+
+def _split(messages: Sequence[Message]) -> tuple[str, list[Any]]:
+    """Separate the instructions, which have a parameter of their own, from the turns."""
+    system = "\n\n".join(m.content for m in messages if m.role == "system")
+    turns = [{"role": m.role, "content": m.content} for m in messages if m.role != "system"]
+    # Turns of one role in a row are joined by the API, but it wants one to answer to.
+    return (system, turns) if turns else ("", [{"role": "user", "content": system}])

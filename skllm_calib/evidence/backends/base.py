@@ -1,0 +1,288 @@
+"""What every backend is: a bag of parameters that answers requests.
+
+A backend is a scikit-learn ``BaseEstimator`` with parameters only, so that it clones for free,
+pickles into a few hundred bytes and takes part in a grid search. Clients, sockets and loaded models
+live in a registry of the process (:mod:`skllm_calib.evidence.backends.registry`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from sklearn.base import BaseEstimator
+
+from skllm_calib.evidence.label_tokens import Distribution, Token
+from skllm_calib.exceptions import BackendError
+
+__all__ = ["AnswerForm", "BaseBackend", "Choice", "Dropout", "Message", "Reply", "Request"]
+
+AnswerForm = Literal["keys", "words"]
+
+
+class Message(NamedTuple):
+    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class Choice(NamedTuple):
+    """One of the options of a decision: what is chosen, and what it means (may be empty)."""
+
+    value: str
+    description: str = ""
+
+
+class Dropout(NamedTuple):
+    """How to read probabilities with dropout at inference.
+
+    Attributes
+    ----------
+    where : {"head", "modules", "trained"}
+        "head": masks on the final hidden state, before the output layer. "modules": on the
+        attention and residual branches. "trained": in the modules that were trained with it, such
+        as LoRA adapters, each at its own rate.
+    rate : float
+        Share of what is dropped, in (0, 1); 0 for "trained".
+    n_passes : int
+        How many times the probabilities are read.
+    seed : int
+        Seed of the masks; with the content of the request it fixes them all.
+    """
+
+    where: str
+    rate: float
+    n_passes: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model.
+
+    Attributes
+    ----------
+    messages : tuple of Message
+        The conversation; the model is to write the next turn of the assistant.
+    answers : tuple of str
+        When given, the reply must carry the probability of each of these answers (see
+        ``Reply.distributions``); the backend may restrict what is written to them only where that
+        leaves the reported probabilities those of the unrestricted model.
+    max_tokens : int
+        Longest text wanted, in tokens.
+    temperature : float
+        Sampling temperature of the text. Reported log-probabilities are always those at 1.
+    draw : int
+        Number of the repetition, for signals that ask the same thing several times: part of the
+        cache key, so that a draw is never replayed as another one.
+    schema : str
+        JSON Schema, as JSON, of the text wanted. A backend asks for it as structured output where
+        the provider has that and otherwise leaves it out: the messages say what is wanted, too.
+    among : tuple of str
+        What the text is to be one of. A backend that can restrict what is written does so, which
+        leaves a choice among these alone; the others leave it out, and the text may be another.
+    choices : tuple of Choice
+        When given, the question is for a decision endpoint, which gives a probability to each of
+        these (``Reply.decision``); a backend without one fails with ``SignalUnavailable``.
+    dropout : Dropout or None
+        When given with `answers`, read the probabilities several times with dropout active
+        (``Reply.passes``); a backend that cannot fails with ``SignalUnavailable``.
+    """
+
+    messages: tuple[Message, ...]
+    answers: tuple[str, ...] = ()
+    max_tokens: int = 1
+    temperature: float = 0.0
+    draw: int = 0
+    schema: str = ""
+    among: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    dropout: Dropout | None = None
+
+    def key(self, identity: Mapping[str, Any]) -> str:
+        """Hash of everything that changes the answer, for the cache; 64 hexadecimal digits."""
+        # What only some requests have is left out of the others, whose keys are older than it.
+        rare = {name: getattr(self, name) for name in ("schema", "among", "choices", "dropout")}
+        content = {
+            "format": 1,
+            "backend": identity,
+            "messages": self.messages,
+            "answers": self.answers,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "draw": self.draw,
+            **{name: value for name, value in rare.items() if value},
+        }
+        text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered.
+
+    Attributes
+    ----------
+    text : str
+        What was written.
+    distributions : tuple of Distribution
+        For requests with `answers`: what the model would write after each prefix that was looked
+        at, the empty prefix first. Log-probabilities are natural logarithms at temperature 1.
+    model : str
+        The model as served (a dated snapshot, a file's digest), not as asked for.
+    fingerprint : str or None
+        The provider's word for the configuration that answered, where it tells one.
+    prompt_tokens, completion_tokens : int
+        Tokens read and written for this reply.
+    cached_tokens : int
+        How many of the prompt tokens the provider reused from an earlier request.
+    notes : tuple of str
+        What a careful user would want to know, such as a parameter the model refused.
+    refused : tuple of str
+        Which fields of the request the model does not take, such as "temperature".
+    reasoning_tokens : int
+        How many of the tokens written are hidden reasoning. What comes after it restates a
+        decision already taken, so it is never evidence of how sure the model is.
+    decision : tuple of float
+        For requests with `choices`: the probability of each, in their order.
+    passes : tuple of tuple of Distribution
+        For requests with `dropout`: the distributions of each pass.
+    """
+
+    text: str
+    distributions: tuple[Distribution, ...] = ()
+    model: str = ""
+    fingerprint: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    notes: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    reasoning_tokens: int = 0
+    decision: tuple[float, ...] = ()
+    passes: tuple[tuple[Distribution, ...], ...] = ()
+
+    def to_json(self) -> str:
+        """Serialise, losing nothing; the opposite of :meth:`from_json`."""
+        content: dict[str, Any] = {
+            "text": self.text,
+            "distributions": _plain(self.distributions),
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "usage": [self.prompt_tokens, self.completion_tokens, self.cached_tokens],
+            "notes": self.notes,
+        }
+        rare = {
+            "refused": self.refused,
+            "reasoning_tokens": self.reasoning_tokens,
+            "decision": self.decision,
+            "passes": [_plain(distributions) for distributions in self.passes],
+        }
+        content.update({name: value for name, value in rare.items() if value})
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Reply:
+        """Read what :meth:`to_json` wrote, also that of an earlier version: it was paid for."""
+        d = json.loads(text)
+        return cls(
+            text=d["text"],
+            distributions=_distributions(d["distributions"]),
+            model=d["model"],
+            fingerprint=d["fingerprint"],
+            prompt_tokens=d["usage"][0],
+            completion_tokens=d["usage"][1],
+            cached_tokens=d["usage"][2],
+            notes=tuple(d["notes"]),
+            refused=tuple(d.get("refused", ())),
+            reasoning_tokens=d.get("reasoning_tokens", 0),
+            decision=tuple(d.get("decision", ())),
+            passes=tuple(_distributions(plain) for plain in d.get("passes", ())),
+        )
+
+
+class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
+    """Base class of all backends; to write one, implement :meth:`run` and :meth:`identity`.
+
+    Attributes
+    ----------
+    answer_form : {"keys", "words"}
+        The form of answer that works best with such models when the prompt leaves it open.
+    shows_logprobs : bool
+        Whether every model of this backend shows token log-probabilities. Where it depends on the
+        model or the server, ``signal="auto"`` asks.
+    """
+
+    answer_form: AnswerForm = "keys"
+    shows_logprobs: bool = False
+
+    @abstractmethod
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer requests as they come in, in any order.
+
+        Parameters
+        ----------
+        requests : sequence of Request
+
+        Yields
+        ------
+        index : int
+            Position in `requests`; each exactly once.
+        answer : Reply or BackendError
+            A failure is an object like any other answer: it costs no other request. Only what
+            makes every request fail alike (no key, no such model) may be raised instead.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return everything about this backend that changes an answer, as plain JSON values.
+
+        It names the provider, the model and what alters its output. Never a key, never retries,
+        timeouts or concurrency: two backends of the same identity share cached replies.
+        """
+
+
+def _plain(distributions: Sequence[Distribution]) -> list[dict[str, Any]]:
+    return [
+        {
+            "prefix": _encode(d.prefix),
+            "tokens": [[_encode(t.text), t.logprob] for t in d.tokens],
+            "listed_mass": d.listed_mass,
+            "smallest": d.smallest,
+            "n_listed": d.n_listed,
+            "followed": d.followed,
+        }
+        for d in distributions
+    ]
+
+
+def _distributions(plain: Sequence[Mapping[str, Any]]) -> tuple[Distribution, ...]:
+    return tuple(
+        Distribution(
+            _decode(x["prefix"]),
+            tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
+            x["listed_mass"],
+            x["smallest"],
+            x.get("n_listed", 0),
+            x.get("followed", False),
+        )
+        for x in plain
+    )
+
+
+def _encode(raw: bytes) -> str | list[str]:
+    """Write bytes as text where they are text, else as base64 in a list of one."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return [base64.b64encode(raw).decode()]
+
+
+def _decode(value: str | list[str]) -> bytes:
+    return value.encode() if isinstance(value, str) else base64.b64decode(value[0])

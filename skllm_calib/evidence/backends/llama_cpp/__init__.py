@@ -1,0 +1,1 @@
+"""GGUF models on this machine, by llama.cpp."""

@@ -1,0 +1,383 @@
+"""A model loaded by llama.cpp in this process, and how label probabilities are read from it.
+
+Kept in the registry of the process; ``backend.py`` holds the parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.openai.systemone import read_systemone, systemone_body
+from skllm_calib.evidence.label_tokens import N_SHOWN, Distribution, LabelTree, Token
+from skllm_calib.exceptions import (
+    BackendError,
+    ContextTooLong,
+    MissingDependency,
+    ModelNotFound,
+    SignalUnavailable,
+    UnreadableReply,
+)
+
+__all__ = ["LlamaEngine"]
+
+# How many alternatives are read at a position. Reading 500 costs no more than one; the whole
+# vocabulary would cost half a second. Label tokens behind the 500th are read one by one.
+_N_LISTED = 500
+_N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
+_WHOLE_VOCABULARY = 1 << 20
+# A token that spells a label in an unusual way ("s" + "pam") is kept from this log-probability on.
+_UNLIKELY = math.log(1e-4)
+_SURELY = 1000.0  # a bias that no logit can match
+_NO_IDS: tuple[int, ...] = ()
+
+
+class _Prompt(NamedTuple):
+    """Token ids of a prompt, and the slot that reads it."""
+
+    ids: list[int]
+    slot: int
+
+    def then(self, more: tuple[int, ...]) -> _Prompt:
+        """Return the prompt with the beginning of an answer behind it."""
+        return self._replace(ids=[*self.ids, *more])
+
+
+class LlamaEngine:
+    """A loaded model. Lives in the registry of the process, never on an estimator."""
+
+    def __init__(self, path: Path, name: str, options: Mapping[str, Any]) -> None:
+        xllamacpp = _import_xllamacpp()
+        with open(path, "rb") as f:
+            if f.read(4) != b"GGUF":
+                raise ModelNotFound(
+                    f"{str(path)!r} is not a GGUF file (it does not begin with GGUF)"
+                )
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        threads = options["n_threads"] or min(8, _usable_cores())
+        self.n_parallel = options["n_parallel"] or max(1, threads // 4)
+        # The context is shared by the slots, in equal parts that do not touch each other.
+        params.n_ctx = options["n_ctx"] * self.n_parallel
+        params.n_parallel = self.n_parallel
+        params.kv_unified = False
+        params.cpuparams.n_threads = threads
+        params.cpuparams_batch.n_threads = threads
+        params.n_ubatch = options["n_ubatch"]
+        params.n_gpu_layers = options["n_gpu_layers"]
+        # llama.cpp would keep the state of old prompts, up to 8 GiB of it: a megabyte a row that
+        # is written about, and no prompt comes back whose reply is not in our cache.
+        params.cache_ram_mib = 0
+        params.warmup = False
+        params.verbosity = -1
+        try:
+            self._server = xllamacpp.Server(params)
+        except RuntimeError as e:
+            raise ModelNotFound(
+                f"llama.cpp could not load {str(path)!r}: the file is damaged, of a kind this "
+                f"version does not know, or too large for the memory at hand ({e})"
+            ) from e
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(self.n_parallel):
+            self._slots.put(slot)
+        self._write_plain = [[self._tokenize("a")[-1][0], _SURELY]]
+        self._reuse = options["reuse_prefix"]
+        self._n_ctx = options["n_ctx"]
+        self._model = name
+        self._spellings: dict[tuple[str, ...], _Spellings] = {}
+
+    @property
+    def address(self) -> str:
+        """Where the server in this process listens; on the loopback interface only."""
+        return str(self._server.listening_address)
+
+    def answer(self, request: Request) -> Reply:
+        """Answer one request in a slot of its own, whose memory of the prompt it builds on."""
+        if request.dropout is not None:
+            raise SignalUnavailable(
+                "llama.cpp has no dropout: use the transformers backend for signal='mc_dropout'"
+            )
+        slot = self._slots.get()
+        try:
+            if request.choices:
+                return self._decide(request)
+            prompt = _Prompt(self._prompt(request.messages), slot)
+            return self._labels(prompt, request) if request.answers else self._text(prompt, request)
+        finally:
+            self._slots.put(slot)
+
+    def _text(self, prompt: _Prompt, request: Request) -> Reply:
+        self._check_length(len(prompt.ids) + request.max_tokens)
+        options: dict[str, Any] = {}
+        if request.schema:
+            options["json_schema"] = json.loads(request.schema)
+        elif request.among:
+            options["grammar"] = _grammar(request.among)
+        reply = self._complete(
+            prompt,
+            n_predict=request.max_tokens,
+            temperature=request.temperature,
+            seed=_seed(request),
+            **options,
+        )
+        usage = reply["usage"]
+        return Reply(
+            text=reply["choices"][0]["text"],
+            model=self._model,
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
+        )
+
+    def _decide(self, request: Request) -> Reply:
+        """Ask a decision model; any other model answers that it is none."""
+        body = self._server.handle_systemone(systemone_body(request))
+        if (error := body.get("error")) is not None:
+            said = error.get("message", error)
+            if error.get("code") == 501:
+                raise SignalUnavailable(
+                    f"llama.cpp: {said}. The signals 'logprobs', 'self_reported' and "
+                    "'self_consistency' work with every model of this backend"
+                )
+            raise BackendError(f"llama.cpp: {said}")
+        return replace(read_systemone(body, request.choices), model=self._model)
+
+    def _labels(self, prompt: _Prompt, request: Request) -> Reply:
+        """Follow each label token by token through the tree of their spellings."""
+        spelled = self._spelled(request.answers)
+        tree = spelled.tree
+        self._check_length(len(prompt.ids) + spelled.depth)
+        found: dict[bytes, Distribution] = {}
+        paths = dict(spelled.paths)
+        written, wanted = "", [b""]
+        while wanted:
+            for prefix in wanted:
+                here = prompt.then(paths[prefix])
+                top, text = self._next(here, () if prefix else request.answers)
+                written = written or text
+                found[prefix] = spelled.distribution(prefix, top)
+                for token_id, token in top.items():
+                    paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
+            self._read_behind_the_cut(prompt, spelled, found)
+            wanted = [p for p in tree.pending(found) if p in paths and p not in found]
+        return Reply(
+            text=written,
+            distributions=tuple(replace(d, followed=True) for d in found.values()),
+            model=self._model,
+            prompt_tokens=len(prompt.ids),
+            completion_tokens=len(found),
+        )
+
+    def _read_behind_the_cut(
+        self, prompt: _Prompt, spelled: _Spellings, found: dict[bytes, Distribution]
+    ) -> None:
+        """Where a label may hide behind the end of a list: read a longer list, then its tokens."""
+        doubtful = {prefix for prefix, _ in spelled.tree.doubtful(found)}
+        for prefix in doubtful & set(spelled.paths):
+            if found[prefix].n_listed < _N_LISTED_LONG:
+                here = prompt.then(spelled.paths[prefix])
+                top, _ = self._listed(here, _N_LISTED_LONG, logit_bias=self._write_plain)
+                found[prefix] = spelled.distribution(prefix, top)
+        for prefix, k in spelled.tree.doubtful(found):
+            if (token_id := spelled.own_next.get((prefix, k))) is None:
+                continue
+            piece, known = spelled.steps[prefix][token_id], found[prefix]
+            if piece not in {t.text for t in known.tokens}:
+                here = prompt.then(spelled.paths[prefix])
+                token = Token(piece, self._logprob_of(here, token_id))
+                found[prefix] = replace(
+                    known,
+                    tokens=(*known.tokens, token),
+                    listed_mass=known.listed_mass + math.exp(token.logprob),
+                )
+
+    def _next(
+        self, prompt: _Prompt, restrict_to: tuple[str, ...] = ()
+    ) -> tuple[dict[int, Token], str]:
+        """Return the listed tokens after a prompt by their ids, and what was written.
+
+        A grammar restricts what is written to the answers; the probabilities reported are those
+        of the unrestricted model.
+        """
+        if restrict_to:
+            listed, text = self._listed(prompt, _N_LISTED, grammar=_grammar(restrict_to))
+            if listed:
+                return listed, text
+        listed, _ = self._listed(prompt, _N_LISTED, logit_bias=self._write_plain)
+        if not listed:
+            raise UnreadableReply("llama.cpp reported no probabilities for this prompt")
+        return listed, ""
+
+    def _listed(
+        self, prompt: _Prompt, n_probs: int, **options: Any
+    ) -> tuple[dict[int, Token], str]:
+        """Let one token be written and read the list; empty if the token is no text by itself.
+
+        llama.cpp reports nothing for a token that writes nothing yet (the end of the text, a part
+        of a character). What is written can be chosen with a bias or a grammar; the reported
+        probabilities are those without it.
+        """
+        reply = self._complete(prompt, n_predict=1, n_probs=n_probs, temperature=0.0, **options)
+        choice = reply["choices"][0]
+        content = (choice.get("logprobs") or {}).get("content") or []
+        if not content:
+            return {}, ""
+        tokens = [content[0], *content[0]["top_logprobs"]]
+        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}, choice["text"]
+
+    def _logprob_of(self, prompt: _Prompt, token_id: int) -> float:
+        """Read the log-probability of one chosen token, however unlikely."""
+        listed, _ = self._listed(prompt, 1, logit_bias=[[token_id, _SURELY]])
+        if token_id not in listed:  # a part of a character: only the whole vocabulary shows it
+            listed, _ = self._listed(prompt, _WHOLE_VOCABULARY, logit_bias=self._write_plain)
+        return listed[token_id].logprob
+
+    def _spelled(self, answers: tuple[str, ...]) -> _Spellings:
+        if answers not in self._spellings:
+            self._spellings[answers] = _Spellings(answers, self._tokenize)
+        return self._spellings[answers]
+
+    def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
+        tokens = self._post("/tokenize", {"content": text, "with_pieces": True})["tokens"]
+        # A piece that is no text by itself (part of a character) comes as a list of bytes.
+        return [
+            (t["id"], t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"]))
+            for t in tokens
+        ]
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Write the conversation in the model's own chat format, as token ids."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        text = self._post("/apply-template", {"messages": turns})["prompt"]
+        body = {"content": text, "add_special": True, "parse_special": True}
+        ids: list[int] = self._post("/tokenize", body)["tokens"]
+        return ids
+
+    def _complete(self, prompt: _Prompt, **options: Any) -> dict[str, Any]:
+        body = {"prompt": prompt.ids, "id_slot": prompt.slot, "cache_prompt": self._reuse}
+        body |= options
+        reply: dict[str, Any] = self._server.handle_completions(body)
+        if (error := reply.get("error")) is not None:
+            raise BackendError(f"llama.cpp: {error.get('message', error)}")
+        return reply
+
+    def _check_length(self, n_tokens: int) -> None:
+        """Refuse a prompt that does not fit together with its answer, before reading any of it."""
+        excess = n_tokens - self._n_ctx
+        if excess > 0:
+            raise ContextTooLong(
+                f"prompt and answer take {n_tokens} tokens, {excess} more than fit into the "
+                f"context of n_ctx={self._n_ctx}: shorten the text or raise n_ctx",
+                excess,
+            )
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self.address + path,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        # The address is the loopback of this very process; a proxy must not see it.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            return json.load(response)
+
+
+class _Spellings:
+    """How this model's tokenizer spells each answer: the nodes of a tree of token ids.
+
+    Attributes
+    ----------
+    paths : dict of bytes to tuple of int
+        Token ids of each beginning after which some answer goes on.
+    steps : dict of bytes to dict of int to bytes
+        After each beginning, the tokens that go on, and their texts.
+    own_next : dict of (bytes, int) to int
+        The token with which the label itself, written as given, goes on after a beginning.
+    depth : int
+        Tokens of the longest spelling.
+    """
+
+    def __init__(
+        self, answers: tuple[str, ...], tokenize: Callable[[str], list[tuple[int, bytes]]]
+    ) -> None:
+        self.tree = LabelTree(answers)
+        self.paths: dict[bytes, tuple[int, ...]] = {}
+        self.steps: dict[bytes, dict[int, bytes]] = {}
+        self.own_next: dict[tuple[bytes, int], int] = {}
+        self.depth = 0
+        for k, answer in enumerate(answers):
+            for spelling in self.tree.spellings(k):
+                for lead in ("", " "):
+                    prefix, ids = b"", _NO_IDS
+                    for token_id, piece in tokenize(lead + spelling):
+                        # Two spellings may reach the same text over other tokens: first wins.
+                        if self.paths.setdefault(prefix, ids) != ids:
+                            break
+                        self.steps.setdefault(prefix, {})[token_id] = piece
+                        if not lead and spelling == answer:
+                            self.own_next[prefix, k] = token_id
+                        prefix, ids = prefix + piece, (*ids, token_id)
+                        self.depth = max(self.depth, len(ids))
+
+    def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
+        """Keep of the listed tokens those that spell an answer, and the likeliest few."""
+        found = self.tree.distribution(prefix, listed.values())
+        wanted = {listed[i].text for i in self.steps.get(prefix, ()) if i in listed}
+        kept = (
+            t
+            for i, t in enumerate(found.tokens)
+            if i < N_SHOWN or t.text in wanted or t.logprob > _UNLIKELY
+        )
+        return replace(found, tokens=tuple(kept))
+
+
+@lru_cache(maxsize=256)
+def _grammar(answers: tuple[str, ...]) -> str:
+    return "root ::= " + " | ".join(json.dumps(a) for a in answers)
+
+
+def _import_xllamacpp() -> Any:
+    """Import the package with threads that wait quietly.
+
+    By default its threads (libgomp) spin for milliseconds while they wait for one another; as soon
+    as anything else wants a core, they wait for a thread that does not run, and a prompt takes
+    twenty times as long. The setting is read when the library is loaded, so the environment is
+    changed for this moment only.
+    """
+    name = "GOMP_SPINCOUNT"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1000")
+    try:
+        import xllamacpp  # noqa: PLC0415 (optional)
+    except ImportError as e:
+        raise MissingDependency(
+            "local models need the package 'xllamacpp': pip install 'skllm-calib[llamacpp]' "
+            f"(importing it said: {e})"
+        ) from e
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+    return xllamacpp
+
+
+def _seed(request: Request) -> int:
+    """Return one seed a draw: a draw can be repeated, and two draws or two texts differ."""
+    content = json.dumps([request.messages, request.draw])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") >> 1
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

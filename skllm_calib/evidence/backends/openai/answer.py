@@ -1,0 +1,112 @@
+"""What a model answered, whichever API it came through, and what it used.
+
+The SDK hands a reply on as objects; fields that are newer than the SDK come as plain JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skllm_calib.evidence.backends.hosted.hosted import IMPOSSIBLE, Position
+from skllm_calib.evidence.label_tokens import Token
+
+__all__ = ["Answer", "Position", "Tally", "first", "positions_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model wrote, whichever API it came through.
+
+    Attributes
+    ----------
+    text : str
+    positions : tuple of Position
+        What was listed at each token of the text; empty where nothing was.
+    finish : str
+        Why it ended: "length" where the bound was reached.
+    reasoning_tokens : int
+        How many hidden tokens were counted for this answer.
+    thought : bool
+        Whether any reasoning shows outside of the text, counted or not.
+    left_out : tuple of str
+        The settings that were wanted and that the model does not take.
+    """
+
+    text: str
+    positions: tuple[Position, ...] = ()
+    finish: str = "stop"
+    reasoning_tokens: int = 0
+    thought: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What the calls of one row used, and who answered them.
+
+    Attributes
+    ----------
+    model, fingerprint, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens
+        As in :class:`~skllm_calib.backends.Reply`, summed over the calls.
+    """
+
+    model: str = ""
+    fingerprint: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def add(self, reply: Any) -> int:
+        """Count one more call; return how many tokens of hidden reasoning it took."""
+        self.model = self.model or str(first(reply, "model") or "")
+        self.fingerprint = self.fingerprint or first(reply, "system_fingerprint")
+        usage = first(reply, "usage")
+        self.prompt_tokens += _count(usage, "prompt_tokens", "input_tokens")
+        self.completion_tokens += _count(usage, "completion_tokens", "output_tokens")
+        read = first(usage, "prompt_tokens_details", "input_tokens_details")
+        self.cached_tokens += _count(read, "cached_tokens")
+        written = first(usage, "completion_tokens_details", "output_tokens_details")
+        n_reasoning = _count(written, "reasoning_tokens")
+        self.reasoning_tokens += n_reasoning
+        return n_reasoning
+
+
+def positions_of(items: Iterable[Any]) -> tuple[Position, ...]:
+    """Read the entries of a list of log-probabilities, alike in both APIs."""
+    positions, prefix = [], b""
+    for item in items:
+        listed = filter(None, map(_token, _get(item, "top_logprobs") or []))
+        by_rank = tuple(sorted(listed, key=lambda token: -token.logprob))
+        positions.append(Position(prefix, by_rank))
+        prefix += _bytes(item)
+    return tuple(positions)
+
+
+def _bytes(item: Any) -> bytes:
+    raw = _get(item, "bytes")
+    return str(_get(item, "token")).encode() if raw is None else bytes(raw)
+
+
+def _token(item: Any) -> Token | None:
+    logprob = _get(item, "logprob")
+    if logprob is None or not math.isfinite(logprob) or logprob < IMPOSSIBLE:
+        return None
+    return Token(_bytes(item), logprob)
+
+
+def _get(item: Any, name: str) -> Any:
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+
+
+def first(item: Any, *names: str) -> Any:
+    """Return the first of these fields that holds something."""
+    return next((value for name in names if (value := _get(item, name))), None)
+
+
+def _count(usage: Any, *names: str) -> int:
+    value = first(usage, *names)
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

@@ -1,0 +1,304 @@
+"""OpenAI, Azure OpenAI, and every server that speaks Chat Completions.
+
+vLLM, SGLang, llama.cpp, Ollama and most hosted models speak it, each in a dialect of its own, which
+is found out at run time (``_openai_dialect``). This file holds the parameters and the client.
+``_openai_chat`` and ``_openai_responses`` send requests and give the same neutral answer
+(``_openai_answer``), in which ``_openai_labels`` and ``_openai_text`` read; ``_openai_decisions``
+talks to the decision endpoint; ``_openai_errors`` tells what a failure means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import openai
+
+from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.hosted.hosted import (
+    Access,
+    answer_or_stop,
+    check_budget,
+    no_key,
+    read_key,
+)
+from skllm_calib.evidence.backends.openai.answer import Tally
+from skllm_calib.evidence.backends.openai.chat import Chat, Line, Talk
+from skllm_calib.evidence.backends.openai.decisions import Decisions
+from skllm_calib.evidence.backends.openai.dialect import Dialect
+from skllm_calib.evidence.backends.openai.labels import LabelReader
+from skllm_calib.evidence.backends.openai.responses import Responses, responses_dialect
+from skllm_calib.evidence.backends.openai.text import read_text
+from skllm_calib.evidence.backends.registry import get_handle
+from skllm_calib.evidence.label_tokens import LabelTree
+from skllm_calib.exceptions import BackendError, SignalUnavailable
+
+__all__ = ["OpenAIBackend"]
+
+_ADDRESS = "https://api.openai.com/v1"
+_NO_KEY = "no-key"  # the SDK wants one, a local server does not
+
+
+class OpenAIBackend(BaseBackend):
+    """A model behind OpenAI's APIs, or behind a server that speaks Chat Completions.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model as the server knows it; on Azure the name of the deployment.
+    base_url : str or None, default=None
+        Address of the server, such as ``"http://localhost:8000/v1"``; on Azure the endpoint, such
+        as ``"https://my-resource.openai.azure.com"``. None takes the environment variable
+        OPENAI_BASE_URL (on Azure AZURE_OPENAI_ENDPOINT) or else OpenAI itself.
+    api_key_env : str or None, default=None
+        *Name* of the environment variable that holds the key, read at each run. None means
+        OPENAI_API_KEY (on Azure AZURE_OPENAI_API_KEY). The key itself is no parameter: it would
+        show in representations, pickles and reports. A server given by its address may need none.
+    api_version : str or None, default=None
+        Version of Azure's API, such as ``"2024-10-21"``. Giving it means Azure.
+    top_logprobs : int or None, default=None
+        How many alternatives to ask for at a position of the answer. None asks for 20, the most
+        that OpenAI documents, and tries 500 and more where a label may hide behind the end of the
+        list: servers of your own often list as many, which makes the labels exact. Whether a
+        server does is found out once. Where a model lists fewer, fewer are asked for.
+    max_concurrency : int, default=8
+        How many requests are under way at the same time.
+    timeout : float, default=60.0
+        Seconds to wait for an answer.
+    max_retries : int, default=5
+        How often a request is sent again after a time-out, a lost connection, or an answer with
+        status 408, 409, 429 or 5xx. A server's Retry-After is honoured.
+    seed : int or None, default=None
+        Seed of the sampling, where the server takes one; the Responses API has none. Repetition
+        `d` of a request uses ``seed + d``.
+    extra_body : dict or None, default=None
+        Further fields of the request, such as ``{"service_tier": "flex"}``. They win over what is
+        sent otherwise.
+    reasoning_effort : str or None, default=None
+        How much a reasoning model thinks before it answers. OpenAI documents "none", "minimal",
+        "low", "medium", "high", "xhigh" and "max", of which a model takes some; one that it does
+        not take is an error, never dropped. Sent as ``reasoning_effort`` in Chat Completions and
+        as ``reasoning={"effort": ...}`` in the Responses API. None leaves it to the model. With
+        "none" some reasoning models show log-probabilities.
+    reasoning_budget : int or None, default=None
+        Tokens allowed for hidden reasoning in requests for text, on top of those of the answer:
+        OpenAI counts both against ``max_completion_tokens`` (``max_output_tokens``). None allows
+        2,000 once the model was seen to reason; an answer that was cut off before that is asked
+        for again.
+    api : {"chat", "responses"}, default="chat"
+        "chat": Chat Completions, which nearly every server speaks. "responses": OpenAI's Responses
+        API, the only one of some models (needs openai 1.66 or later). It lists at most 20
+        alternatives and continues no given beginning, so labels of several tokens are read along
+        one sampled answer, with bounds for the rest. Nothing is stored on the provider's side
+        (``store=False``).
+
+    Notes
+    -----
+    What a model refuses (``max_tokens``, ``temperature``, ``seed``, a number of alternatives) is
+    learned from its own answer, once in a process, and the request sent again without it;
+    :func:`~skllm_calib.backends.clear_handles` forgets it. Log-probabilities are always asked for
+    at temperature 1, since some servers report them after dividing by the temperature. Labels of
+    several tokens are read exactly from servers that continue an answer begun by the user
+    (llama.cpp, vLLM, SGLang); elsewhere along one sampled answer, with bounds for the rest.
+
+    Requests with choices go to the decision endpoint (``POST /v1/decisions``), which gives each
+    choice a probability: openai 3.54.0 documents it for the model ``gpt-6-luna`` and for 2 to 255
+    choices, whichever `api` the other requests use. Where a server has none, decision models are
+    asked in the System One format of llama.cpp, Ollama and others (``POST /v1/systemone``).
+    Requests with dropout cannot be answered from afar.
+
+    Reasoning that a server leaves in the text, as in ``<think>...</think>ham``, is taken out of it;
+    where it never ends, because the answer was cut off, the row fails and says what to do.
+
+    Examples
+    --------
+    >>> from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
+    >>> backend = OpenAIBackend("qwen3-8b", base_url="http://localhost:8000/v1")
+    >>> backend
+    OpenAIBackend(base_url='http://localhost:8000/v1', model='qwen3-8b')
+    >>> backend.identity()
+    {'provider': 'openai', 'model': 'qwen3-8b', 'base_url': 'http://localhost:8000/v1',
+     'api_version': None, 'top_logprobs': None, 'seed': None, 'extra_body': {}}
+    """
+
+    answer_form: AnswerForm = "keys"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        api_version: str | None = None,
+        top_logprobs: int | None = None,
+        max_concurrency: int = 8,
+        timeout: float = 60.0,
+        max_retries: int = 5,
+        seed: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_budget: int | None = None,
+        api: Literal["chat", "responses"] = "chat",
+    ) -> None:
+        self.model = model
+        self.base_url = base_url
+        self.api_key_env = api_key_env
+        self.api_version = api_version
+        self.top_logprobs = top_logprobs
+        self.max_concurrency = max_concurrency
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self.seed = seed
+        self.extra_body = extra_body
+        self.reasoning_effort = reasoning_effort
+        self.reasoning_budget = reasoning_budget
+        self.api = api
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes an answer; no key, and no user or password of the address."""
+        # What is not set is left out: replies that were cached before it existed stay good.
+        newer = {
+            "reasoning_effort": self.reasoning_effort,
+            "reasoning_budget": self.reasoning_budget,
+            "api": None if self.api == "chat" else self.api,
+        }
+        return {
+            "provider": "openai",
+            "model": self.model,
+            "base_url": self._access().public_address,
+            "api_version": self.api_version,
+            "top_logprobs": self.top_logprobs,
+            "seed": self.seed,
+            "extra_body": dict(self.extra_body or {}),
+            **{name: value for name, value in newer.items() if value is not None},
+        }
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer the requests, `max_concurrency` at a time, as the answers come in.
+
+        Raises
+        ------
+        AuthenticationFailed, ModelNotFound, SignalUnavailable, RateLimited
+            If every request would fail alike: no key, no such model, no log-probabilities, no
+            quota. The rest of the run is then cancelled.
+        BackendError
+            If the model refuses `reasoning_effort`.
+        MissingDependency
+            If the installed SDK is too old for ``api="responses"``.
+        ValueError
+            For an unknown `api` or a negative `reasoning_budget`.
+        """
+        self._check()
+        access = self._access()
+        line = Line(
+            self._client(access).with_options(timeout=self.timeout, max_retries=self.max_retries),
+            access,
+        )
+        dialect, extra = self._dialect(access), dict(self.extra_body or {})
+        talk = (Responses if self.api == "responses" else Chat)(
+            line,
+            dialect,
+            model=self.model,
+            seed=self.seed,
+            extra_body=extra,
+            reasoning_effort=self.reasoning_effort,
+        )
+        decisions = Decisions(line, dialect, model=self.model, extra_body=extra)
+        run = _Run(talk, decisions, self.top_logprobs, self.reasoning_budget)
+        return run.stream(requests, self.max_concurrency)
+
+    def _check(self) -> None:
+        if self.api not in ("chat", "responses"):
+            raise ValueError(f"api={self.api!r}: must be 'chat' or 'responses'")
+        check_budget(self.reasoning_budget)
+
+    def _access(self) -> Access:
+        """Read the address and the key; both may come from the environment."""
+        azure = self.api_version is not None
+        variable = "AZURE_OPENAI_ENDPOINT" if azure else "OPENAI_BASE_URL"
+        address = self.base_url or os.environ.get(variable)
+        if not address and azure:
+            raise ValueError(
+                "api_version means Azure, which has no common address: give the endpoint of your "
+                "resource as base_url, or set AZURE_OPENAI_ENDPOINT"
+            )
+        name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
+        return Access(address or _ADDRESS, name, read_key(name))
+
+    def _client(self, access: Access) -> openai.OpenAI:
+        azure = self.api_version is not None
+        if access.key is None and (azure or access.address == _ADDRESS):
+            raise no_key(access.key_name)
+        key = access.key or _NO_KEY
+
+        def make() -> openai.OpenAI:
+            if self.api_version is None:
+                return openai.OpenAI(api_key=key, base_url=access.address)
+            return openai.AzureOpenAI(
+                api_key=key, azure_endpoint=access.address, api_version=self.api_version
+            )
+
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        handle = ("openai client", access.address, self.api_version, access.key_name, digest)
+        return get_handle(handle, make)
+
+    def _dialect(self, access: Access) -> Dialect:
+        # What a model takes may depend on what else is sent, such as its reasoning effort.
+        extra = json.dumps(self.extra_body, sort_keys=True, default=repr)
+        what = (self.model, self.reasoning_effort, extra)
+        handle = ("openai dialect", access.address, self.api_version, self.api, *what)
+        return get_handle(handle, responses_dialect if self.api == "responses" else Dialect)
+
+
+class _Run:
+    """One call of :meth:`OpenAIBackend.run`."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        decisions: Decisions,
+        top_logprobs: int | None,
+        reasoning_budget: int | None,
+    ) -> None:
+        self._talk = talk
+        self._decisions = decisions
+        self._top_logprobs = top_logprobs
+        self._reasoning_budget = reasoning_budget
+        self._trees: dict[tuple[str, ...], LabelTree] = {}
+
+    def stream(
+        self, requests: Sequence[Request], n_workers: int
+    ) -> Iterator[tuple[int, Reply | BackendError]]:
+        return answer_or_stop(self._answer, requests, n_workers)
+
+    def _answer(self, request: Request) -> Reply:
+        if request.dropout is not None:
+            raise SignalUnavailable(
+                "a model behind an API shows no probabilities with dropout, so "
+                "signal='mc_dropout' needs a model on this machine (backend 'transformers')"
+            )
+        return self._talk.dialect.first_alone(_kind(request), self._answer_now, request)
+
+    def _answer_now(self, request: Request) -> Reply:
+        tally = Tally()
+        if request.choices:
+            reply = self._decisions.read(request, tally)
+        elif request.answers:
+            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
+            reply = LabelReader(self._talk, tree, request, tally, self._top_logprobs).read()
+        else:
+            reply = read_text(self._talk, request, tally, self._reasoning_budget)
+        return replace(reply, **asdict(tally))
+
+
+def _kind(request: Request) -> str:
+    """Tell what a model may refuse in such a request."""
+    if request.choices:
+        return "decision"
+    if request.answers:
+        return "labels"
+    return "text with schema" if request.schema else "text"

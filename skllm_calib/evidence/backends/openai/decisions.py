@@ -1,0 +1,210 @@
+"""Decisions: a probability for each of the options, asked for as such.
+
+OpenAI has an endpoint of its own for them. Decision models elsewhere (llama.cpp, Ollama and others)
+are asked in the System One format, which is tried where there is no such endpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import openai
+
+from skllm_calib.evidence.backends.base import Choice, Reply, Request
+from skllm_calib.evidence.backends.openai.answer import Tally, first
+from skllm_calib.evidence.backends.openai.chat import Line, Outcome
+from skllm_calib.evidence.backends.openai.dialect import Dialect
+from skllm_calib.evidence.backends.openai.errors import Problem, no_decisions
+from skllm_calib.evidence.backends.openai.systemone import (
+    INSTRUCTIONS,
+    decision_of,
+    read_systemone,
+    systemone_body,
+)
+from skllm_calib.exceptions import (
+    BackendUnavailable,
+    Refused,
+    SignalUnavailable,
+    UnreadableReply,
+)
+
+__all__ = ["Decisions"]
+
+_FEWEST, _MOST = 2, 255  # in both formats
+_OTHER_MODEL = re.compile(
+    r"\bmodel\b.*\bnot\b.*\bsupport|\bonly\b.*\bsupport|unsupported model|"
+    r"\bnot support system ?one",
+    re.I,
+)
+
+
+class Decisions:
+    """Asks one model for decisions; many threads may do so at once.
+
+    Parameters
+    ----------
+    line : Line
+        Where to send.
+    dialect : Dialect
+        What is known of the model behind that address.
+    model : str
+    extra_body : mapping
+        As in the backend.
+    """
+
+    def __init__(
+        self, line: Line, dialect: Dialect, *, model: str, extra_body: Mapping[str, Any]
+    ) -> None:
+        self._line = line
+        self._dialect = dialect
+        self._model = model
+        self._extra_body = extra_body
+
+    def read(self, request: Request, tally: Tally) -> Reply:
+        """Return the probability of each choice, and the choice as text.
+
+        Parameters
+        ----------
+        request : Request
+            With choices.
+        tally : Tally
+            Where the call is counted.
+
+        Returns
+        -------
+        Reply
+            What it says of tokens and of the model is that of the tally.
+        """
+        _check(request.choices)
+        known = self._dialect
+        form, reply = self._ask(request)
+        known.decides = True
+
+        def read(reply: Any) -> Reply:
+            n_reasoning = tally.add(reply)
+            if not first(reply, "answers"):
+                where = self._line.access.public_address
+                raise UnreadableReply(f"{where} sent no decision (is 'base_url' right?)")
+            notes: tuple[str, ...] = ()
+            if n_reasoning:
+                notes = (
+                    f"{n_reasoning} tokens of hidden reasoning came before the answer; they are no "
+                    "evidence of how sure the model is",
+                )
+            found = form.read(reply, request.choices)
+            return Reply(found.text, decision=found.decision, notes=notes)
+
+        return self._line.read(read, reply)
+
+    def _ask(self, request: Request) -> tuple[_Form, Any]:
+        """Return a reply and the form that it has; find out, once, which form is understood."""
+        known = self._dialect
+        while known.no_decisions is None:
+            form = _FORMS[known.decision_path]
+            outcome = self._send(form, request)
+            if outcome.failure is None:
+                return form, outcome.reply
+            why = _why_none(outcome.problem)
+            if not why:
+                raise self._line.fail(outcome.failure)
+            if form.otherwise and _is_absent(outcome.problem):
+                known.decision_path = form.otherwise
+            else:
+                known.no_decisions = why
+        raise self._line.stop_with(no_decisions(self._model, known.no_decisions))
+
+    def _send(self, form: _Form, request: Request) -> Outcome:
+        body = {"model": self._model, **form.body(request), **self._extra_body}
+
+        def create(client: openai.OpenAI) -> Any:
+            # Not the method of the SDK, which has one for one of the forms only, and that lately.
+            return client.post(form.path, body=body, cast_to=object)
+
+        if not self._dialect.decides:
+            # The SDK waits and tries again after status 501, which here is a final word.
+            outcome = self._line.send(create, once=True)
+            may_pass = isinstance(outcome.failure, BackendUnavailable)
+            is_final = not may_pass or _why_none(outcome.problem)
+            if is_final or not self._line.client.max_retries:
+                return outcome
+        return self._line.send(create)
+
+
+class _Form(NamedTuple):
+    """A way of asking for decisions: where, how, and how to read the answer."""
+
+    path: str
+    body: Callable[[Request], dict[str, Any]]
+    read: Callable[[Any, Sequence[Choice]], Reply]
+    otherwise: str = ""  # the path to try where this one is not there
+
+
+def _decision_body(request: Request) -> dict[str, Any]:
+    return {
+        "input": [{"type": "message", **message._asdict()} for message in request.messages],
+        "questions": [
+            {
+                "type": "choice",
+                "instructions": INSTRUCTIONS,
+                "choices": [_written(choice) for choice in request.choices],
+            }
+        ],
+    }
+
+
+def _written(choice: Choice) -> dict[str, str]:
+    described = {"description": choice.description} if choice.description else {}
+    return {"value": choice.value, **described}
+
+
+def _read_decision(reply: Mapping[str, Any], choices: Sequence[Choice]) -> Reply:
+    answer = reply["answers"][0]
+    if (kind := answer["type"]) == "refusal":
+        raise Refused("the model declined to decide")
+    if kind != "choice":
+        raise UnreadableReply(f"the server answered a choice with {kind!r}")
+    listed = answer.get("probabilities") or []
+    # A value may also be true or false, which no text is.
+    stated = {p["value"]: p.get("probability") for p in listed if isinstance(p["value"], str)}
+    return Reply(str(answer.get("choice") or ""), decision=decision_of(stated, choices))
+
+
+_FORMS = {
+    form.path: form
+    for form in (
+        _Form("/decisions", _decision_body, _read_decision, otherwise="/systemone"),
+        _Form("/systemone", systemone_body, read_systemone),
+    )
+}
+
+
+def _check(choices: Sequence[Choice]) -> None:
+    n = len(choices)
+    if not _FEWEST <= n <= _MOST:
+        raise SignalUnavailable(
+            f"a decision is between {_FEWEST} and {_MOST} options, not {n}, so signal='decisions' "
+            "cannot work with these classes; signal='logprobs' takes any number of them"
+        )
+    if len({choice.value for choice in choices}) < n:
+        raise SignalUnavailable("two options of a decision have the same value: they must differ")
+
+
+def _why_none(problem: Problem | None) -> str:
+    """Tell why there are no decisions to be had, "" where the problem is another."""
+    if problem is None:
+        return ""
+    if problem.status in (404, 405, 501):
+        return f"status {problem.status}: {problem.message}"
+    if problem.status not in (400, 422) or problem.param not in ("", "model"):
+        return ""
+    is_model = problem.param == "model" or _OTHER_MODEL.search(problem.message)
+    return problem.message if is_model else ""
+
+
+def _is_absent(problem: Problem | None) -> bool:
+    """Tell whether an address is not there, rather than the model behind it."""
+    return (
+        problem is not None and problem.status in (404, 405) and problem.code != "model_not_found"
+    )

@@ -1,0 +1,240 @@
+"""Label probabilities from the alternatives that a server lists.
+
+They come from the first position of the answer. Where a label is not told apart there (several
+tokens, a beginning that labels share), the answer is begun for the model and the next position
+read, where the server allows that; else one sampled answer is all there is to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
+from skllm_calib.evidence.backends.openai.answer import Answer, Position, Tally
+from skllm_calib.evidence.backends.openai.chat import Talk
+from skllm_calib.evidence.backends.openai.dialect import Continuation
+from skllm_calib.evidence.backends.openai.errors import no_log_probabilities, thinks_first
+from skllm_calib.evidence.label_tokens import Distribution, LabelTree
+from skllm_calib.exceptions import (
+    BackendError,
+    BackendUnavailable,
+    ContextTooLong,
+    UnreadableReply,
+)
+
+__all__ = ["LabelReader"]
+
+# Most tokens that are sampled to see how an answer goes on.
+_MAX_SAMPLED = 4
+# What hosted models document as their most; what a server of one's own lists at no cost; and what
+# it lists for rows where the labels hold so little that they hide even behind that.
+_LISTED = (20, 500, 5_000, 50_000)
+_SAME_LOGPROB = 0.1
+
+
+class LabelReader:
+    """Reads the labels of one request.
+
+    Parameters
+    ----------
+    talk : Talk
+    tree : LabelTree
+        The answers of the request.
+    request : Request
+    tally : Tally
+        Where the calls are counted.
+    top_logprobs : int or None
+        As in the backend.
+    """
+
+    def __init__(
+        self, talk: Talk, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int | None
+    ) -> None:
+        self._talk = talk
+        self._dialect = talk.dialect
+        self._tree = tree
+        self._messages = [message._asdict() for message in request.messages]
+        self._draw = request.draw
+        self._tally = tally
+        self._top_logprobs = top_logprobs
+        self._rung = 1 if self._dialect.lists_many else 0
+
+    def read(self) -> Reply:
+        """Return text, distributions and notes."""
+        known, tree = self._dialect, self._tree
+        seen = self._look(self._n_to_sample())
+        found = {b"": tree.distribution(b"", seen.positions[0].listed)}
+        while tree.doubtful(found) and self._may_list_more():
+            seen = self._look_further(seen)
+            found = {b"": tree.distribution(b"", seen.positions[0].listed)}
+        notes = known.notes(seen.left_out, self._n_listed)
+        if tree.pending(found):
+            if self._can_continue(seen.positions[1:]):
+                self._follow(found)
+                if not tree.pending(found):
+                    # What is still open was too little to follow: too little to count, too.
+                    found = {p: replace(d, followed=True) for p, d in found.items()}
+            else:
+                for position in seen.positions[1:]:
+                    if not tree.match(position.prefix).partial:
+                        break
+                    there = tree.distribution(position.prefix, position.listed)
+                    found.setdefault(position.prefix, there)
+                if tree.pending(found):
+                    notes += (
+                        "labels that begin alike were not all told apart: this server does not "
+                        "continue a given beginning",
+                    )
+        return Reply(seen.text, tuple(found[prefix] for prefix in sorted(found)), notes=notes)
+
+    @property
+    def _n_listed(self) -> int:
+        """How many alternatives to ask for at a position."""
+        if self._top_logprobs is not None:
+            return self._top_logprobs
+        return _LISTED[self._rung if self._dialect.lists_many else 0]
+
+    def _may_list_more(self) -> bool:
+        more = self._dialect.lists_many is not False and self._rung < len(_LISTED) - 1
+        return self._top_logprobs is None and more
+
+    def _look_further(self, seen: Answer) -> Answer:
+        """Ask for more alternatives; find out, once, whether the server lists them."""
+        known = self._dialect
+        self._rung += 1
+        with known.lock:
+            if known.lists_many is None:
+                known.lists_many = True
+                try:
+                    further = self._look(self._n_to_sample())
+                except (BackendUnavailable, ContextTooLong):
+                    known.lists_many = None  # says nothing of the list; the next row tries again
+                    raise
+                except BackendError:
+                    known.lists_many = False
+                    return seen
+                known.lists_many = len(further.positions[0].listed) > _LISTED[0]
+                return further
+        return self._look(self._n_to_sample()) if known.lists_many else seen
+
+    def _n_to_sample(self) -> int:
+        """Return how many tokens to have written.
+
+        One, where the answer can be continued at will; else enough to follow the likeliest one.
+        """
+        if self._dialect.can_continue:
+            return 1
+        return min(_MAX_SAMPLED, max(len(answer.encode()) for answer in self._tree.answers))
+
+    def _follow(self, found: dict[bytes, Distribution]) -> None:
+        """Read what follows each beginning that could still change a label."""
+        how, tree = self._dialect.continuation, self._tree
+        assert how is not None
+        # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
+        for _ in range(4 * tree.n_labels + 64):
+            prefix = next(filter(_is_text, tree.pending(found)), None)
+            if prefix is None:
+                return
+            try:
+                next_one = self._look(1, (how, prefix)).positions[0]
+            except UnreadableReply:  # the model ended there: nothing proven, all of it possible
+                found[prefix] = tree.distribution(prefix, [])
+            else:
+                found[prefix] = tree.distribution(prefix, next_one.listed)
+
+    def _can_continue(self, sampled: Sequence[Position]) -> bool:
+        """Tell whether an answer that was begun is continued; find out how, the first time.
+
+        The beginning of a sampled answer is given back to the model: it is continued if the next
+        position then looks as it did in the sample. A new turn looks different.
+        """
+        known = self._dialect
+        if known.can_continue is not None:
+            return known.can_continue
+        with known.lock:
+            if known.can_continue is not None:
+                return known.can_continue
+            usable = (p for p in sampled if p.listed and _is_text(p.prefix) and _is_word(p.prefix))
+            if (seen := next(usable, None)) is None:
+                known.had_no_sample()
+                return False
+            for how in self._talk.continuations:
+                try:
+                    again = self._look(1, (how, seen.prefix)).positions[0]
+                except (BackendUnavailable, ContextTooLong):
+                    raise  # says nothing of this way; the next row tries again
+                except BackendError:
+                    continue
+                if _look_alike(seen, again):
+                    known.settle_continuation(how)
+                    return True
+            known.settle_continuation(None)
+            return False
+
+    def _look(self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None) -> Answer:
+        """Return what was written and listed, at the first position at least."""
+        known, messages = self._dialect, self._messages
+        if known.no_logprobs is not None:
+            raise self._talk.line.stop_with(
+                no_log_probabilities(self._talk.model, known.no_logprobs)
+            )
+        extra: Mapping[str, Any] = {}
+        if begun is not None:
+            how, prefix = begun
+            turn = {"role": "assistant", "content": prefix.decode(), **how.message}
+            messages, extra = [*messages, turn], how.extra
+        # Some servers divide by the temperature before they report, and some models take no other
+        # one than 1. At 1 all of them report the same. What is written is then a draw, so nothing
+        # but the list is read: adding a written token from behind its end would make the labels
+        # depend on that draw.
+        answer = self._talk.ask(
+            messages,
+            self._tally,
+            draw=self._draw,
+            extra=extra,
+            max_tokens=n_tokens,
+            temperature=1.0,
+            top_logprobs=self._n_listed,
+        )
+        positions = answer.positions
+        listed = positions[0].listed if positions else ()
+        # Where there is a list, the text may be an unlikely draw from it.
+        likeliest = listed[0].text.decode(errors="replace") if listed else answer.text
+        if answer.thought or begins_to_think(likeliest):
+            raise self._talk.line.stop_with(thinks_first(self._talk.model))
+        if listed:
+            known.shows_logprobs = True
+            return answer
+        if not positions and not answer.text.strip():
+            raise UnreadableReply(
+                f"the model {self._talk.model!r} wrote nothing (finish_reason {answer.finish!r})"
+            )
+        if known.shows_logprobs:
+            raise UnreadableReply(f"the server sent no log-probabilities with {answer.text!r}")
+        what = "lists only the token it wrote" if positions else "the server sent none"
+        known.no_logprobs = what
+        raise self._talk.line.stop_with(no_log_probabilities(self._talk.model, what))
+
+
+def _is_text(prefix: bytes) -> bool:
+    try:
+        prefix.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_word(prefix: bytes) -> bool:
+    """Tell whether a beginning survives chat templates, which trim blanks and read marks."""
+    text = prefix.decode()
+    return bool(text.strip()) and text == text.rstrip() and not set(text) & set("<|>[]")
+
+
+def _look_alike(a: Position, b: Position) -> bool:
+    """Tell whether two lists are those of the same place, up to a server's rounding."""
+    if not a.listed or not b.listed or a.listed[0].text != b.listed[0].text:
+        return False
+    return abs(a.listed[0].logprob - b.listed[0].logprob) < _SAME_LOGPROB

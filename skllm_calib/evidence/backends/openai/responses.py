@@ -1,0 +1,141 @@
+"""The talk in OpenAI's Responses API.
+
+It asks for the same things under other names. An answer begun by the user is not continued there:
+a trailing turn of the assistant is history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import openai
+
+from skllm_calib.evidence.backends.hosted.hosted import StopRunError, redact
+from skllm_calib.evidence.backends.openai.answer import Answer, first, positions_of
+from skllm_calib.evidence.backends.openai.chat import Outcome, Talk, schema_form
+from skllm_calib.evidence.backends.openai.dialect import Dialect
+from skllm_calib.evidence.backends.openai.errors import Problem, response_failure
+from skllm_calib.exceptions import (
+    BackendError,
+    MissingDependency,
+    ModelNotFound,
+    Refused,
+    UnreadableReply,
+)
+
+__all__ = ["Responses", "responses_dialect"]
+
+# The smallest max_output_tokens that the API takes.
+_LEAST_LENGTH = 16
+# Fields with parts of which the user may set one and leave the others to us.
+_PARTED = ("reasoning", "text")
+
+
+def responses_dialect() -> Dialect:
+    """Return what is known of the API before anything was asked."""
+    return Dialect(
+        length_name="max_output_tokens",
+        least_length=_LEAST_LENGTH,
+        lists_many=False,
+        can_continue=False,
+        absent=frozenset({"seed"}),
+    )
+
+
+class Responses(Talk):
+    """The talk in the Responses API; parameters are those of ``Talk``.
+
+    Raises
+    ------
+    MissingDependency
+        If the installed SDK does not know the API.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if not hasattr(self.line.client, "responses"):
+            raise MissingDependency(
+                f"api='responses' needs openai 1.66 or later, {openai.__version__} is installed: "
+                "pip install --upgrade openai, or use api='chat'"
+            )
+
+    def _setting(self, field: str) -> str:
+        return {"include": "top_logprobs"}.get(field, field)
+
+    def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
+        # Otherwise every text would stay on the provider's side for a month.
+        body = {"model": self.model, "input": list(messages), "store": False, **sent}
+        if "top_logprobs" in body:
+            body["include"] = ["message.output_text.logprobs"]
+        if schema := body.pop("schema", None):
+            body["text"] = {"format": {"type": "json_schema", **schema_form(schema)}}
+        if self._effort is not None:
+            body["reasoning"] = {"effort": self._effort}
+        for field in _PARTED:
+            theirs = self._extra_body.get(field)
+            if field in body and isinstance(theirs, Mapping):
+                body[field] = {**body[field], **theirs}
+        return body
+
+    def _send(self, body: dict[str, Any]) -> Outcome:
+        named = {name: body.pop(name) for name in ("model", "input")}
+        parted = {name: body[name] for name in _PARTED if name in body}
+        # As a further body, fields that an older SDK does not know are sent all the same.
+        further = {**body, **self._extra_body, **parted}
+        return self.line.send(lambda client: client.responses.create(**named, extra_body=further))
+
+    def _why(self, outcome: Outcome, sent: Mapping[str, Any]) -> BackendError | StopRunError:
+        failure, problem = super()._why(outcome, sent), outcome.problem
+        if problem is None or problem.status not in (404, 405) or problem.code == "model_not_found":
+            return failure
+        hint = "if the server does not speak the Responses API, use api='chat'"
+        return self.line.stop_with(ModelNotFound(f"{failure} ({hint})"))
+
+    def _read(self, reply: Any, n_reasoning: int) -> Answer:
+        output, access = getattr(reply, "output", None), self.line.access
+        status = getattr(reply, "status", None) or "completed"
+        if status == "failed":
+            error = getattr(reply, "error", None)
+            raise response_failure(
+                Problem(
+                    status=200,
+                    code=str(first(error, "code") or ""),
+                    param="",
+                    message=redact(str(first(error, "message") or "no reason given"), access),
+                    fields={},
+                ),
+                access,
+            )
+        if not isinstance(output, Sequence):
+            raise self._no_answer(reply, "response")
+        if status not in ("completed", "incomplete"):
+            raise UnreadableReply(f"{access.public_address} sent a response that is {status!r}")
+        reason = first(getattr(reply, "incomplete_details", None), "reason")
+        if reason == "content_filter":
+            raise Refused("a content filter stopped the answer")
+        texts: list[str] = []
+        entries: list[Any] = []
+        for part in _parts(output):
+            if refusal := first(part, "refusal"):
+                raise self._declined(refusal)
+            texts.append(str(first(part, "text") or ""))
+            entries += first(part, "logprobs") or []
+        thought = bool(n_reasoning) or _shows_reasoning(output)
+        finish = "length" if reason == "max_output_tokens" else str(reason or "stop")
+        return Answer("".join(texts), positions_of(entries), finish, n_reasoning, thought)
+
+
+def _parts(output: Sequence[Any]) -> Iterator[Any]:
+    """Yield the parts of the answer itself, not those of commentaries before it."""
+    for item in output:
+        if first(item, "type") == "message" and first(item, "phase") != "commentary":
+            yield from first(item, "content") or []
+
+
+def _shows_reasoning(output: Sequence[Any]) -> bool:
+    return any(
+        (first(item, "type") == "reasoning" and first(item, "content", "summary"))
+        or first(item, "phase") == "commentary"
+        for item in output
+    )

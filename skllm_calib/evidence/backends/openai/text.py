@@ -1,0 +1,93 @@
+"""Answers in words, also those of models that reason before they write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.hosted.thinking import begins_to_think, split_thinking
+from skllm_calib.evidence.backends.openai.answer import Answer, Tally
+from skllm_calib.evidence.backends.openai.chat import Talk
+from skllm_calib.evidence.backends.openai.dialect import Dialect
+from skllm_calib.exceptions import UnreadableReply
+
+__all__ = ["read_text"]
+
+# Tokens for hidden reasoning where the user gives no number. Reasoning about one short text is
+# mostly done well before; what is not used is not paid for.
+_HEADROOM = 2_000
+
+
+def read_text(talk: Talk, request: Request, tally: Tally, budget: int | None) -> Reply:
+    """Ask for a text.
+
+    Parameters
+    ----------
+    talk : Talk
+    request : Request
+    tally : Tally
+        Where the calls are counted.
+    budget : int or None
+        `reasoning_budget` of the backend.
+
+    Returns
+    -------
+    Reply
+        Without what the tally counts.
+    """
+    known = talk.dialect
+    room = known.headroom if budget is None else budget
+    answer = _ask(talk, request, tally, room)
+    if answer.thought and budget is None:
+        known.headroom = _HEADROOM
+        if answer.finish == "length" and room < _HEADROOM:
+            room = _HEADROOM
+            answer = _ask(talk, request, tally, room)
+    if not answer.text.strip() and answer.finish == "length":
+        raise UnreadableReply(_without_a_word(talk.model, request.max_tokens, room))
+    notes = known.notes(answer.left_out)
+    if answer.thought and room and budget is None:
+        notes += (f"the model reasons: it was allowed {room:,} tokens more than the answer needs",)
+    if answer.thought:
+        n = answer.reasoning_tokens
+        counted = f"{n} tokens of hidden reasoning" if n else "tokens of reasoning, not counted,"
+        notes += (
+            f"{counted} came before the answer; they are no evidence of how sure the model is",
+        )
+    return Reply(answer.text, notes=notes, refused=answer.left_out)
+
+
+def _ask(talk: Talk, request: Request, tally: Tally, room: int) -> Answer:
+    settings: dict[str, Any] = {
+        "max_tokens": request.max_tokens + room,
+        "temperature": request.temperature,
+    }
+    if request.schema:
+        settings["schema"] = request.schema
+    messages = [message._asdict() for message in request.messages]
+    answer = talk.ask(messages, tally, draw=request.draw, **settings)
+    return _without_reasoning(answer, talk.dialect)
+
+
+def _without_reasoning(answer: Answer, known: Dialect) -> Answer:
+    """Take the reasoning out that a model wrote into its text; where it never ends, it was cut."""
+    reasoning, text = split_thinking(answer.text)
+    if not reasoning and known.begun_thinking and answer.finish == "length":
+        reasoning, text = answer.text, None
+    if text is None:
+        return replace(answer, text="", finish="length", thought=True)
+    if reasoning and not begins_to_think(answer.text):
+        known.begun_thinking = True
+    return replace(answer, text=text, thought=answer.thought or bool(reasoning))
+
+
+def _without_a_word(model: str, max_tokens: int, room: int) -> str:
+    allowed = f"max_tokens={max_tokens}"
+    if room:
+        allowed += f" and {room:,} tokens of reasoning"
+    return (
+        f"the model {model!r} used all of {allowed} before it wrote a word of its answer, as "
+        "reasoning models do: allow more with reasoning_budget, or turn reasoning off, for example "
+        "with reasoning_effort='none'"
+    )

@@ -1,0 +1,255 @@
+"""A backend for tests: no model, no network, the same answers every time.
+
+Use it to test code that uses an ``LLMClassifier`` without paying for it or waiting. It must be
+asked for by name; nothing falls back to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
+from skllm_calib.evidence.label_tokens import LabelTree, Token
+from skllm_calib.exceptions import BackendError
+
+__all__ = ["TestingBackend"]
+
+# How strongly examples that are just like the row pull towards their answer, in nats.
+_PULL = 50.0
+_FENCE = re.compile("«[0-9]+»")
+_NUMBER = re.compile(r"(?<![\w.])[+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?(?![\w.])")
+_WORD = re.compile(r"[^\W\d_]+")
+# How prompts of our own wording name the labels.
+_OPTION = re.compile(r"^([A-Z]|\d+)\) ", re.M)
+_LISTED = re.compile(r"(?:one word: |labels only: |labels are )(.+?)\.(?:\s|$)")
+
+_lock = threading.Lock()
+_asked: dict[str, Counter[str]] = {}
+
+
+class TestingBackend(BaseBackend):
+    """Made-up, deterministic answers for tests, to every kind of question that signals ask.
+
+    Parameters
+    ----------
+    rules : dict of str to (dict of str to float) or None, default=None
+        Which probabilities to give: by a piece of text to look for in the last message of the
+        prompt (which without examples also holds the instruction, with the labels), the
+        probability of each answer (an option key or label text, as asked for). The first rule
+        that applies counts; a prompt without one gets probabilities drawn from a hash of its
+        content, which lean towards the answers of the examples in the prompt that are most like
+        the row (in its words, and in its numbers place by place).
+    fail_on : tuple of str, default=()
+        Rows that contain one of these fail, each with a ``BackendError``.
+    off_label : float, default=0.05
+        Probability that falls on no label, in [0, 1).
+    n_listed : int or None, default=None
+        How many tokens are listed, as a hosted model lists only its likeliest; None for all.
+    seed : int, default=0
+        Another seed gives other drawn probabilities.
+    name : str, default="test"
+        Backends of one name share :meth:`asked`, across clones.
+
+    Examples
+    --------
+    >>> from skllm_calib import LLMClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> backend = TestingBackend({"free prize": {"spam": 0.9, "ham": 0.1}})
+    >>> clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
+    >>> clf.predict(["You won a free prize!"]).tolist()
+    ['spam']
+    """
+
+    __test__ = False  # not a test class, whatever its name looks like to pytest
+    answer_form: AnswerForm = "words"
+    shows_logprobs = True
+
+    def __init__(
+        self,
+        rules: dict[str, dict[str, float]] | None = None,
+        *,
+        fail_on: tuple[str, ...] = (),
+        off_label: float = 0.05,
+        n_listed: int | None = None,
+        seed: int = 0,
+        name: str = "test",
+    ) -> None:
+        self.rules = rules
+        self.fail_on = fail_on
+        self.off_label = off_label
+        self.n_listed = n_listed
+        self.seed = seed
+        self.name = name
+
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters that change an answer."""
+        answering = ("rules", "off_label", "n_listed", "seed")
+        params = {name: getattr(self, name) for name in answering}
+        return {"provider": "testing", "model": f"testing-{self.name}", **params}
+
+    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Answer the requests in order."""
+        for i, request in enumerate(requests):
+            row = request.messages[-1].content
+            with _lock:
+                _asked.setdefault(self.name, Counter())[_joined(request.messages)] += 1
+            failing = [piece for piece in self.fail_on if piece in row]
+            if failing:
+                yield i, BackendError(f"the test backend was told to fail on {failing[0]!r}")
+            else:
+                yield i, self._reply(request, row)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often each prompt was asked in this process by backends of this name."""
+        with _lock:
+            return Counter(_asked.get(self.name, ()))
+
+    def forget(self) -> None:
+        """Set the counts of :attr:`asked` to zero."""
+        with _lock:
+            _asked.pop(self.name, None)
+
+    def _reply(self, request: Request, row: str) -> Reply:
+        reply = Reply(
+            text="ok",
+            model=f"testing-{self.name}",
+            prompt_tokens=len(_joined(request.messages).split()),
+            completion_tokens=1,
+        )
+        if request.answers:
+            return self._labels(reply, request, row)
+        if request.choices:
+            shares = self._shares(request, row, [choice.value for choice in request.choices])
+            stated = tuple((1 - self.off_label) * share for share in shares.values())
+            return replace(reply, text=_likeliest(shares), decision=stated)
+        return replace(reply, text=self._text(request, row))
+
+    def _labels(self, reply: Reply, request: Request, row: str) -> Reply:
+        shares = self._shares(request, row, request.answers)
+        tree = LabelTree(request.answers)
+        passes = []
+        for i in range(request.dropout.n_passes if request.dropout else 0):
+            rng = self._rng(request, "pass", i)
+            thinned = {a: share * np.exp(rng.normal(0, 0.3)) for a, share in shares.items()}
+            total = sum(thinned.values())
+            thinned = {a: share / total for a, share in thinned.items()}
+            passes.append((tree.distribution(b"", self._listed(thinned)),))
+        return replace(
+            reply,
+            text=_likeliest(shares),
+            distributions=(tree.distribution(b"", self._listed(shares)),),
+            passes=tuple(passes),
+        )
+
+    def _listed(self, shares: Mapping[str, float]) -> list[Token]:
+        listed = [
+            Token(answer.encode(), float(np.log((1 - self.off_label) * share)))
+            for answer, share in shares.items()
+            if share > 0
+        ]
+        if self.off_label > 0:
+            # The other tokens of a vocabulary, each of little weight.
+            rest = self.off_label * np.exp2(-np.arange(1, 30))
+            listed += [Token(f"~{j}".encode(), float(np.log(p))) for j, p in enumerate(rest)]
+        return sorted(listed, key=lambda token: -token.logprob)[: self.n_listed]
+
+    def _text(self, request: Request, row: str) -> str:
+        """Write a label, or the JSON that a schema describes."""
+        schema = json.loads(request.schema) if request.schema else {}
+        properties: dict[str, Any] = schema.get("properties", {})
+        if "guesses" in properties:
+            properties = properties["guesses"]["items"]["properties"]
+        named = next((p["enum"] for p in properties.values() if "enum" in p), None)
+        options = named or list(properties) or self._options(request.messages, row)
+        if not options:
+            return "ok"
+        shares = self._shares(request, row, options)
+        if not properties:
+            return self._drawn(request, shares)
+        rounded = {option: round(share, 4) for option, share in shares.items()}
+        if named is None:
+            return json.dumps(rounded, ensure_ascii=False)
+        ranked = sorted(rounded.items(), key=lambda pair: -pair[1])
+        kind = next(name for name in properties if name != "probability")
+        guesses = [{kind: option, "probability": share} for option, share in ranked]
+        whole = {"guesses": guesses} if "guesses" in schema["properties"] else guesses[0]
+        return json.dumps(whole, ensure_ascii=False)
+
+    def _options(self, messages: Sequence[Message], row: str) -> list[str]:
+        """Return the labels of a rule, or those that the prompt names in our own wording."""
+        for piece, shares in (self.rules or {}).items():
+            if piece in row:
+                return list(shares)
+        whole = _joined(messages)
+        if keys := _OPTION.findall(whole):
+            return list(dict.fromkeys(keys))
+        if listed := _LISTED.search(whole):
+            return [label.strip() for label in re.split(r",\s+|\s+or\s+", listed[1])]
+        return []
+
+    def _drawn(self, request: Request, shares: Mapping[str, float]) -> str:
+        if request.temperature <= 0:
+            return _likeliest(shares)
+        weights = np.array(list(shares.values())) ** (1 / request.temperature)
+        drawn = self._rng(request, "draw").choice(len(weights), p=weights / weights.sum())
+        return list(shares)[drawn]
+
+    def _shares(self, request: Request, row: str, options: Sequence[str]) -> dict[str, float]:
+        """Return a probability for each option; another draw of one prompt has the same."""
+        for piece, shares in (self.rules or {}).items():
+            given = [shares.get(option, 0.0) for option in options]
+            if piece in row and sum(given) > 0:
+                total = sum(shares.values())
+                return dict(zip(options, (share / total for share in given), strict=True))
+        drawn = self._rng(request).dirichlet(np.full(len(options), 0.7))
+        likeness: dict[str, list[float]] = {}
+        for text, answer in _examples(request.messages):
+            likeness.setdefault(answer, []).append(_likeness(text, row))
+        pull = _PULL * np.array([float(np.mean(likeness.get(o, 0.0))) for o in options])
+        mixed = drawn * np.exp(pull - pull.max())
+        return dict(zip(options, (mixed / mixed.sum()).tolist(), strict=True))
+
+    def _rng(self, request: Request, *more: Any) -> np.random.Generator:
+        # What is drawn from depends on the prompt alone, the draws from it on the rest as well.
+        draw = [request.draw, request.temperature, *more] if more else [0]
+        content = json.dumps([self.seed, request.messages, request.answers, *draw])
+        digest = hashlib.sha256(content.encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _likeliest(shares: Mapping[str, float]) -> str:
+    return max(shares, key=lambda option: shares[option])
+
+
+def _examples(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    for asked, answered in itertools.pairwise(messages):
+        if (asked.role, answered.role) == ("user", "assistant"):
+            yield asked.content, answered.content.strip()
+
+
+def _likeness(example: str, row: str) -> float:
+    """Compare two texts: 1 for the same words and numbers, 0 for nothing in common."""
+    words, others = (set(_WORD.findall(text.lower())) for text in (row, example))
+    shared = len(words & others) / max(1, len(words))  # the first example has the instruction too
+    mine, its = (
+        [float(x) for x in _NUMBER.findall(_FENCE.sub("", text))] for text in (row, example)
+    )
+    n = min(len(mine), len(its))
+    apart = sum(abs(a - b) for a, b in zip(mine[-n:], its[-n:], strict=True)) / n if n else 0.0
+    return shared * math.exp(-apart)
+
+
+def _joined(messages: Sequence[Message]) -> str:
+    return "\n".join(m.content for m in messages)

@@ -1,0 +1,153 @@
+"""Label bias without labels: what a model would answer whatever the text, and how to take it out.
+
+All methods here give one vector that is subtracted from the log-probabilities of every row. It is
+estimated in ``fit`` and never from the rows to predict: the same row always has the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skllm_calib.log_proba.labels import check_known
+
+__all__ = ["check_prior", "estimate_bias", "reference_texts", "subtract"]
+
+Prior = str | NDArray[np.float64]
+
+_METHODS = ("contextual", "domain", "batch")
+_CONTENT_FREE = ("N/A", "[MASK]", "")  # as in Zhao et al. (2021)
+# How many texts of random words tell the bias of a domain, as Fei et al. (2023) use.
+_N_DOMAIN_TEXTS = 20
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_CLOSE = 1e-10
+
+
+def check_prior(prior: str | Mapping[Any, float] | ArrayLike, labels: Sequence[Any]) -> Prior:
+    """Return the name of a method, or given shares in the order of the classes.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or the shares are not positive or do not sum to one.
+    """
+    if isinstance(prior, str) and prior in _METHODS:
+        return prior
+    if isinstance(prior, Mapping):
+        check_known(prior, labels, "prior_correction")
+        missing = [label for label in labels if label not in prior]
+        if missing:
+            raise ValueError(f"prior_correction has no share for the class {missing[0]!r}")
+        prior = [prior[label] for label in labels]
+    try:
+        shares = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        shares = np.empty(0)
+    if shares.shape != (len(labels),):
+        raise ValueError(
+            f"prior_correction={prior!r}: must be {', '.join(map(repr, _METHODS))}, a share for "
+            f"each of the {len(labels)} classes (a dict, or numbers in the order of classes_), or "
+            "None"
+        )
+    if not (shares > 0).all() or not abs(shares.sum() - 1) < 1e-6:
+        raise ValueError(
+            f"prior_correction={prior!r}: the shares of the classes must be greater than 0 and "
+            "sum to 1"
+        )
+    out: NDArray[np.float64] = shares / shares.sum()
+    return out
+
+
+def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] | None:
+    """Return what to ask the model about to learn its bias; None means the rows themselves."""
+    if isinstance(prior, str) and prior == "contextual":
+        return list(_CONTENT_FREE)
+    if isinstance(prior, str) and prior == "domain":
+        return _domain_texts({text for text in texts if text.strip()}, seed)
+    return None
+
+
+def estimate_bias(
+    prior: Prior, log_proba: NDArray[np.float64], weight: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return what to subtract, from the scores of the reference texts; rows of NaN are left out.
+
+    Parameters
+    ----------
+    prior : str or ndarray of shape (n_classes,)
+        As :func:`check_prior` returns it.
+    log_proba : ndarray of shape (n_texts, n_classes)
+        What the model says of the reference texts.
+    weight : ndarray of shape (n_texts,) or None, default=None
+        How often each text counts, more than 0; None is once each.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Natural logarithms of odds, with mean 0.
+
+    Raises
+    ------
+    ValueError
+        If none of the texts could be scored.
+    """
+    usable = np.isfinite(log_proba).all(axis=1)
+    if not usable.any():
+        raise ValueError("no row could be scored, so the label bias of the model is not known")
+    rows = log_proba[usable]
+    counts = np.ones(len(rows)) if weight is None else weight[usable]
+    share = np.log(counts / counts.sum())[:, np.newaxis]
+    bias = _log_mean(rows, share) if isinstance(prior, str) else _matched(rows, share, prior)
+    out: NDArray[np.float64] = bias - bias.mean()
+    return out
+
+
+def _domain_texts(texts: Set[str], seed: int) -> list[str]:
+    """Return texts of random words of a domain, each of average length.
+
+    They depend on the texts, not on their order nor on how often one is repeated.
+    """
+    words = [word for text in sorted(texts) for word in _WORD.findall(text)]
+    if not words:
+        return list(_CONTENT_FREE)
+    length = max(1, round(len(words) / max(1, len(texts))))
+    content = "\0".join(words).encode(errors="surrogatepass")
+    digest = hashlib.sha256(str(seed).encode() + b"\0" + content).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    drawn = rng.integers(len(words), size=(_N_DOMAIN_TEXTS, length))
+    return [" ".join(words[i] for i in row) for row in drawn]
+
+
+def _log_mean(rows: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the mean probability of each class; `share` is a logarithm, too."""
+    out: NDArray[np.float64] = np.logaddexp.reduce(rows + share, axis=0)
+    return out
+
+
+def _matched(
+    rows: NDArray[np.float64], share: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what to subtract so that the mean probability of each class is its prior.
+
+    Unique up to a constant: the problem is a convex one. Found by scaling the columns in turn
+    with the rows, as in matrix balancing.
+    """
+    bias = np.zeros(len(prior))
+    for _ in range(10_000):
+        step = _log_mean(subtract(rows, bias), share) - np.log(prior)
+        bias = bias + step
+        if np.abs(step).max() < _CLOSE:
+            break
+    return bias
+
+
+def subtract(log_proba: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract a bias from log-probabilities and normalise; a row or a matrix of rows."""
+    shifted = log_proba - bias
+    out: NDArray[np.float64] = shifted - np.logaddexp.reduce(shifted, axis=-1, keepdims=True)
+    return out

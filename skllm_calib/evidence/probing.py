@@ -1,0 +1,122 @@
+"""signal="auto": find out, with a question of a few tokens, what a model shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from skllm_calib.evidence.asking import collect
+from skllm_calib.evidence.backends.base import BaseBackend
+from skllm_calib.evidence.backends.registry import get_handle
+from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.signals import SIGNALS, Signal
+from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+
+__all__ = ["AUTO_ORDER", "Chosen", "first_available"]
+
+AUTO_ORDER = ("logprobs", "decisions", "self_reported", "self_consistency")
+"""What "auto" tries, the best first: by how much the evidence tells, and what it costs."""
+
+_QUESTION = "Is the sky blue? {hint}\n\n{text}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What "auto" came to.
+
+    Attributes
+    ----------
+    signal : Signal
+        The best that the model shows.
+    reason : str
+        Why it is not a better one.
+    """
+
+    signal: Signal
+    reason: str
+
+
+def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
+    """Return the first signal of :data:`AUTO_ORDER` that a model shows.
+
+    A backend that always shows the first one (``shows_logprobs``) is not asked. What was found is
+    remembered for the life of the process, and a probe that was answered is kept in the cache.
+
+    Parameters
+    ----------
+    backend : BaseBackend
+        Who is asked.
+    cache : ResponseCache or None
+        Where replies are kept.
+
+    Returns
+    -------
+    Chosen
+
+    Raises
+    ------
+    SignalUnavailable
+        If the model shows none of them.
+
+    Notes
+    -----
+    Where it cannot be found out (no connection, no key), the first that was not refused is taken,
+    the reason says so, and nothing is remembered: ``fit`` needs no network, and rows that cannot
+    be answered will say why themselves.
+    """
+    if backend.shows_logprobs:
+        return Chosen(SIGNALS[AUTO_ORDER[0]](), "this backend always shows log-probabilities")
+    handle = ("signal probe", json.dumps(backend.identity(), sort_keys=True, default=repr))
+    try:
+        return get_handle(handle, lambda: _probe(backend, cache))
+    except _NotAskedError as e:
+        return e.chosen
+
+
+class _NotAskedError(Exception):
+    """Carries what to take while the model cannot be asked."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        super().__init__(chosen.reason)
+        self.chosen = chosen
+
+
+def _probe(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
+    bound = Prompt(_QUESTION).bind(["no", "yes"], answer_form=backend.answer_form)
+    question = Question(bound, {"text": "Think of a clear day."})
+    refusals: list[str] = []
+    for name in AUTO_ORDER:
+        signal = SIGNALS[name]()
+        try:
+            why = _refusal(signal, question, backend, cache)
+        except BackendError as failure:
+            reason = f"the model could not be asked what it shows: {failure}"
+            raise _NotAskedError(Chosen(signal, "; ".join([*refusals, reason]))) from None
+        if why is None:
+            reason = "; ".join(refusals) or "the model shows log-probabilities"
+            return Chosen(signal, reason)
+        refusals.append(f"{name!r} is not to be had: {why}")
+    raise SignalUnavailable(
+        f"none of the signals {', '.join(map(repr, AUTO_ORDER))} can be read from this model: "
+        + "; ".join(refusals)
+    )
+
+
+def _refusal(
+    signal: Signal, question: Question, backend: BaseBackend, cache: ResponseCache | None
+) -> str | None:
+    """Return why a signal cannot be had, or None if it can."""
+    try:
+        (record,) = collect([question], signal, backend, cache)
+    except SignalUnavailable as failure:  # true of every request, so the run was ended
+        return str(failure)
+    if record.failure is None:
+        return None
+    if isinstance(record.failure, SignalUnavailable):
+        return str(record.failure)
+    if isinstance(record.failure, UnreadableReply):
+        # Token probabilities were shown, though not of these labels: the signal is to be had.
+        return None if signal.name == "logprobs" else str(record.failure)
+    raise record.failure

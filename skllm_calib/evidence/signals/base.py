@@ -1,0 +1,198 @@
+"""What a signal is: a dialogue about one row that ends in a row of log-probabilities.
+
+A signal does no I/O. It is written as a generator: it yields the requests it needs next, is sent
+their answers, and returns the evidence. So a signal that asks once and one that asks, reads and
+asks again look the same to whoever carries the requests (:mod:`skllm_calib.evidence.asking`), and
+dialogues can be led side by side (:func:`together`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.questions import Question
+from skllm_calib.exceptions import BackendError, UnreadableReply
+
+__all__ = [
+    "Answered",
+    "Dialogue",
+    "Evidence",
+    "Signal",
+    "log_shares",
+    "only",
+    "share",
+    "together",
+    "whole",
+]
+
+Answered = Reply | BackendError
+# An answer that was given keeps at least this much more than an equal share, so that it stays the
+# prediction also where the model says that it does not believe it.
+_LEAD = 1.01
+# No label is impossible for a language model; what a method calls so is this unlikely.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a signal makes of the replies about one row.
+
+    Attributes
+    ----------
+    log_proba : ndarray of shape (n_classes,)
+        Normalised natural log-probabilities, finite.
+    off_label : float
+        Share of the evidence that fell on no label, in [0, 1]; never mixed into `log_proba`.
+    details : dict
+        What to show in ``explain``.
+    """
+
+    log_proba: NDArray[np.float64]
+    off_label: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Dialogue = Generator[list[Request], list[Answered], Evidence]
+
+
+class Signal(BaseEstimator, ABC):  # type: ignore[misc]
+    """Base class of all signals; to write one, implement :meth:`ask` and give it a `name`.
+
+    Attributes
+    ----------
+    name : str
+        By which users ask for it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def label(self) -> str:
+        """What to call it in reports; names its parts, where it has some."""
+        return self.name
+
+    @abstractmethod
+    def ask(self, question: Question) -> Dialogue:
+        """Lead the dialogue about one row.
+
+        Parameters
+        ----------
+        question : Question
+            The row, its labels and how they are asked for.
+
+        Yields
+        ------
+        list of Request
+            What to ask next; the answers are sent in the same order, a failure among them as the
+            error it is.
+
+        Returns
+        -------
+        Evidence
+
+        Raises
+        ------
+        BackendError
+            If the answers say nothing of the labels: a failure, never a guess.
+        """
+
+    def identity(self) -> Any:
+        """Return the name, with the parameters that differ from the defaults, as plain values."""
+        defaults = type(self)().get_params()
+        given = {name: _plain(value) for name, value in self.get_params().items()}
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
+        return {"name": self.name, **changed} if changed else self.name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):  # a grid may be one
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a parameter that counts something, of whatever type of integers it is.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}={value!r}: must be a whole number, 1 or more")
+    return int(value)
+
+
+def only(answers: Sequence[Answered]) -> list[Reply]:
+    """Return the replies, or raise the first failure among them."""
+    for answer in answers:
+        if isinstance(answer, BackendError):
+            raise answer
+    return [answer for answer in answers if isinstance(answer, Reply)]
+
+
+def together(
+    dialogues: Sequence[Dialogue],
+) -> Generator[list[Request], list[Answered], list[Evidence | BackendError]]:
+    """Lead several dialogues side by side; return how each ends.
+
+    Each step asks what all of them want next, so that they take no longer than the longest.
+    """
+    ends: list[Evidence | BackendError | None] = [None] * len(dialogues)
+    wanted: dict[int, list[Request]] = {}
+
+    def advance(i: int, answers: list[Answered] | None) -> None:
+        try:
+            wanted[i] = next(dialogues[i]) if answers is None else dialogues[i].send(answers)
+        except StopIteration as end:
+            ends[i] = end.value
+        except BackendError as failure:
+            ends[i] = failure
+
+    for i in range(len(dialogues)):
+        advance(i, None)
+    while wanted:
+        asked, wanted = wanted, {}
+        answers = yield [request for requests in asked.values() for request in requests]
+        start = 0
+        for i, requests in asked.items():
+            advance(i, answers[start : start + len(requests)])
+            start += len(requests)
+    return [end if end is not None else UnreadableReply("a dialogue had no end") for end in ends]
+
+
+def log_shares(shares: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """Turn shares or counts into log-probabilities: add `smoothing` to each, normalise.
+
+    The posterior mean under a symmetric Dirichlet prior of this concentration.
+    """
+    smoothed = shares + smoothing
+    out: NDArray[np.float64] = np.log(smoothed / smoothed.sum())
+    return out
+
+
+def share(answer: int, proba: float, n_classes: int) -> NDArray[np.float64]:
+    """Give a class the probability said of it, and the others equal parts of the rest.
+
+    It keeps a little more than an equal part, whatever was said: it is what the model answered,
+    and nothing is known that would favour one of the others.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Normalised log-probabilities.
+    """
+    if n_classes == 1:
+        return np.zeros(1)
+    kept = min(max(proba, _LEAD / n_classes), 1 - _LEAST)
+    out = np.full(n_classes, np.log((1 - kept) / (n_classes - 1)))
+    out[answer] = np.log(kept)
+    return out

@@ -1,0 +1,55 @@
+"""Endpoints that are asked for a decision and give a probability to each option."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skllm_calib.evidence.backends.base import Choice, Request
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, log_shares, only
+from skllm_calib.exceptions import UnreadableReply
+
+__all__ = ["DecisionSignal"]
+
+
+class DecisionSignal(Signal):
+    """The probabilities of a decision endpoint, such as OpenAI's ``decisions.create``.
+
+    Parameters
+    ----------
+    smoothing : float, default=1e-4
+        Added to each probability before they are normalised, so that a 0 has a finite logarithm.
+
+    Notes
+    -----
+    A refusal of the model is a failure of the row (:class:`~skllm_calib.exceptions.Refused`); a
+    server without such an endpoint makes the run fail with ``SignalUnavailable``.
+
+    Examples
+    --------
+    >>> from skllm_calib.signals import DecisionSignal
+    >>> DecisionSignal().name
+    'decisions'
+    """
+
+    name = "decisions"
+
+    def __init__(self, *, smoothing: float = 1e-4) -> None:
+        self.smoothing = smoothing
+
+    def ask(self, question: Question) -> Dialogue:
+        """Put the labels to the endpoint, in their own words."""
+        if self.smoothing <= 0:
+            raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
+        described = zip(question.texts, question.prompt.descriptions, strict=True)
+        choices = tuple(Choice(text, note or "") for text, note in described)
+        (reply,) = only((yield [Request(question.messages(""), choices=choices)]))
+        stated = np.array(reply.decision, dtype=np.float64)
+        if len(stated) != len(choices) or not (stated >= 0).all() or not 0 < stated.sum() < np.inf:
+            raise UnreadableReply(
+                f"the decision endpoint gave {reply.decision!r}, which is no probability of each "
+                f"of {len(choices)} options"
+            )
+        off_label = max(0.0, 1.0 - float(stated.sum()))
+        log_proba = log_shares(stated / max(1.0, stated.sum()), self.smoothing)
+        return Evidence(log_proba, off_label, {"stated": stated, "written": reply.text})

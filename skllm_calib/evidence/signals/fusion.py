@@ -1,0 +1,179 @@
+"""Signals made of signals: several of one model pooled, one over several orders of the options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, together, whole
+from skllm_calib.exceptions import BackendError
+
+__all__ = ["FusedSignal", "OrderAveragedSignal"]
+
+
+class FusedSignal(Signal):
+    """Several signals of one model, pooled to one distribution.
+
+    Parameters
+    ----------
+    signals : list of Signal
+        What to pool.
+    weights : array-like of shape (n_signals,) or None, default=None
+        How much each counts, scaled to sum to one; None for equal weights. To fit them on labels,
+        use ``LLMEnsembleClassifier.over(clf, signal=[...], weights="fit")``.
+
+    Notes
+    -----
+    The pool is the normalised weighted geometric mean. A row fails where one of its signals does:
+    a pool of fewer signals would be another one, with another calibration.
+
+    References
+    ----------
+    .. [1] C. Genest and J. V. Zidek (1986). "Combining Probability Distributions: A Critique and
+       an Annotated Bibliography." Statistical Science, 1.
+    """
+
+    name = "fused"
+
+    def __init__(self, signals: Sequence[Signal] = (), *, weights: ArrayLike | None = None) -> None:
+        self.signals = signals
+        self.weights = weights
+
+    @property
+    def label(self) -> str:
+        """The names of its parts, such as "logprobs+self_reported"."""
+        return "+".join(signal.label for signal in self._parts())
+
+    def ask(self, question: Question) -> Dialogue:
+        """Lead all dialogues side by side."""
+        signals, weights = self._parts(), self._weights()
+        parts = _all((yield from together([signal.ask(question) for signal in signals])))
+        scores = np.array([part.log_proba for part in parts])
+        by_name = dict(zip(names(signals), parts, strict=True))
+        details = {
+            "signals": {
+                name: {"log_proba": e.log_proba, "off_label": e.off_label, **e.details}
+                for name, e in by_name.items()
+            },
+            "weights": dict(zip(by_name, weights.tolist(), strict=True)),
+            "written": parts[0].details.get("written", ""),
+        }
+        off_label = float(weights @ np.array([part.off_label for part in parts]))
+        return Evidence(_pool(scores, weights), off_label, details)
+
+    def identity(self) -> Any:
+        """Return the identities of its parts and their weights."""
+        return {
+            "name": self.name,
+            "signals": [signal.identity() for signal in self._parts()],
+            "weights": self._weights().tolist(),
+        }
+
+    def _parts(self) -> list[Signal]:
+        return [_checked(signal, "signals", self.signals) for signal in self.signals]
+
+    def _weights(self) -> NDArray[np.float64]:
+        n = len(self.signals)
+        if not n:
+            raise ValueError("signal=[]: name at least one signal")
+        if self.weights is None:
+            return np.full(n, 1 / n)
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (n,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ValueError(
+                f"weights={self.weights!r}: must be {n} numbers, none negative, not all 0"
+            )
+        scaled: NDArray[np.float64] = weights / weights.sum()
+        return scaled
+
+
+class OrderAveragedSignal(Signal):
+    """A signal read with the options in several orders, so that no place is favoured.
+
+    Parameters
+    ----------
+    signal : Signal
+        What to read.
+    n_orders : int, default=2
+        How many orders: the list of options turned by equal parts, at most one order a class.
+        With as many as there are classes each stands once at each place, and a bias that adds to
+        the log-probability of a place cancels exactly.
+
+    Notes
+    -----
+    The mean is that of the log-probabilities. ``explain`` shows the label of each order
+    (``labels_by_order``) and the share of orders whose label is not the first one's
+    (``order_flips``).
+
+    References
+    ----------
+    .. [1] C. Zheng, H. Zhou, F. Meng, J. Zhou, M. Huang (2024). "Large Language Models Are Not
+       Robust Multiple Choice Selectors." ICLR.
+    """
+
+    name = "order_averaged"
+
+    def __init__(self, signal: Signal | None = None, *, n_orders: int = 2) -> None:
+        self.signal = signal
+        self.n_orders = n_orders
+
+    def ask(self, question: Question) -> Dialogue:
+        """Lead a dialogue an order, side by side."""
+        signal = _checked(self.signal, "signal", self.signal)
+        n_classes = len(question.texts)
+        n_orders = min(whole("n_orders", self.n_orders), n_classes)
+        shifts = [round(i * n_classes / n_orders) for i in range(n_orders)]
+        parts = _all((yield from together([signal.ask(question.shifted(by)) for by in shifts])))
+        scores = np.array([part.log_proba for part in parts])
+        best = scores.argmax(axis=1)
+        return Evidence(
+            _pool(scores, np.full(len(parts), 1 / len(parts))),
+            float(np.mean([part.off_label for part in parts])),
+            {
+                **parts[0].details,
+                "n_orders": n_orders,
+                "labels_by_order": [question.texts[k] for k in best],
+                "order_flips": float((best[1:] != best[0]).mean()) if n_orders > 1 else 0.0,
+            },
+        )
+
+    def identity(self) -> Any:
+        """Return the identity of the signal with the number of orders."""
+        signal = _checked(self.signal, "signal", self.signal)
+        n_orders = whole("n_orders", self.n_orders)
+        return {"name": self.name, "signal": signal.identity(), "n_orders": n_orders}
+
+
+def names(signals: Sequence[Signal]) -> list[str]:
+    """Return a different name for each of some signals."""
+    out: list[str] = []
+    for signal in signals:
+        n = sum(name.split("_#")[0] == signal.name for name in out)
+        out.append(f"{signal.name}_#{n + 1}" if n else signal.name)
+    return out
+
+
+def _checked(signal: Any, parameter: str, value: Any) -> Signal:
+    if not isinstance(signal, Signal):
+        raise ValueError(
+            f"{parameter}={value!r}: {signal!r} is no Signal, which is needed here, such as "
+            "LogprobSignal(); names are understood by the parameter `signal` of LLMClassifier"
+        )
+    return signal
+
+
+def _all(ends: Sequence[Evidence | BackendError]) -> list[Evidence]:
+    for end in ends:
+        if isinstance(end, BackendError):
+            raise end
+    return [end for end in ends if isinstance(end, Evidence)]
+
+
+def _pool(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean = weights @ scores
+    out: NDArray[np.float64] = mean - np.logaddexp.reduce(mean)
+    return out

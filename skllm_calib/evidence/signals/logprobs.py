@@ -1,0 +1,105 @@
+"""The token log-probabilities of the labels: one question, the model's own distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from skllm_calib.evidence.backends.base import Request
+from skllm_calib.evidence.label_tokens import Distribution, LabelTree
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, only
+from skllm_calib.exceptions import UnreadableReply
+
+__all__ = ["LogprobSignal", "read_labels"]
+
+# No label is impossible for a language model, only unlisted; a label this many nats below the best
+# one is as good as excluded, and its log-probability stays finite for every calibrator.
+_FLOOR = 25.0
+
+
+class LogprobSignal(Signal):
+    """Probability of each label as the next thing the model would write.
+
+    Sums over every token that can only mean the label, follows labels of several tokens as far as
+    the backend can, and treats what a server cut off its list as censored rather than zero: a
+    label that was not listed gets an equal share of what is left, at most the smallest listed
+    probability.
+
+    References
+    ----------
+    .. [1] T. B. Brown et al. (2020). "Language Models are Few-Shot Learners." NeurIPS.
+    .. [2] A. Holtzman, P. West, V. Shwartz, Y. Choi, L. Zettlemoyer (2021). "Surface Form
+       Competition: Why the Highest Probability Answer Isn't Always Right." EMNLP.
+    """
+
+    name = "logprobs"
+
+    def ask(self, question: Question) -> Dialogue:
+        """Ask once, for the probability of each answer."""
+        request = Request(question.messages(), answers=question.answers)
+        (reply,) = only((yield [request]))
+        return read_labels(reply.distributions, question.answers, written=reply.text)
+
+
+def read_labels(
+    distributions: Sequence[Distribution], answers: tuple[str, ...], written: str = ""
+) -> Evidence:
+    """Sum the listed probabilities by label and normalise.
+
+    Parameters
+    ----------
+    distributions : sequence of Distribution
+        Of a reply to a request with these `answers`; the empty prefix first.
+    answers : tuple of str
+        What the model was to write for each class.
+    written : str, default=""
+        What it wrote, to be shown in ``explain``.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    UnreadableReply
+        If none of the labels is listed.
+    """
+    mass = _tree(answers).reduce({d.prefix: d for d in distributions})
+    root = distributions[0]
+    if not mass.seen.any():
+        raise UnreadableReply(
+            f"none of the labels is among the most likely tokens (which hold "
+            f"{root.listed_mass:.1%} of the probability); the model would rather write "
+            f"{_shown(root)}. Ask for the answer more plainly in the prompt, or try the other "
+            "form of answer (Prompt(answer='words' or 'keys'))"
+        )
+    log_mass = np.log(np.maximum(mass.point, np.finfo(np.float64).tiny))
+    log_mass = np.maximum(log_mass, log_mass.max() - _FLOOR)
+    return Evidence(
+        log_proba=log_mass - np.logaddexp.reduce(log_mass),
+        off_label=mass.off_label,
+        details={
+            "label_mass_low": mass.low,
+            "label_mass_high": mass.high,
+            "label_listed": mass.seen,
+            "shared_beginnings": mass.shared,
+            "top_tokens": [
+                (t.text.decode(errors="replace"), float(np.exp(t.logprob))) for t in root.tokens[:5]
+            ],
+            "written": written,
+        },
+    )
+
+
+def _shown(root: Distribution) -> str:
+    return ", ".join(
+        f"{t.text.decode(errors='replace')!r} ({np.exp(t.logprob):.0%})" for t in root.tokens[:3]
+    )
+
+
+@lru_cache(maxsize=64)
+def _tree(answers: tuple[str, ...]) -> LabelTree:
+    return LabelTree(answers)

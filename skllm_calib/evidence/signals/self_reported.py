@@ -1,0 +1,196 @@
+"""What the model says of its own confidence: needs nothing but text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skllm_calib.evidence.backends.base import Request
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.signals._reports import (
+    Names,
+    Report,
+    read_answer,
+    read_distribution,
+    read_guesses,
+)
+from skllm_calib.evidence.signals.base import (
+    Dialogue,
+    Evidence,
+    Signal,
+    log_shares,
+    only,
+    share,
+    whole,
+)
+from skllm_calib.exceptions import UnreadableReply
+
+__all__ = ["SelfReportedSignal"]
+
+_FORMS = ("auto", "distribution", "guesses", "answer")
+# Beyond this many classes a number for each is long to write and hardly thought about.
+_MANY = 10
+# Room for a name of some tokens, a number and their marks.
+_TOKENS_PER_CLASS, _TOKENS_AROUND = 24, 64
+
+
+class SelfReportedSignal(Signal):
+    """Probabilities that the model states.
+
+    Parameters
+    ----------
+    form : {"auto", "distribution", "guesses", "answer"}, default="auto"
+        What is asked for. "distribution": a probability for every class. "guesses": the
+        `n_guesses` best classes, each with a probability, the best form for many classes [1]_.
+        "answer": the label and one probability, the form most often used and the least
+        informative [2]_. "auto": "distribution" up to ten classes, then "guesses".
+    n_guesses : int, default=4
+        How many guesses to ask for, at most one a class.
+    smoothing : float, default=0.005
+        Added to each stated probability before they are normalised, so that a stated 0 or 1 has
+        a finite logarithm: numbers are stated to two digits, and a stated 0 means less than
+        about half of the last one.
+    max_tokens : int or None, default=None
+        Longest reply; None makes room for what is asked for. Reasoning models need more: see
+        ``reasoning_budget`` of the backend.
+
+    Notes
+    -----
+    Stated probabilities are normalised to sum to one; what they lack in sum shows as
+    ``off_label``. Classes of which nothing is said share what the others leave, and have no more
+    each than the least that was stated. In the form "answer" the other classes share the rest
+    equally, and the answer keeps at least 1 % more than an equal share. Structured output is used
+    where the backend has it. Stated numbers pile up at .9, .95 and 1: calibrate them.
+
+    References
+    ----------
+    .. [1] K. Tian et al. (2023). "Just Ask for Calibration: Strategies for Eliciting Calibrated
+       Confidence Scores from Language Models Fine-Tuned with Human Feedback." EMNLP.
+    .. [2] M. Xiong et al. (2024). "Can LLMs Express Their Uncertainty? An Empirical Evaluation of
+       Confidence Elicitation in LLMs." ICLR.
+
+    Examples
+    --------
+    >>> from skllm_calib import LLMClassifier
+    >>> from skllm_calib.backends import TestingBackend
+    >>> from skllm_calib.signals import SelfReportedSignal
+    >>> backend = TestingBackend({"free prize": {"ham": 0.2, "spam": 0.8}})
+    >>> clf = LLMClassifier(
+    ...     backend, classes=["ham", "spam"], signal=SelfReportedSignal(), cache=None
+    ... )
+    >>> clf.predict_proba(["You won a free prize!"]).round(3)
+    array([[0.203, 0.797]])
+    """
+
+    name = "self_reported"
+
+    def __init__(
+        self,
+        *,
+        form: Literal["auto", "distribution", "guesses", "answer"] = "auto",
+        n_guesses: int = 4,
+        smoothing: float = 0.005,
+        max_tokens: int | None = None,
+    ) -> None:
+        self.form = form
+        self.n_guesses = n_guesses
+        self.smoothing = smoothing
+        self.max_tokens = max_tokens
+
+    def ask(self, question: Question) -> Dialogue:
+        """Ask for the probabilities in words, and as structured output where that is to be had."""
+        form = self._form(len(question.texts))
+        kind, shown = ("option", question.keys) if question.keys else ("label", question.texts)
+        n_numbers = {"distribution": len(shown), "guesses": self._n_guesses(question)}.get(form, 1)
+        request = Request(
+            question.messages(_wording(form, kind, shown, n_numbers)),
+            max_tokens=self._room(n_numbers),
+            schema=json.dumps(_schema(form, kind, shown)),
+        )
+        (reply,) = only((yield [request]))
+        names = Names(question.keys, question.texts)
+        details = {"written": reply.text, "form": form}
+        if form == "answer":
+            report = read_answer(reply.text, names)
+            assert report.answer is not None
+            proba = float(report.stated[report.answer])
+            log_proba = share(report.answer, proba, len(shown))
+            return Evidence(log_proba, 0.0, {**details, "stated": report.stated})
+        read = read_distribution if form == "distribution" else read_guesses
+        report = read(reply.text, names)
+        shares, rest = _completed(report)
+        log_proba = log_shares(shares / max(shares.sum(), 1.0), self.smoothing)
+        return Evidence(log_proba, rest, {**details, "stated": report.stated})
+
+    def _form(self, n_classes: int) -> str:
+        if self.form not in _FORMS:
+            raise ValueError(f"form={self.form!r}: must be one of {', '.join(map(repr, _FORMS))}")
+        if self.smoothing <= 0:
+            raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
+        if self.form == "auto":
+            return "distribution" if n_classes <= _MANY else "guesses"
+        return self.form
+
+    def _n_guesses(self, question: Question) -> int:
+        return min(whole("n_guesses", self.n_guesses), len(question.texts))
+
+    def _room(self, n_numbers: int) -> int:
+        if self.max_tokens is None:
+            return _TOKENS_AROUND + _TOKENS_PER_CLASS * n_numbers
+        return whole("max_tokens", self.max_tokens)
+
+
+def _wording(form: str, kind: str, shown: tuple[str, ...], n_guesses: int) -> str:
+    pair = f'{{"{kind}": ..., "probability": ...}}'
+    if form == "distribution":
+        example = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: ..." for name in shown)
+        return (
+            f"How likely is each {kind} to be the right one? Reply with a JSON object only, which "
+            f"gives every {kind} a probability between 0 and 1 that together make 1: {{{example}}}"
+        )
+    if form == "guesses":
+        return (
+            f"Give your {n_guesses} best guesses, the best first, each with the probability "
+            f"between 0 and 1 that it is right. Reply with a JSON object only: "
+            f'{{"guesses": [{pair}, ...]}}'
+        )
+    return (
+        f"Give the right {kind} and the probability between 0 and 1 that it is right. Reply with a "
+        f"JSON object only: {pair}"
+    )
+
+
+def _schema(form: str, kind: str, shown: tuple[str, ...]) -> dict[str, Any]:
+    number = {"type": "number"}
+    if form == "distribution":
+        return _object(dict.fromkeys(shown, number))
+    guess = _object({kind: {"type": "string", "enum": list(shown)}, "probability": number})
+    if form == "guesses":
+        return _object({"guesses": {"type": "array", "items": guess}})
+    return guess
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _completed(report: Report) -> tuple[NDArray[np.float64], float]:
+    """Return a share for every class, and what was left over."""
+    stated = report.stated
+    known = ~np.isnan(stated)
+    if not known.any():
+        raise UnreadableReply("the reply states no probability of any label")
+    left = max(0.0, 1.0 - float(stated[known].sum()))
+    unknown = (~known).sum()
+    if not unknown:
+        return stated, left
+    each = min(left / unknown, float(stated[known].min()))
+    return np.where(known, stated, each), max(0.0, left - each * unknown)

@@ -1,0 +1,1 @@
+"""The contract: an (n, K) matrix of log-probabilities, its labels, and all checks of both."""

@@ -1,6 +1,0 @@
-"""Watch a calibrated classifier in production, with labels and without."""
-
-from skllm_calib.monitor.alarms import CalibrationAlarm
-from skllm_calib.monitor.monitor import CalibrationMonitor
-
-__all__ = ["CalibrationAlarm", "CalibrationMonitor"]

@@ -1,0 +1,1 @@
+"""A calibrated classifier at work: the review queue, the monitor, the report."""

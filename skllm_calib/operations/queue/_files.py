@@ -1,0 +1,138 @@
+"""Rows and labels from files, line by line, and back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from skllm_calib.exceptions import BadLines
+from skllm_calib.utils.files import replacing
+
+__all__ = ["bad_lines", "read", "take", "write"]
+
+_SHOWN = 5
+
+Problem = tuple[int, str]
+
+
+def bad_lines(path: str, errors: list[Problem], n_good: int) -> BadLines:
+    """Return the error for a file of which some lines could not be used."""
+    shown = [f"line {number}: {message}" for number, message in errors[:_SHOWN]]
+    if len(errors) > _SHOWN:
+        shown.append(f"and {len(errors) - _SHOWN} more, see the attribute errors")
+    message = (
+        f"{path!r} has {len(errors)} bad line(s); the {n_good} good one(s) are kept, so that "
+        "the file can be read again when it is corrected.\n" + "\n".join(shown)
+    )
+    return BadLines(message, errors, n_good)
+
+
+def take(path: str | os.PathLike[str], use: Callable[[dict[str, Any]], None]) -> list[Problem]:
+    """Call `use` with every line, and return the numbers of those that it or JSON refuses."""
+    errors: list[Problem] = []
+    for number, line in read(path):
+        if isinstance(line, dict):
+            try:
+                use(line)
+            except ValueError as error:
+                errors.append((number, str(error)))
+        else:
+            errors.append((number, line))
+    return errors
+
+
+def read(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield the number of each line, and its content or what is wrong with it."""
+    is_csv = Path(path).suffix.lower() == ".csv"
+    # utf-8-sig: spreadsheets put a mark in front; surrogateescape: one bad byte spoils one line.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        yield from _csv_lines(file) if is_csv else _json_lines(file)
+
+
+def _json_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            line.encode()
+            content = json.loads(line)
+        except UnicodeEncodeError:
+            yield number, "not UTF-8."
+        except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
+            yield number, f"not JSON ({error})."
+        else:
+            yield number, content if isinstance(content, dict) else "not a JSON object."
+
+
+def _csv_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    reader = csv.reader(file, strict=True)
+    header = next(reader, None)
+    missing = [name for name in ("id", "label") if name not in (header or [])]
+    if header is None or missing:
+        yield 1, f"the header has no column {missing[0]!r}: it must name id and label."
+        return
+    while True:
+        number = reader.line_num + 1  # where the next row begins
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield number, f"not CSV ({error})."
+            continue
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield number, f"{len(cells)} cells, but the header has {len(header)}."
+        elif _is_utf8(cells):
+            yield number, dict(zip(header, cells, strict=True))
+        else:
+            yield number, "not UTF-8."
+
+
+def _is_utf8(cells: list[str]) -> bool:
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as JSONL, or as CSV by the name of the file; all of them or no file at all."""
+    is_csv, n = Path(path).suffix.lower() == ".csv", 0
+    with replacing(path) as fresh, open(fresh, "w", encoding="utf-8", newline="") as file:
+        put = _csv_writer(file) if is_csv else _json_writer(file)
+        for n, row in enumerate(rows, 1):  # noqa: B007 (the count is returned)
+            put(row)
+    return n
+
+
+def _json_writer(file: Any) -> Callable[[Mapping[str, Any]], None]:
+    def put(row: Mapping[str, Any]) -> None:
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+    return put
+
+
+def _csv_writer(file: Any) -> Callable[[Mapping[str, Any]], None]:
+    writer = csv.writer(file)
+    columns = ("id", "text", "proposed", "probability", "audit", "reason", "label", "reviewer")
+    writer.writerow(columns)
+
+    def put(row: Mapping[str, Any]) -> None:
+        cells = [row.get(name) for name in columns]
+        # Texts come from strangers, and a spreadsheet would run one that looks like a formula.
+        cells[1], cells[5] = _no_formula(cells[1]), _no_formula(cells[5])
+        writer.writerow(["" if cell is None else cell for cell in cells])
+
+    return put
+
+
+def _no_formula(text: Any) -> str:
+    text = str(text or "")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

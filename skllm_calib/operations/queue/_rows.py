@@ -1,0 +1,150 @@
+"""What a caller hands in -> rows the queue can keep: every key checked, every value plain."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skllm_calib.log_proba.validation import check_labels, check_proba
+
+__all__ = ["ACTIONS", "KEYS", "Classes", "Entry", "audit_draw", "check_row", "records", "row_id"]
+
+ACTIONS = ("accept", "review", "reject")
+_NEEDED = ("id", "text", "proba", "action")
+_OPTIONAL = ("label", "evidence", "reason")
+# What `write_rows` adds, so that its files can be read again.
+_WRITTEN = ("asked", "audit", "inclusion", "final_label", "labels")
+KEYS = _NEEDED + _OPTIONAL
+
+
+class Entry(NamedTuple):
+    """A checked row. ``content`` is canonical JSON: two rows are the same if it is."""
+
+    id: str
+    content: str
+    text: str
+    action: str
+    proposed: int | None
+    doubt: float
+
+
+class Classes:
+    """The classes of a queue: sorted, known by their text, and kept as JSON."""
+
+    def __init__(self, classes: Any) -> None:
+        try:
+            self.array = check_labels(classes)
+        except ValueError as error:
+            raise ValueError(
+                str(error).replace("labels", "classes", 1).replace("y_proba", "proba")
+            ) from None
+        self.values: list[Any] = self.array.tolist()
+        self.names = [str(value) for value in self.values]
+        # A CSV file and a web page know texts only, so a class is known by its text everywhere.
+        self._code = {name: code for code, name in enumerate(self.names)}
+
+    def code(self, label: Any) -> int:
+        """Return the number of the class that a label means."""
+        try:
+            return self._code[str(label)]
+        except KeyError:
+            raise ValueError(f"label {label!r} is not one of the classes {self.values}.") from None
+
+    def proba(self, proba: Any) -> list[float] | None:
+        """Return one probability a class, or None for a row that has none."""
+        if proba is None:
+            return None
+        if isinstance(proba, Mapping):
+            by_code = {self.code(label): value for label, value in proba.items()}
+            missing = [v for code, v in enumerate(self.values) if code not in by_code]
+            if missing:
+                raise ValueError(f"proba has no probability of the class {missing[0]!r}.")
+            proba = [by_code[code] for code in range(len(self.values))]
+        values = np.asarray(proba)
+        if values.ndim != 1 or values.size != len(self.values):
+            raise ValueError(
+                f"proba must hold {len(self.values)} probabilities, one a class of {self.values}, "
+                f"got shape {values.shape}."
+            )
+        if values.dtype.kind == "f" and np.isnan(values).all():
+            return None  # as a classifier gives for a row that failed
+        try:
+            return [float(p) for p in check_proba(values[None, :])[0]]
+        except ValueError as error:
+            text = str(error).replace("every row of y_proba", "proba").replace("y_proba", "proba")
+            raise ValueError(text) from None
+
+
+def records(rows: Any) -> Iterable[Any]:
+    """Return rows one by one; a DataFrame by its columns."""
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        return rows.to_dict(orient="records")  # type: ignore[no-any-return]
+    if isinstance(rows, str | Mapping):
+        raise ValueError("rows must be a sequence of mappings or a DataFrame, not one mapping.")
+    return rows  # type: ignore[no-any-return]
+
+
+def row_id(value: Any) -> str:
+    """Return an id as text: CSV files know no numbers, so 7 and "7" are the same row."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    name = str(value)
+    # Line breaks would not come back from a form as they were.
+    if isinstance(value, bool) or not isinstance(value, str | int) or not name.isprintable():
+        raise ValueError(f"id must be a printable text or an integer, got {value!r}.")
+    if not name.strip():
+        raise ValueError("id is empty.")
+    return name
+
+
+def check_row(row: Any, classes: Classes) -> Entry:
+    """Return a row in plain form, or raise ValueError with what is wrong with it."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row must be a mapping, got {type(row).__name__}.")
+    missing = [key for key in _NEEDED if key not in row]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is missing: a row needs {', '.join(_NEEDED)}.")
+    unknown = [key for key in row if key not in KEYS + _WRITTEN]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not a key of a row; those are {', '.join(KEYS)}.")
+    text, action, reason = row["text"], row["action"], row.get("reason") or ""
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {text!r}.")
+    if action not in ACTIONS:
+        raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}.")
+    if not isinstance(reason, str):
+        raise ValueError(f"reason must be a string, got {reason!r}.")
+    proba = classes.proba(row["proba"])
+    proposed = None
+    if row.get("label") is not None:
+        proposed = classes.code(row["label"])
+    elif proba is not None:
+        proposed = int(np.argmax(proba))
+    if action == "accept" and (proba is None or proposed is None):
+        raise ValueError("a row without probabilities cannot be accepted.")
+    content = {
+        "text": text,
+        "label": None if proposed is None else classes.values[proposed],
+        "proba": proba,
+        "action": str(action),
+        "evidence": row.get("evidence"),
+        "reason": reason,
+    }
+    try:
+        encoded = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        encoded.encode()  # half a surrogate pair would fail only when it is written
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"evidence or text cannot be kept as JSON: {error}.") from None
+    doubt = 1.0 if proba is None or proposed is None else 1 - proba[proposed]
+    return Entry(row_id(row["id"]), encoded, text, str(action), proposed, doubt)
+
+
+def audit_draw(name: str) -> float:
+    """Return a number in [0, 1) that only the id decides, and that looks uniform."""
+    digest = hashlib.sha256(b"skllm-calib audit\0" + name.encode()).digest()
+    return math.ldexp(int.from_bytes(digest[:8], "big") >> 11, -53)

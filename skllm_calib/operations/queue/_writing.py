@@ -1,0 +1,118 @@
+"""What goes into the tables of a queue; every function runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from skllm_calib.operations.queue._results import Added
+from skllm_calib.operations.queue._rows import Classes, Entry, audit_draw, row_id
+
+__all__ = ["agree_on_classes", "count", "put", "say", "set_setting", "setting"]
+
+
+def agree_on_classes(connection: sqlite3.Connection, given: Classes | None, path: str) -> Classes:
+    kept = setting(connection, "classes")
+    if kept is None:
+        if given is None:
+            raise ValueError(f"the queue at {path!r} is empty: say classes= to use it.")
+        set_setting(connection, "classes", given.values)
+        return given
+    known = Classes(kept)
+    if given is not None and given.values != known.values:
+        raise ValueError(
+            f"classes={given.values} are not those of the queue at {path!r}, {known.values}: leave "
+            "them out, or make a queue for these."
+        )
+    return known
+
+
+def setting(connection: sqlite3.Connection, name: str) -> Any:
+    row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def set_setting(connection: sqlite3.Connection, name: str, value: Any) -> None:
+    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def put(
+    connection: sqlite3.Connection, entry: Entry, share: float, replace: bool
+) -> tuple[str, bool]:
+    """Keep one row; return what was done, and whether a person is asked about it."""
+    draw = audit_draw(entry.id)
+    inclusion = {"accept": share, "review": 1.0, "reject": 0.0}[entry.action]
+    asked = draw < inclusion
+    columns = (entry.content, entry.action, entry.proposed, entry.doubt, draw, inclusion, asked)
+    found = connection.execute(
+        "SELECT number, content FROM entries WHERE id = ?", (entry.id,)
+    ).fetchone()
+    if found is None:
+        connection.execute(
+            "INSERT INTO entries (content, action, proposed, doubt, draw, inclusion, asked, id) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*columns, entry.id),
+        )
+        return "new", asked
+    number, content = found
+    if content == entry.content:
+        return "unchanged", asked
+    if not replace:
+        old, new = json.loads(content), json.loads(entry.content)
+        changed = [key for key in new if new[key] != old[key]]
+        raise ValueError(
+            f"the row with id {entry.id!r} is in the queue with another {', '.join(changed)}: give "
+            "the new one its own id, or say replace=True."
+        )
+    connection.execute(
+        "UPDATE entries SET content = ?, action = ?, proposed = ?, doubt = ?, draw = ?, "
+        "inclusion = ?, asked = ? WHERE number = ?",
+        (*columns, number),
+    )
+    if json.loads(content)["text"] != entry.text:  # they were about something else
+        connection.execute("UPDATE labels SET undone = 1 WHERE entry = ?", (number,))
+    return "replaced", asked
+
+
+def count(done: Iterable[tuple[str, bool]]) -> Added:
+    done = list(done)
+    kinds = [kind for kind, _ in done]
+    return Added(
+        kinds.count("new"),
+        kinds.count("unchanged"),
+        kinds.count("replaced"),
+        done.count(("new", True)),
+    )
+
+
+def say(
+    connection: sqlite3.Connection,
+    classes: Classes,
+    *,
+    id: Any,
+    label: Any,
+    reviewer: Any,
+    final: bool = False,
+) -> bool:
+    """Keep what a reviewer says of a row; return whether it is new."""
+    code, name = classes.code(label), row_id(id)
+    if not isinstance(reviewer, str) or not reviewer.strip():
+        raise ValueError(f"reviewer must be a name, got {reviewer!r}.")
+    row = connection.execute("SELECT number FROM entries WHERE id = ?", (name,)).fetchone()
+    if row is None:
+        raise ValueError(f"id {name!r} is not in the queue.")
+    said = (row[0], reviewer.strip(), code, int(final))
+    known = connection.execute(
+        "SELECT entry, reviewer, code, final FROM latest WHERE entry = ? AND reviewer = ?",
+        said[:2],
+    ).fetchone()
+    if known is not None and known[2] == code and known[3] >= said[3]:  # final stays final
+        return False
+    connection.execute(
+        "INSERT INTO labels (entry, reviewer, code, final, created) VALUES (?, ?, ?, ?, ?)",
+        (*said, time.time()),
+    )
+    return True

@@ -1,0 +1,473 @@
+"""ReviewQueue: rows that wait for a person, on disk, and what the labels say."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skllm_calib.operations.queue import _reading
+from skllm_calib.operations.queue._audit import AcceptedError, accepted_error
+from skllm_calib.operations.queue._database import Database
+from skllm_calib.operations.queue._files import bad_lines, take, write
+from skllm_calib.operations.queue._results import Added, LabelledRows, QueueStatistics
+from skllm_calib.operations.queue._rows import Classes, Entry, check_row, records
+from skllm_calib.operations.queue._server import QueueServer
+from skllm_calib.operations.queue._writing import (
+    agree_on_classes,
+    count,
+    put,
+    say,
+    set_setting,
+    setting,
+)
+
+__all__ = ["ReviewQueue"]
+
+_AUDIT_SHARE = 0.05
+
+
+class ReviewQueue:
+    """A queue of classified rows on disk, most of which no person needs to see.
+
+    Rows with the action "review" wait for a person, and so does a random sample of the accepted
+    ones: without it, nobody would notice that they have become wrong. Labels come back by a file
+    or by a page in the browser; with them, rows are exported to calibrate anew.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An SQLite file; made if there is none. Several processes may use it at once, and what a
+        method has returned from survives ``kill -9``. Not for a network file system.
+    classes : array-like of shape (n_classes,), default=None
+        Sorted classes, strings or integers; needed for a new file, and checked for an old one.
+    audit_share : float in [0, 1], default=None
+        Share of accepted rows that a person looks at. It is kept in the file, holds for rows added
+        from now on, and may change: every row remembers its own. None leaves it as it is, which is
+        0.05 in a new file.
+
+    Raises
+    ------
+    ValueError
+        If the file is none of a queue or was written by a later release, or a parameter does not
+        fit.
+
+    See Also
+    --------
+    skllm_calib.decisions.ReviewPolicy : Decides which rows are accepted.
+    CalibrationMonitor : Tells when the labels no longer fit the probabilities.
+
+    Notes
+    -----
+    Whether an accepted row is audited depends on a hash of its id only: not on its position, the
+    batch, or what else is in the queue. Adding it twice, or on two machines, draws it both times or
+    neither time. Ids must therefore not be chosen with the hash in mind.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from skllm_calib.operations.queue import ReviewQueue
+    >>> path = os.path.join(tempfile.mkdtemp(), "review.sqlite")
+    >>> queue = ReviewQueue(path, classes=["ham", "spam"])
+    >>> queue.add([
+    ...     {"id": 1, "text": "Win a prize", "proba": [0.3, 0.7], "action": "review"},
+    ...     {"id": 2, "text": "Lunch at noon?", "proba": [0.99, 0.01], "action": "accept"},
+    ... ])
+    Added(n_new=2, n_unchanged=0, n_replaced=0, n_asked=1)
+    >>> [(row["id"], row["label"]) for row in queue.waiting()]
+    [('1', 'spam')]
+    >>> queue.add_label(1, "ham", reviewer="Ann")
+    True
+    >>> queue.export().y
+    array(['ham'], dtype='<U4')
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        classes: ArrayLike | None = None,
+        audit_share: float | None = None,
+    ) -> None:
+        self._database = Database(path)
+        self.path = self._database.path
+        if audit_share is not None and not (
+            isinstance(audit_share, Real) and 0 <= audit_share <= 1
+        ):
+            raise ValueError(f"audit_share must lie between 0 and 1, got {audit_share!r}.")
+        given = None if classes is None else Classes(classes)
+        if given is None and not self.path.exists():
+            raise ValueError(
+                f"there is no queue at {str(self.path)!r}: say classes= to make one there."
+            )
+        with self._database.writing() as connection:
+            self._classes = agree_on_classes(connection, given, str(self.path))
+            if audit_share is not None:
+                set_setting(connection, "audit_share", float(audit_share))
+            elif setting(connection, "audit_share") is None:
+                set_setting(connection, "audit_share", _AUDIT_SHARE)
+
+    @property
+    def classes(self) -> NDArray[Any]:
+        """The sorted classes, to which the columns of the probabilities belong."""
+        return self._classes.array
+
+    @property
+    def audit_share(self) -> float:
+        """Share of the accepted rows that is audited, for rows that are added now."""
+        return float(setting(self._database.connect(), "audit_share"))
+
+    def __repr__(self) -> str:
+        return f"ReviewQueue({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[type[ReviewQueue], tuple[str]]:
+        return type(self), (str(self.path),)
+
+    # Rows in
+
+    def add(self, rows: Any, *, replace: bool = False) -> Added:
+        """Add rows; those that are there already, and the same, change nothing.
+
+        Parameters
+        ----------
+        rows : iterable of mappings, or DataFrame
+            Each has the keys ``id`` (a string or an integer, kept as text), ``text``, ``proba``
+            (calibrated; in the order of the classes or a mapping from labels; None where the model
+            failed) and ``action`` ("accept", "review" or "reject"), and may have ``label`` (the
+            proposed one; the most probable when missing), ``evidence`` (anything JSON can hold) and
+            ``reason`` (a string).
+        replace : bool, default=False
+            Let a row with a known id and another content take the place of the old one. Labels are
+            kept, but for a row whose text is another: those are taken back.
+
+        Returns
+        -------
+        added : Added
+            Numbers of rows.
+
+        Raises
+        ------
+        ValueError
+            If a row does not fit, or is known with another content; it is named, and none of the
+            rows is added.
+        """
+        entries: list[Entry] = []
+        for number, row in enumerate(records(rows)):
+            try:
+                entries.append(check_row(row, self._classes))
+            except ValueError as error:
+                name = row.get("id") if isinstance(row, Mapping) else None
+                raise ValueError(f"row {number} (id {name!r}): {error}") from None
+        with self._database.writing() as connection:
+            share = float(setting(connection, "audit_share"))
+            done = [put(connection, entry, share, replace) for entry in entries]
+        return count(done)
+
+    def read_rows(self, path: str | os.PathLike[str], *, replace: bool = False) -> Added:
+        """Add rows from a JSONL file, one JSON object a line with the keys that `add` takes.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. What `write_rows` writes can be read; labels in it are not taken.
+        replace : bool, default=False
+            As for `add`.
+
+        Returns
+        -------
+        added : Added
+            Numbers of rows.
+
+        Raises
+        ------
+        BadLines
+            If lines cannot be used; it names them, and the others are kept.
+        """
+        done: list[tuple[str, bool]] = []
+        with self._database.writing() as connection:
+            share = float(setting(connection, "audit_share"))
+            errors = take(
+                path,
+                lambda row: done.append(
+                    put(connection, check_row(row, self._classes), share, replace)
+                ),
+            )
+        if errors:
+            raise bad_lines(str(path), errors, len(done))
+        return count(done)
+
+    # Rows out
+
+    def waiting(self, n: int | None = None, *, order: str = "doubt") -> list[dict[str, Any]]:
+        """Return the rows that wait for a person's label.
+
+        Parameters
+        ----------
+        n : int, default=None
+            At most so many; all when None.
+        order : {"doubt", "added"}, default="doubt"
+            The most doubtful first, with the audit sample mixed in evenly and in an order that
+            does not depend on the row, so that its labelled part is a random sample at any time;
+            or as they were added.
+
+        Returns
+        -------
+        rows : list of dict
+            With the keys of `add`; ``proba`` is a dict from label to probability, the largest
+            first, and ``audit`` tells whether the row was accepted and is being checked.
+        """
+        return self._waiting(n, order, ())
+
+    def _waiting(self, n: int | None, order: str, without: Collection[str]) -> list[dict[str, Any]]:
+        if order not in ("doubt", "added"):
+            raise ValueError(f"order must be 'doubt' or 'added', got {order!r}.")
+        if n is not None and (not isinstance(n, int) or n < 0):
+            raise ValueError(f"n must be an integer of at least 0, or None, got {n!r}.")
+        with self._database.reading() as connection:
+            return _reading.waiting(connection, self._classes, n, order, without)
+
+    def write_rows(self, path: str | os.PathLike[str]) -> int:
+        """Write every row with its labels to a JSONL file, and return how many there were.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an older one is replaced when all is written.
+        """
+        with self._database.reading() as connection:
+            return write(path, _reading.everything(connection, self._classes))
+
+    def write_waiting(
+        self, path: str | os.PathLike[str], n: int | None = None, *, order: str = "doubt"
+    ) -> int:
+        """Write waiting rows to a file for a reviewer to fill in the empty column ``label``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.csv`` file is written as such, any other as JSONL. In a CSV file, texts that a
+            spreadsheet would run as a formula get an apostrophe in front.
+        n, order
+            As for `waiting`.
+
+        Returns
+        -------
+        n : int
+            Number of rows written.
+        """
+        rows = self.waiting(n, order=order)
+        for row in rows:
+            row["proposed"], row["label"], row["reviewer"] = row["label"], None, None
+            row["probability"] = row["proba"] and row["proba"].get(row["proposed"])
+            if row["proba"]:
+                row["proba"] = {str(label): p for label, p in row["proba"].items()}
+        return write(path, rows)
+
+    def export(self) -> LabelledRows:
+        """Return the settled rows for a calibrator to be fitted on.
+
+        Returns
+        -------
+        rows : LabelledRows
+            Rows that a person was asked about and whose label is settled. With their weights they
+            stand for all that was accepted or reviewed, once no row waits any more; rows that were
+            rejected, that nobody was asked about, or that have no probabilities are not among them.
+        """
+        with self._database.reading() as connection:
+            found = _reading.settled(connection)
+        codes = np.array([code for *_, code in found], dtype=np.int64)
+        contents = [json.loads(content) for _, content, _, _ in found]
+        return LabelledRows(
+            ids=[name for name, *_ in found],
+            texts=[content["text"] for content in contents],
+            y=self.classes[codes],
+            proba=np.array([content["proba"] for content in contents], dtype=np.float64).reshape(
+                -1, len(self._classes.values)
+            ),
+            sample_weight=np.array([1 / share for _, _, share, _ in found], dtype=np.float64),
+        )
+
+    # Labels
+
+    def add_label(self, id: str | int, label: Any, *, reviewer: str, final: bool = False) -> bool:
+        """Keep what a reviewer says of a row; another reviewer's label stays as it is.
+
+        Parameters
+        ----------
+        id : str or int
+            The row.
+        label : str or int
+            One of the classes.
+        reviewer : str
+            Who says so.
+        final : bool, default=False
+            Settle a row that reviewers disagree on: the last final label counts alone.
+
+        Returns
+        -------
+        new : bool
+            False when the reviewer had said the same before.
+
+        Raises
+        ------
+        ValueError
+            If the id or the label is not known, or the reviewer has no name.
+        """
+        with self._database.writing() as connection:
+            return say(
+                connection, self._classes, id=id, label=label, reviewer=reviewer, final=final
+            )
+
+    def read_labels(self, path: str | os.PathLike[str], *, reviewer: str | None = None) -> int:
+        """Take labels from a file, and return how many of them were new.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.csv`` file with the columns ``id`` and ``label``, any other as JSONL with these
+            keys. A column ``reviewer`` is used where it is filled; other columns are ignored, and
+            so are lines without a label.
+        reviewer : str, default=None
+            Who labelled the lines that do not say so.
+
+        Raises
+        ------
+        BadLines
+            If lines cannot be used; it names them, and the others are kept.
+        """
+        done: list[bool] = []
+
+        def use(line: dict[str, Any]) -> None:
+            if "id" not in line or "label" not in line:
+                raise ValueError("it must name id and label.")
+            if line["label"] not in (None, ""):
+                who = line.get("reviewer") or reviewer
+                done.append(
+                    say(connection, self._classes, id=line["id"], label=line["label"], reviewer=who)
+                )
+
+        with self._database.writing() as connection:
+            errors = take(path, use)
+        if errors:
+            raise bad_lines(str(path), errors, len(done))
+        return sum(done)
+
+    def undo(self, reviewer: str) -> tuple[str, Any] | None:
+        """Take back the last label of a reviewer; the one before it on that row counts again.
+
+        Parameters
+        ----------
+        reviewer : str
+            Whose label.
+
+        Returns
+        -------
+        taken_back : tuple of (id, label), or None
+            None when there is nothing left to undo.
+        """
+        with self._database.writing() as connection:
+            last = _reading.last_label(connection, reviewer.strip())
+            if last is None:
+                return None
+            connection.execute("UPDATE labels SET undone = 1 WHERE number = ?", last[:1])
+        return last[1], self._classes.values[last[2]]
+
+    def _last_label(self, reviewer: str) -> tuple[str, Any] | None:
+        with self._database.reading() as connection:
+            last = _reading.last_label(connection, reviewer)
+        return None if last is None else (last[1], self._classes.values[last[2]])
+
+    def labels(self) -> list[dict[str, Any]]:
+        """Return the last word of every reviewer on every row, the oldest first.
+
+        Returns
+        -------
+        labels : list of dict
+            With ``id``, ``label``, ``reviewer``, ``final`` and ``created`` (seconds since 1970).
+        """
+        with self._database.reading() as connection:
+            return _reading.labels(connection, self._classes)
+
+    def disputed(self) -> list[dict[str, Any]]:
+        """Return the rows that reviewers disagree on.
+
+        Returns
+        -------
+        rows : list of dict
+            As from `waiting`, and ``labels``: a dict from reviewer to label. A row leaves the list
+            when they agree, or by a label with ``final=True``.
+        """
+        with self._database.reading() as connection:
+            return _reading.disputed(connection, self._classes)
+
+    # What the labels say
+
+    def accepted_error(self, *, confidence: float = 0.95) -> AcceptedError:
+        """Estimate which share of the accepted rows is wrong, from the audited ones.
+
+        Parameters
+        ----------
+        confidence : float in (0, 1), default=0.95
+            Confidence of the interval.
+
+        Returns
+        -------
+        error : AcceptedError
+            Estimate and exact interval; ``str(error)`` is a sentence.
+
+        Notes
+        -----
+        The only thing random here is which rows were drawn, and that is known: among the rows of
+        one `audit_share`, the number of wrong ones in the sample is hypergeometric. The estimate
+        weights each share by its number of accepted rows and is unbiased; the interval inverts the
+        hypergeometric tests, and divides the error probability among the shares if there were
+        several, so that it covers at least as often as it says, also with no error seen. Shares
+        without a single label count with everything between none and all wrong.
+
+        If only part of the sample is labelled, it holds as long as nobody picked the rows: take
+        them in the order of `waiting`. Labels of accepted rows outside the sample do not count.
+
+        References
+        ----------
+        .. [1] W. G. Cochran (1977). Sampling Techniques, 3rd ed., sections 3.6 and 5A.2. Wiley.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+        with self._database.reading() as connection:
+            return accepted_error(_reading.strata(connection), confidence)
+
+    def statistics(self) -> QueueStatistics:
+        """Return how many rows wait and are done, and how often reviewers left a label alone."""
+        with self._database.reading() as connection:
+            counts = _reading.counts(connection)
+            by_code = _reading.agreement(connection)
+        done = sum(n for n, _ in by_code.values())
+        return QueueStatistics(
+            **counts,
+            by_class={
+                label: by_code.get(code, (0, 0)) for code, label in enumerate(self._classes.values)
+            },
+            agreement=sum(n for _, n in by_code.values()) / done if done else float("nan"),
+        )
+
+    def server(self, port: int = 0) -> QueueServer:
+        """Return a small web page on this machine for reviewers to label with.
+
+        Parameters
+        ----------
+        port : int, default=0
+            Port on 127.0.0.1; 0 takes a free one.
+
+        Returns
+        -------
+        server : QueueServer
+            ``server.url`` is the address, which contains a secret: who knows it may label.
+            ``server.serve_forever()`` serves until it is interrupted; ``with server:`` serves in
+            the background.
+        """
+        return QueueServer(self, port)

@@ -1,0 +1,127 @@
+"""A fitted classifier and rows -> everything a report tells of them, asked for once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+
+from skllm_calib.evidence.text_input import read_rows
+from skllm_calib.log_proba.scores import log_proba_of
+
+__all__ = ["Asked", "RunUsage", "ask", "texts_of"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunUsage:
+    """What the answers behind some rows took.
+
+    Attributes
+    ----------
+    n_rows, n_rows_cached : int
+        Rows, and those of them answered from the cache at no cost.
+    n_requests, prompt_tokens, completion_tokens : int
+        Requests, tokens read and tokens written for all the rows, cached ones included.
+    """
+
+    n_rows: int
+    n_rows_cached: int
+    n_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Asked(NamedTuple):
+    """What a classifier says of rows; probabilities are NaN for rows that failed."""
+
+    classes: NDArray[Any]
+    proba: Floats
+    before: Floats | None
+    failures: dict[int, str]
+    usage: RunUsage | None
+    card: Mapping[str, Any] | None
+    policy: Any
+
+
+def ask(estimator: Any, X: Any) -> Asked:
+    """Ask a classifier about rows; one that can explain itself is asked only once.
+
+    A search, a review classifier and a frozen one are opened: what is inside knows more.
+    """
+    inner, policy = estimator, None
+    while True:
+        policy = getattr(inner, "policy_", policy)
+        if hasattr(inner, "best_estimator_"):
+            inner = inner.best_estimator_
+        elif isinstance(inner, FrozenEstimator):
+            inner = inner.estimator
+        elif hasattr(inner, "policy_"):
+            inner = inner.estimator_
+        else:
+            break
+    classes = np.asarray(inner.classes_)
+    card = getattr(inner, "calibration_card_", None)
+    if hasattr(inner, "explain"):
+        records = inner.explain(X)
+        before = np.exp(_matrix(records, classes, "log_proba"))
+        calibrated = hasattr(inner, "calibrator_")
+        proba = _matrix(records, classes, "calibrated") if calibrated else before
+        failures = {i: r["failure"] for i, r in enumerate(records) if r["failure"] is not None}
+        return Asked(
+            classes,
+            _normalised(proba),
+            _normalised(before) if calibrated else None,
+            failures,
+            _usage(records),
+            card,
+            policy,
+        )
+    proba = np.asarray(inner.predict_proba(X), dtype=np.float64)
+    raw = None
+    if hasattr(inner, "calibrator_"):
+        raw = _normalised(np.exp(log_proba_of(inner.estimator_, X, classes)))
+    return Asked(classes, proba, raw, {}, None, card, policy)
+
+
+def texts_of(X: Any) -> list[str]:
+    """Return rows as texts to show; a row that is missing as an empty one."""
+    return read_rows(X, BaseEstimator(), reset=True, allow_missing=True).texts
+
+
+def _matrix(records: Sequence[Mapping[str, Any]], classes: NDArray[Any], key: str) -> Floats:
+    names, nothing = classes.tolist(), [np.nan] * classes.size
+    return np.array(
+        [nothing if (row := r.get(key)) is None else [row[name] for name in names] for r in records]
+    )
+
+
+def _normalised(proba: Floats) -> Floats:
+    """Undo the rounding of a logarithm: the metrics refuse rows that miss 1 by more than theirs."""
+    return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _usage(records: Sequence[Mapping[str, Any]]) -> RunUsage:
+    n_cached, totals = 0, dict.fromkeys(("n_requests", "prompt_tokens", "completion_tokens"), 0)
+    for record in records:
+        leaves = list(_leaves(record))
+        n_cached += bool(leaves) and all(leaf.get("cached", False) for leaf in leaves)
+        for key in totals:
+            totals[key] += sum(leaf.get(key) or 0 for leaf in leaves)
+    return RunUsage(len(records), n_cached, **totals)
+
+
+def _leaves(record: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Return a record itself, or those of the members of an ensemble."""
+    members = record.get("members")
+    if not members:
+        yield record
+        return
+    for member in members.values():
+        yield from _leaves(member)

@@ -1,0 +1,388 @@
+"""CalibrationReport: one page for people, and the same figures for a dashboard."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
+
+from skllm_calib._version import __version__
+from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.operations.report._charts import charts_of
+from skllm_calib.operations.report._figures import figures_of
+from skllm_calib.operations.report._material import Material, gather
+from skllm_calib.operations.report._page import page
+from skllm_calib.operations.report._reading import ask, texts_of
+from skllm_calib.operations.report._sections import sections_of
+from skllm_calib.operations.report._words import in_short
+from skllm_calib.utils.files import write_text
+
+__all__ = ["CalibrationReport"]
+
+_TARGETS = (0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+class CalibrationReport:
+    """What a calibrated classifier is worth on labelled rows, on one page.
+
+    Made by :meth:`from_estimator` or :meth:`from_predictions` from rows that fitted nothing. The
+    page is one file without scripts that fetches nothing: figures before and after, reliability
+    diagrams, histograms, what may pass without a person and what it costs, a risk matrix,
+    confusions, the worst and the most doubtful rows, data and model, and the limits of all that.
+
+    Parameters
+    ----------
+    material : Material
+        Checked rows; what the two methods make.
+    title : str, default="Calibration report"
+        Title of the page.
+    targets : sequence of float in (0, 1), default=(0.8, 0.9, 0.95, 0.98, 0.99)
+        Shares of right labels to certify thresholds for.
+    confidence : float in (0.5, 1), default=0.95
+        Confidence of each promise and of the claim.
+    claim : float in (0, 1), default=0.02
+        Calibration error that one would like to be below.
+    n_rows : int, default=10
+        Number of rows in each list.
+    price_per_million : tuple of (float, float), default=None
+        Price of a million tokens read and of a million tokens written, in any currency.
+
+    Attributes
+    ----------
+    figures : dict
+        Every figure, in plain JSON values; texts included. See :meth:`to_dict`.
+    title : str
+        The title.
+    created : str
+        Date, as YYYY-MM-DD.
+
+    See Also
+    --------
+    CalibrationCard : What was done, without the rows.
+    ReviewPolicy : What may pass, certified.
+
+    Notes
+    -----
+    The pictures need matplotlib; figures and JSON do not. Texts of rows are escaped, and the page
+    forbids itself scripts and addresses, so a text cannot do anything there. It shows them to
+    whoever reads it, though: pass ``texts=None``, or `X` with ``show_texts=False``, where they
+    are confidential.
+
+    References
+    ----------
+    .. [1] A. P. Dawid (1982). The Well-Calibrated Bayesian. JASA 77.
+    .. [2] M. Mitchell et al. (2019). Model Cards for Model Reporting. FAT*.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skllm_calib import CalibrationReport
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.beta(4, 1, size=1000)
+    >>> y = np.where(rng.random(1000) < p, "spam", "ham")
+    >>> report = CalibrationReport.from_predictions(y, p)
+    >>> print(report)
+    Calibration report
+    - The most probable label is right in ... % of 1,000 rows; on average the probabilities claim
+    ... %.
+    ...
+    >>> report.figures["after"]["accuracy"] > 0.7
+    True
+    >>> report.to_html()[:15]
+    '<!doctype html>'
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        *,
+        title: str = "Calibration report",
+        targets: Sequence[float] = _TARGETS,
+        confidence: float = 0.95,
+        claim: float = 0.02,
+        n_rows: int = 10,
+        price_per_million: tuple[float, float] | None = None,
+    ) -> None:
+        if not isinstance(n_rows, int) or n_rows < 0:
+            raise ValueError(f"n_rows must be an integer of at least 0, got {n_rows!r}.")
+        if price_per_million is not None and (
+            not isinstance(price_per_million, tuple | list)
+            or len(price_per_million) != 2
+            or not all(isinstance(p, int | float) and p >= 0 for p in price_per_million)
+        ):
+            raise ValueError(
+                "price_per_million must be the price of a million tokens read and that of a "
+                f"million tokens written, got {price_per_million!r}."
+            )
+        self.title = str(title)
+        self.created = datetime.datetime.now(datetime.UTC).date().isoformat()
+        self._material = material
+        self._price = price_per_million
+        self.figures = figures_of(
+            material, targets=targets, confidence=confidence, claim=claim, n_rows=n_rows
+        )
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        ids: Sequence[Any] | None = None,
+        show_texts: bool = True,
+        sample_weight: ArrayLike | None = None,
+        policy: ReviewPolicy | None = None,
+        policy_saw_rows: bool = False,
+        risk_matrix: RiskMatrix | None = None,
+        impact: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Report on a fitted classifier.
+
+        One that can explain itself, such as :class:`CalibratedLLMClassifier`, is asked once for
+        each row, and tells what was before calibration, what failed and what it took.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted, with ``predict_proba``. Of a :class:`ReviewClassifier` the policy is reported,
+            too.
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Rows that neither the classifier nor its calibrator was fitted on.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        ids : sequence of shape (n_samples,), default=None
+            What to call the rows; their positions from 0 when None.
+        show_texts : bool, default=True
+            Whether the page may show the texts of some rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, such as one over the probability with which a row was labelled.
+        policy : ReviewPolicy, default=None
+            A fitted policy is applied to the rows and tested on them. One that is not is fitted on
+            them; that of the estimator when None.
+        policy_saw_rows : bool, default=False
+            Whether the fitted policy was fitted on these rows, which then are no test of it.
+        risk_matrix : RiskMatrix, default=None
+            Counts the rows in its cells.
+        impact : array-like of shape (n_samples,), level, or dict of class to level, default=None
+            Impacts for the risk matrix, as in :meth:`RiskMatrix.decide`.
+        **options : dict
+            Further parameters of the class, such as `title` or `price_per_million`.
+
+        Returns
+        -------
+        report : CalibrationReport
+            The report.
+
+        Raises
+        ------
+        ValueError
+            If an input does not fit, or no row could be scored.
+        """
+        asked = ask(estimator, X)
+        material = gather(
+            y,
+            asked.proba,
+            before=asked.before,
+            labels=asked.classes,
+            sample_weight=sample_weight,
+            ids=ids,
+            texts=texts_of(X) if show_texts else None,
+            failures=asked.failures,
+            policy=asked.policy if policy is None else policy,
+            policy_saw_rows=policy_saw_rows,
+            risk_matrix=risk_matrix,
+            impact=impact,
+            card=asked.card,
+            usage=asked.usage,
+        )
+        return cls(material, **options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_proba: ArrayLike,
+        *,
+        before: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        texts: Sequence[str] | None = None,
+        ids: Sequence[Any] | None = None,
+        failures: Mapping[int, str] | None = None,
+        sample_weight: ArrayLike | None = None,
+        policy: ReviewPolicy | None = None,
+        policy_saw_rows: bool = False,
+        risk_matrix: RiskMatrix | None = None,
+        impact: Any = None,
+        card: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Report on probabilities, whatever made them.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_samples,)
+            True labels: strings, integers or booleans.
+        y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds those of the
+            last class. Rows of NaN failed; they are counted and left out.
+        before : array-like like `y_proba`, default=None
+            The probabilities before calibration.
+        labels : array-like of shape (n_classes,), default=None
+            Sorted classes of the columns. Needed when `y_true` lacks one of them.
+        texts : sequence of str, default=None
+            What to show of the rows.
+        ids : sequence of shape (n_samples,), default=None
+            What to call the rows; their positions from 0 when None.
+        failures : mapping of int to str, default=None
+            Why rows failed, by position.
+        sample_weight, policy, policy_saw_rows, risk_matrix, impact
+            As in :meth:`from_estimator`.
+        card : CalibrationCard or mapping, default=None
+            What is known of model and calibration.
+        **options : dict
+            Further parameters of the class, such as `title`.
+
+        Returns
+        -------
+        report : CalibrationReport
+            The report.
+
+        Raises
+        ------
+        ValueError
+            If an input does not fit; the message names the row or the value.
+        """
+        material = gather(
+            y_true,
+            y_proba,
+            before=before,
+            labels=labels,
+            sample_weight=sample_weight,
+            ids=ids,
+            texts=texts,
+            failures=failures,
+            policy=policy,
+            policy_saw_rows=policy_saw_rows,
+            risk_matrix=risk_matrix,
+            impact=impact,
+            card=card,
+        )
+        return cls(material, **options)
+
+    def to_html(self) -> str:
+        """Return the page.
+
+        Returns
+        -------
+        html : str
+            A whole document in one piece, in UTF-8 when written.
+
+        Raises
+        ------
+        MissingDependency
+            If matplotlib is not installed.
+        """
+        charts = charts_of(self._material)
+        card = self.figures["card"] or {}
+        about = [card.get("model_as_served") or card.get("model"), self.created]
+        return page(
+            self.title,
+            " · ".join(str(part) for part in about if part),
+            sections_of(self.figures, charts, self._price),
+            f"Made by skllm-calib {__version__} on {self.created}.",
+        )
+
+    def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
+        """Return every figure in plain JSON values, for a dashboard.
+
+        Parameters
+        ----------
+        texts : bool, default=False
+            Whether the rows that are listed have their texts.
+
+        Returns
+        -------
+        figures : dict
+            ``format``, ``version``, ``title``, ``created`` and those of ``figures``: ``data``,
+            ``card``, ``before``, ``after`` and ``class_shares`` (accuracy, log_loss, ece, ...),
+            ``claim``, ``reliability``, ``by_class``, ``confusion``, ``risk_coverage``,
+            ``thresholds``, ``review_cost``, ``policy``, ``risk_matrix``, ``rows`` and ``usage``;
+            None for what there is not.
+        """
+        rows = self.figures["rows"]
+        if not texts:
+            rows = {
+                name: [{k: v for k, v in row.items() if k != "text"} for row in listed]
+                for name, listed in rows.items()
+            }
+        return {
+            "format": "skllm_calib.CalibrationReport",
+            "version": 1,
+            "title": self.title,
+            "created": self.created,
+            **self.figures,
+            "rows": rows,
+        }
+
+    def to_json(self, *, texts: bool = False) -> str:
+        """Return :meth:`to_dict` as indented JSON.
+
+        Parameters
+        ----------
+        texts : bool, default=False
+            Whether the rows that are listed have their texts.
+
+        Returns
+        -------
+        json : str
+            Strict JSON.
+        """
+        content = self.to_dict(texts=texts)
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page, or the figures to a file that ends in ``.json``; replaced in one step.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file: ``.html``, ``.htm`` or ``.json``.
+
+        Raises
+        ------
+        ValueError
+            If the file has another ending.
+        """
+        kind = Path(path).suffix.lower()
+        if kind == ".json":
+            write_text(path, self.to_json())
+        elif kind in (".html", ".htm"):
+            write_text(path, self.to_html())
+        else:
+            raise ValueError(f"{str(path)!r} must end in .html or .json.")
+
+    def __str__(self) -> str:
+        lines = [self.title, *(f"- {sentence}" for sentence in in_short(self.figures))]
+        return "\n".join(lines).replace("\u00a0", " ")
+
+    def __repr__(self) -> str:
+        data, after = self.figures["data"], self.figures["after"]
+        return (
+            f"<CalibrationReport: {data['n']:,} rows, accuracy {after['accuracy']:.1%}, "
+            f"ECE {after['ece']:.1%}>"
+        )
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own, so that neither page styles the other.
+        return (
+            f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.to_html())}" sandbox '
+            'style="width: 100%; height: 40rem; border: 1px solid"></iframe>'
+        )

@@ -1,5 +1,0 @@
-"""The calibration report: one page for the person who has to sign it."""
-
-from skllm_calib.report.report import CalibrationReport
-
-__all__ = ["CalibrationReport"]

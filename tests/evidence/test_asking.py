@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import skllm_calib.evidence.cache
+from skllm_calib import LLMClassifier, ResponseCache
+from skllm_calib.backends import Request, TestingBackend
+from skllm_calib.evidence.asking import collect
+from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.evidence.questions import Question
+from skllm_calib.evidence.usage import Usage
+from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+from skllm_calib.signals import Evidence, LogprobSignal, Signal
+
+ANSWERS = ("ham", "spam")
+
+
+def ask(texts, backend, cache=None, **options):
+    bound = Prompt("{text}", answer="words").bind(ANSWERS)
+    questions = [Question(bound, {"text": text}) for text in texts]
+    signal = options.pop("signal", LogprobSignal())
+    return collect(questions, signal, backend, cache, **options)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return ResponseCache(tmp_path / "replies.sqlite")
+
+
+class Backwards(TestingBackend):
+    """Answers in reverse, as a concurrent backend may."""
+
+    def run(self, requests):
+        yield from reversed(list(super().run(requests)))
+
+
+class Forgetful(TestingBackend):
+    def run(self, requests):
+        yield from list(super().run(requests))[1:]
+
+
+def test_records_are_in_the_order_of_the_rows():
+    texts = [f"text {i}" for i in range(5)]
+    rows, reverse = ask(texts, TestingBackend()), ask(texts, Backwards())
+    for a, b in zip(rows, reverse, strict=True):
+        assert a.evidence.log_proba.tolist() == b.evidence.log_proba.tolist()
+    assert rows[0].model == "testing-test"
+
+
+def test_the_same_row_is_asked_once(counted, cache):
+    backend = counted()
+    first, second, third = ask(["a", "a", "b"], backend, cache)
+    assert sum(backend.asked.values()) == 2
+    assert first.evidence.log_proba.tolist() == second.evidence.log_proba.tolist()
+    assert first.usage.n_requests == third.usage.n_requests == 1
+    assert second.usage == Usage(n_cache_hits=1)
+    assert [r.usage for r in ask(["a", "b"], backend, cache)] == [Usage(n_cache_hits=1)] * 2
+    assert sum(backend.asked.values()) == 2
+
+
+def test_failures_are_records_and_not_kept(counted, cache):
+    records = ask(["good", "bad", "fine"], counted(fail_on=("bad",)), cache)
+    assert [r.failure is None for r in records] == [True, False, True]
+    assert isinstance(records[1].failure, BackendError)
+    assert records[1].evidence is None
+    assert records[1].model == ""
+    assert len(cache) == 2
+
+
+def test_a_reply_that_never_comes():
+    first, second = ask(["a", "b"], Forgetful())
+    assert isinstance(first.failure, UnreadableReply)
+    assert second.failure is None
+
+
+def test_progress_counts_what_is_known(counted, cache):
+    seen = []
+    backend = counted()
+    ask(["a"], backend, cache)
+    ask(["a", "b", "c", "c"], backend, cache, progress=lambda *p: seen.append(p))
+    assert seen[0] == (1, 3)
+    assert seen[-1] == (3, 3)
+
+
+def test_an_interrupt_keeps_what_was_answered(cache):
+    class Interrupted(TestingBackend):
+        def run(self, requests):
+            for n, answer in enumerate(super().run(requests)):
+                if n == 3:
+                    raise KeyboardInterrupt
+                yield answer
+
+    with pytest.raises(KeyboardInterrupt):
+        ask([f"t{i}" for i in range(9)], Interrupted(), cache)
+    assert len(cache) == 3
+
+
+# -- workers that need the same question at the same moment ----------------------------------------
+
+
+class Gate:
+    """Holds the first question back until it is opened."""
+
+    def __init__(self):
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+
+class Slow(TestingBackend):
+    gate = Gate()
+
+    def run(self, requests):
+        if not Slow.gate.reached.is_set():
+            Slow.gate.reached.set()
+            assert Slow.gate.opened.wait(20)
+            if self.fail_on == ("first",):
+                raise BackendError("out of order")
+        yield from super().run(requests)
+
+
+@pytest.fixture
+def llm(tmp_path, request, monkeypatch):
+    monkeypatch.setattr(Slow, "gate", Gate())
+    backend = Slow(name=request.node.nodeid)
+    return LLMClassifier(backend, classes=["a", "b"], cache=ResponseCache(tmp_path / "c.sqlite"))
+
+
+def both(llm, X1, X2):
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(llm.predict_proba, X1)
+        assert Slow.gate.reached.wait(20)
+        second = pool.submit(llm.predict_proba, X2)
+        threading.Timer(0.2, Slow.gate.opened.set).start()
+        return first, second
+
+
+def test_who_comes_second_waits_for_the_reply(llm):
+    first, second = both(llm, ["x", "y"], ["y", "z"])
+    assert first.result()[1].tolist() == second.result()[0].tolist()
+    assert sorted(llm.model.asked.values()) == [1, 1, 1]
+
+
+def test_what_the_first_does_not_get_the_second_asks(llm):
+    llm.model.fail_on = ("first",)
+    first, second = both(llm, ["x", "y"], ["y", "z"])
+    with pytest.raises(BackendError):
+        first.result()
+    assert second.result().shape == (2, 2)
+    assert sorted(llm.model.asked.values()) == [1, 1]
+
+
+@pytest.fixture
+def claimed(llm, monkeypatch):
+    """Return a function that lets another worker claim the question about "x"."""
+    Slow.gate.reached.set()
+    keys = []
+    real = ResponseCache.claim
+    monkeypatch.setattr(ResponseCache, "claim", lambda s, k, o: keys.extend(k) or real(s, k, o))
+    llm.predict_proba(["x"])
+    llm.cache.clear()
+    return lambda owner: real(llm.cache, keys[:1], owner)
+
+
+def test_the_claims_of_a_dead_process_end(llm, claimed):
+    done = subprocess.run([sys.executable, "-c", PRINT_OWNER], capture_output=True, check=True)
+    owner = done.stdout.decode().strip()
+    assert claimed(owner)[1]
+    assert llm.predict_proba(["x"]).shape == (1, 2)
+
+
+PRINT_OWNER = "from skllm_calib import ResponseCache; print(ResponseCache.new_owner())"
+
+
+def test_claims_of_another_machine_end_in_time(llm, claimed, monkeypatch):
+    monkeypatch.setattr(skllm_calib.evidence.cache, "_LEASE", 0.3)
+    claimed("elsewhere/1/x")
+    assert llm.predict_proba(["x"]).shape == (1, 2)
+
+
+def test_a_process_of_another_user_counts_as_alive(monkeypatch):
+    def refuse(pid, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert skllm_calib.evidence.cache._may_be_alive(ResponseCache.new_owner())
+
+
+def test_claims_are_gone_in_the_end(llm):
+    Slow.gate.reached.set()
+    llm.predict(["x", "y"])
+    connection = llm.cache._connect()
+    for table in ("claims", "owners"):
+        assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
+
+
+def test_a_claim_that_cannot_be_written_leaves_nothing(llm):
+    Slow.gate.reached.set()
+    llm.predict(["x"])
+    with pytest.raises(sqlite3.Error):
+        llm.cache.claim([object()], llm.cache.new_owner())
+    llm.predict(["y"])
+    assert len(llm.cache) == 2
+
+
+# -- dialogues of several steps --------------------------------------------------------------------
+
+
+class Twice(Signal):
+    """Asks the same thing again, then something new; one row stops after the first step."""
+
+    name = "twice"
+
+    def ask(self, question):
+        first = Request(question.messages(), answers=question.answers)
+        (a,) = yield [first]
+        if "short" not in question.fields["text"]:
+            (b, _) = yield [first, Request(question.messages("Are you sure?"), max_tokens=3)]
+            assert b is a
+            yield []  # a step that needs nothing
+        return Evidence(np.log([0.5, 0.5]))
+
+
+def test_rows_take_their_steps_side_by_side_and_nothing_is_asked_twice(cache):
+    batches = []
+
+    class Noted(TestingBackend):
+        def run(self, requests):
+            batches.append(len(requests))
+            yield from super().run(requests)
+
+    records = ask(["a", "b", "short"], Noted(), cache, signal=Twice())
+    assert batches == [3, 2]
+    assert [len(r.replies) for r in records] == [3, 3, 1]
+    assert [r.usage.n_requests for r in records] == [2, 2, 1]
+    assert [r.usage.n_cache_hits for r in records] == [1, 1, 0]
+    assert all(r.failure is None for r in records)
+    again = ask(["a", "b", "short"], Noted(), cache, signal=Twice())
+    assert batches == [3, 2]
+    assert [r.usage.n_requests for r in again] == [0, 0, 0]
+
+
+def test_a_failure_in_a_later_step_is_that_row_s_own(cache):
+    class Picky(TestingBackend):
+        def run(self, requests):
+            for i, request in enumerate(requests):
+                if "sure" in request.messages[-1].content and "bad" in request.messages[0].content:
+                    yield i, BackendError("not that one")
+                else:
+                    yield i, next(iter(super().run([request])))[1]
+
+    class Strict(Twice):
+        def ask(self, question):
+            evidence = yield from super().ask(question)
+            (last,) = yield [Request(question.messages("Are you sure?"), max_tokens=3)]
+            if isinstance(last, BackendError):
+                raise last
+            return evidence
+
+    good, bad = ask(["good", "bad"], Picky(), cache, signal=Strict())
+    assert good.failure is None
+    assert str(bad.failure) == "not that one"
+    assert len(bad.replies) == 2  # what was answered before is shown
+
+
+class Mixed(Signal):
+    """Asks for log-probabilities and for text at once, and does with the one that is there."""
+
+    name = "mixed"
+
+    def ask(self, question):
+        labels, text = yield [
+            Request(question.messages(), answers=question.answers),
+            Request(question.messages(), max_tokens=3),
+        ]
+        if isinstance(text, BackendError):
+            raise text
+        known = not isinstance(labels, BackendError)
+        return Evidence(np.log([0.5, 0.5]), details={"known": known})
+
+
+class Hiding(TestingBackend):
+    """Ends a run at the first request for log-probabilities, as hosted models do."""
+
+    def run(self, requests):
+        for i, request in enumerate(requests):
+            if request.answers:
+                raise SignalUnavailable("hidden")
+            yield i, next(iter(super().run([request])))[1]
+
+
+def test_what_ends_a_run_of_one_kind_leaves_the_other_kinds_alone(cache):
+    records = ask(["a", "b"], Hiding(), cache, signal=Mixed())
+    assert [r.failure for r in records] == [None, None]
+    assert [r.evidence.details["known"] for r in records] == [False, False]
+    assert len(cache) == 2
+
+
+def test_what_makes_every_row_fail_is_raised(cache):
+    with pytest.raises(SignalUnavailable, match=r"^hidden$"):
+        ask(["a", "b"], Hiding(), cache)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier
+from skllm_calib.backends import TestingBackend, clear_handles
+from skllm_calib.evidence.probing import AUTO_ORDER, first_available
+from skllm_calib.exceptions import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    SignalUnavailable,
+)
+
+LABELS = ["ham", "spam"]
+TEXTS = [f"message {i}" for i in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    clear_handles()
+    yield
+    clear_handles()
+
+
+class Hiding(TestingBackend):
+    """Shows only some of the evidence; `hides` names the kinds of request that it refuses."""
+
+    shows_logprobs = False
+
+    def __init__(self, hides=(), down=None, unreadable=False, name="hiding"):
+        super().__init__(name=name)
+        self.hides = hides
+        self.down = down
+        self.unreadable = unreadable
+
+    def identity(self):
+        shown = [list(self.hides), self.unreadable]
+        return {"provider": "testing", "model": f"hiding-{self.name}", "hides": shown}
+
+    def run(self, requests):
+        for i, request in enumerate(requests):
+            if self.down:
+                raise self.down
+            kind = "logprobs" if request.answers else "decisions" if request.choices else "text"
+            if kind in self.hides:
+                yield i, SignalUnavailable(f"no {kind} here")
+            else:
+                (answer,) = (answer for _, answer in super().run([request]))
+                if self.unreadable and request.schema:
+                    answer = type(answer)("I would rather not say")
+                yield i, answer
+
+
+def test_a_backend_that_always_shows_them_is_not_asked():
+    backend = TestingBackend(name="unasked")
+    backend.forget()
+    assert first_available(backend, None).signal.name == "logprobs"
+    assert not backend.asked
+
+
+@pytest.mark.parametrize(
+    ("hides", "unreadable", "expected"),
+    [
+        ((), False, "logprobs"),
+        (("logprobs",), False, "decisions"),
+        (("logprobs", "decisions"), False, "self_reported"),
+        (("logprobs", "decisions"), True, "self_consistency"),
+    ],
+)
+def test_the_best_that_is_shown_is_taken(hides, unreadable, expected):
+    chosen = first_available(Hiding(hides, unreadable=unreadable), None)
+    assert chosen.signal.name == expected
+    for better in AUTO_ORDER[: AUTO_ORDER.index(expected)]:
+        assert f"{better!r} is not to be had" in chosen.reason
+
+
+def test_a_model_that_shows_nothing():
+    with pytest.raises(SignalUnavailable, match=r"none of the signals.*no text here"):
+        first_available(Hiding(("logprobs", "decisions", "text")), None)
+
+
+def test_what_was_found_is_remembered():
+    backend = Hiding(("logprobs",), name="remembered")
+    backend.forget()
+    first_available(backend, None)
+    n = sum(backend.asked.values())
+    first_available(backend, None)
+    assert sum(backend.asked.values()) == n > 0
+
+
+@pytest.mark.parametrize("failure", [AuthenticationFailed("no key"), BackendUnavailable("down")])
+def test_while_the_model_cannot_be_asked_the_best_not_refused_is_taken(failure):
+    chosen = first_available(Hiding(down=failure), None)
+    assert chosen.signal.name == "logprobs"
+    assert f"could not be asked what it shows: {failure}" in chosen.reason
+    clf = auto(Hiding(down=failure)).fit(TEXTS)  # which needs no network
+    with pytest.raises(type(failure)):
+        clf.predict(TEXTS)
+
+
+def test_what_could_not_be_asked_is_not_remembered():
+    backend = Hiding(("logprobs", "decisions"), down=BackendUnavailable("down"))
+    assert first_available(backend, None).signal.name == "logprobs"
+    backend.down = None
+    assert first_available(backend, None).signal.name == "self_reported"
+
+
+# -- in the classifier -----------------------------------------------------------------------------
+
+
+def auto(backend, **options):
+    return LLMClassifier(backend, classes=LABELS, cache=None, **options)
+
+
+def test_fit_settles_it_and_says_so():
+    clf = auto(Hiding(("logprobs", "decisions"))).fit(TEXTS)
+    assert clf.signal_ == "self_reported"
+    assert "no logprobs here" in clf.signal_reason_
+    (record,) = clf.explain(TEXTS[:1])
+    assert record["signal"] == "self_reported"
+    assert "no decisions here" in record["signal_reason"]
+    assert record["stated"].keys() == {"ham", "spam"}
+    assert clf.fingerprint_["signal"] == "self_reported"
+
+
+def test_it_is_on_the_card():
+    clf = CalibratedLLMClassifier(auto(Hiding(("logprobs", "decisions"))))
+    card = clf.fit(TEXTS, LABELS * 6).calibration_card_
+    assert card["signal"] == "self_reported"
+    assert "no logprobs here" in card["signal_reason"]
+    assert "self_reported" in repr(card)
+
+
+def test_nothing_is_switched_behind_the_back_of_the_user():
+    """What fit settled stays, also when the model shows less, or more, than it did."""
+    clf = auto(Hiding(("logprobs", "decisions"))).fit(TEXTS)
+    clf.set_params(model=Hiding())
+    assert clf.explain(TEXTS[:1])[0]["signal"] == "self_reported"
+    clf = auto(Hiding()).fit(TEXTS)
+    clf.set_params(model=Hiding(("logprobs",)))
+    with pytest.raises(SignalUnavailable):
+        clf.predict(TEXTS)
+
+
+def test_without_fit_it_is_found_out_at_the_first_row():
+    clf = auto(Hiding(("logprobs", "decisions")))
+    assert clf.predict(TEXTS).shape == (12,)
+    assert "signal_" not in vars(clf)
+    assert clf.explain(TEXTS[:1])[0]["signal"] == "self_reported"
+
+
+def test_a_signal_asked_for_by_name_is_not_replaced():
+    clf = auto(Hiding(("logprobs",)), signal="logprobs").fit(TEXTS)
+    assert clf.signal_reason_ == "it was asked for"
+    with pytest.raises(SignalUnavailable):
+        clf.predict(TEXTS)
