@@ -29,14 +29,16 @@ from skllm_calib import (
     LLMClassifier,
     Prompt,
     accept_threshold,
-    brier_score,
-    calibration_error_interval,
-    calibration_noise_floor,
     calibration_scoring,
-    debiased_calibration_error,
 )
 from skllm_calib.cli import main as command_line
 from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.metrics import (
+    brier_score,
+    calibration_error_interval,
+    calibration_noise_floor,
+    debiased_calibration_error,
+)
 
 BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
 # What a row is called in the prompt, rows to test, examples a class in the few-shot prompt.

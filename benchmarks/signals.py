@@ -26,10 +26,9 @@ from skllm_calib import (
     LlamaCppBackend,
     LLMClassifier,
     LLMEnsembleClassifier,
-    calibration_error_interval,
-    debiased_calibration_error,
 )
 from skllm_calib.backends import TransformersBackend
+from skllm_calib.metrics import calibration_error_interval, debiased_calibration_error
 from skllm_calib.signals import (
     MCDropoutSignal,
     PTrueSignal,

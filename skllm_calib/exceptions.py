@@ -32,6 +32,7 @@ __all__ = [
     "BadLines",
     "CalibrationMismatch",
     "ContextTooLong",
+    "FailedRowsWarning",
     "MissingDependency",
     "ModelNotFound",
     "NotCertifiableError",
@@ -153,3 +154,7 @@ class BadLines(SkllmCalibError, ValueError):
 
     def __reduce__(self) -> tuple[type[BadLines], tuple[str, list[tuple[int, str]], int]]:
         return type(self), (str(self), self.errors, self.n_good)
+
+
+class FailedRowsWarning(UserWarning):
+    """Some rows could not be answered and are NaN in the result."""

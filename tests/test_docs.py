@@ -64,7 +64,7 @@ def no_model(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix()
 )
-@pytest.mark.filterwarnings("ignore::skllm_calib.FailedRowsWarning")
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
 @pytest.mark.usefixtures("no_model")
 def test_the_code_of_a_page_runs_from_top_to_bottom(page):
     if re.search("ReliabilityDisplay|CalibrationReport", page.read_text(encoding="utf-8")):

@@ -6,83 +6,51 @@ import sys
 import pytest
 
 import skllm_calib
-from skllm_calib import backends, calibrators, datasets, exceptions, signals
+from skllm_calib import (
+    backends,
+    calibration,
+    calibrators,
+    datasets,
+    decisions,
+    display,
+    exceptions,
+    metrics,
+    signals,
+)
 
 PUBLIC = {
-    "CalibrationComparisonDisplay",
-    "CalibrationLearningCurveDisplay",
+    "AnthropicBackend",
+    "CalibratedLLMClassifier",
     "CalibrationMonitor",
     "CalibrationReport",
-    "ReviewCostDisplay",
-    "ReviewQueue",
-    "review_cost_curve",
-    "adjust_to_prior",
-    "estimate_class_prior",
-    "suggest_rows_to_label",
-    "calibration_learning_curve",
-    "spline_calibration_error",
-    "ks_calibration_error",
-    "cox_calibration_error",
-    "log_loss_decomposition",
-    "brier_decomposition",
-    "calibration_test",
-    "can_claim",
-    "VennAbersCalibration",
-    "ScalingBinning",
-    "ScoreHistogramDisplay",
-    "MatrixScaling",
-    "HistogramBinning",
-    "EnsembleTemperatureScaling",
-    "DiscreteCalibration",
-    "DirichletCalibration",
-    "ConstantCalibration",
-    "BetaCalibration",
-    "TRUSTED_TYPES",
-    "AcceptThreshold",
-    "AutoCalibrator",
-    "CalibratedLLMClassifier",
-    "CalibrationAlarm",
-    "CalibrationCard",
-    "FailedRowsWarning",
-    "IsotonicCalibration",
     "LLMClassifier",
     "LLMEnsembleClassifier",
     "LlamaCppBackend",
+    "MistralBackend",
     "OpenAIBackend",
-    "PlattScaling",
-    "PolicyEvidence",
     "PredictionSets",
     "Prompt",
     "ReliabilityDisplay",
     "ResponseCache",
     "ReviewClassifier",
     "ReviewPolicy",
-    "RiskCoverageDisplay",
+    "ReviewQueue",
     "RiskMatrix",
-    "RiskMatrixDisplay",
-    "TemperatureScaling",
-    "VectorScaling",
+    "TransformersBackend",
     "__version__",
     "accept_threshold",
-    "aurc",
-    "aurc_scorer",
-    "brier_score",
-    "brier_scorer",
-    "calibration_error_interval",
-    "calibration_noise_floor",
+    "backends",
     "calibration_scoring",
-    "classwise_calibration_error",
-    "classwise_ece_scorer",
-    "debiased_calibration_error",
+    "calibrators",
+    "datasets",
+    "decisions",
+    "display",
     "ece_scorer",
+    "exceptions",
     "expected_calibration_error",
     "log_loss_scorer",
-    "reliability_curve",
-    "risk_coverage_curve",
-    "selective_risk",
-    "selective_risk_scorer",
-    "smooth_calibration_error",
-    "smooth_ece_scorer",
+    "metrics",
+    "signals",
 }
 
 
@@ -91,7 +59,20 @@ def test_public_names_do_not_change_by_accident():
 
 
 @pytest.mark.parametrize(
-    "module", [skllm_calib, backends, calibrators, datasets, exceptions, signals]
+    "module",
+    [
+        skllm_calib,
+        backends,
+        calibration,
+        calibrators,
+        datasets,
+        decisions,
+        display,
+        exceptions,
+        metrics,
+        signals,
+    ],
+    ids=lambda module: module.__name__,
 )
 def test_what_is_named_exists_and_is_documented(module):
     assert len(set(module.__all__)) == len(module.__all__)
@@ -115,10 +96,32 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
-import skllm_calib, skllm_calib.backends, skllm_calib.datasets
+import skllm_calib
+for name in skllm_calib.__all__:
+    getattr(skllm_calib, name)
 print("imported")
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "imported"
+
+
+def test_names_are_imported_when_they_are_used():
+    code = """
+import sys
+import skllm_calib
+
+assert set(dir(skllm_calib)) >= {"LLMClassifier", "metrics"}
+assert not {"numpy", "sklearn", "scipy"} & set(sys.modules)
+skllm_calib.LLMClassifier
+assert "sklearn" in sys.modules
+print("lazy")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "lazy"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="NoSuchClassifier"):
+        _ = skllm_calib.NoSuchClassifier

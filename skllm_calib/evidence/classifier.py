@@ -34,16 +34,12 @@ from skllm_calib.evidence.questions import BoundPrompt, Question
 from skllm_calib.evidence.signals import OrderAveragedSignal, Signal, resolve_signal
 from skllm_calib.evidence.text_input import Rows, read_rows
 from skllm_calib.evidence.usage import Usage
-from skllm_calib.exceptions import BackendError
+from skllm_calib.exceptions import BackendError, FailedRowsWarning
 from skllm_calib.log_proba.labels import check_known, check_labels, label_wording
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.utils.progress import bar
 
-__all__ = ["FailedRowsWarning", "LLMClassifier"]
-
-
-class FailedRowsWarning(UserWarning):
-    """Some rows could not be answered and are NaN in the result."""
+__all__ = ["LLMClassifier"]
 
 
 class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -17,14 +17,10 @@ from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from skllm_calib import (
-    CalibratedLLMClassifier,
-    CalibrationCard,
-    LLMClassifier,
-    TemperatureScaling,
-)
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend
-from skllm_calib.calibrators import METHODS
+from skllm_calib.calibration import CalibrationCard
+from skllm_calib.calibrators import METHODS, TemperatureScaling
 
 TEXTS = [f"message number {i}" for i in range(60)]
 LABELS = np.array(["ham", "spam"] * 30)
@@ -203,7 +199,7 @@ def test_sample_weights(counted):
     assert few.predict(TEXTS).shape == (60,)
 
 
-@pytest.mark.filterwarnings("ignore::skllm_calib.FailedRowsWarning")
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
 def test_failed_rows_are_left_out(counted):
     backend = counted(fail_on=("number 7",))
     clf = calibrated(backend, on_error="nan").fit(TEXTS, LABELS)

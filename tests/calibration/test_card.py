@@ -7,7 +7,8 @@ import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from skllm_calib import CalibratedLLMClassifier, CalibrationCard
+from skllm_calib import CalibratedLLMClassifier
+from skllm_calib.calibration import CalibrationCard
 
 METRICS = {
     "log_loss": 0.5,

@@ -17,13 +17,9 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, cross_val_predi
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
-from skllm_calib import (
-    CalibratedLLMClassifier,
-    FailedRowsWarning,
-    LLMClassifier,
-    LLMEnsembleClassifier,
-)
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier, LLMEnsembleClassifier
 from skllm_calib.backends import TestingBackend
+from skllm_calib.exceptions import FailedRowsWarning
 
 TEXTS = [f"message number {i}" for i in range(60)]
 LABELS = np.array(["ham", "spam"] * 30)
@@ -462,7 +458,7 @@ def test_a_row_that_a_member_could_not_score_is_nan(pooling):
     assert clf.explain(TEXTS)[7]["probability"] == pytest.approx(0.7)
 
 
-@pytest.mark.filterwarnings("ignore::skllm_calib.FailedRowsWarning")
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
 def test_failed_rows_do_not_count_for_the_weights():
     failing = llm(TestingBackend(fail_on=("number 7",)), classes=["ham", "spam"], on_error="nan")
     clf = ensemble(failing, says(0.5), weights="fit").fit(TEXTS, LABELS)

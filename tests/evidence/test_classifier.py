@@ -15,9 +15,9 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skllm_calib import FailedRowsWarning, LLMClassifier, OpenAIBackend, ResponseCache
+from skllm_calib import LLMClassifier, OpenAIBackend, ResponseCache
 from skllm_calib.backends import TestingBackend
-from skllm_calib.exceptions import BackendError, ContextTooLong, PromptError
+from skllm_calib.exceptions import BackendError, ContextTooLong, FailedRowsWarning, PromptError
 
 TEXTS = [f"message number {i}" for i in range(12)]
 LABELS = ["ham", "spam"] * 6

@@ -379,7 +379,7 @@ def test_the_command_line_does_not_mix_either(serve, rows_csv, tmp_path, capsys)
 
 
 @pytest.mark.local_llm
-@pytest.mark.filterwarnings("ignore::skllm_calib.FailedRowsWarning")
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
 def test_a_real_server_that_refuses(smollm2, serve, run, rows_csv, monkeypatch):
     """llama.cpp behind a proxy that lets no request for log-probabilities pass."""
     address = LlamaCppBackend().http_address().removesuffix("/v1")

@@ -8,14 +8,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict, cross_val_score
 
-from skllm_calib import (
-    TRUSTED_TYPES,
-    CalibratedLLMClassifier,
-    LLMClassifier,
-    Prompt,
-    ece_scorer,
-    log_loss_scorer,
-)
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier, Prompt, ece_scorer, log_loss_scorer
+from skllm_calib.persistence import TRUSTED_TYPES
 
 TEXTS = [f"message {i:02d}" for i in range(60)]
 FRAME = pd.DataFrame({"text": TEXTS}, index=range(100, 160))

@@ -17,10 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 import skllm_calib
 from skllm_calib import (
-    TRUSTED_TYPES,
-    AutoCalibrator,
     CalibratedLLMClassifier,
-    CalibrationCard,
     CalibrationMonitor,
     LlamaCppBackend,
     LLMClassifier,
@@ -31,12 +28,14 @@ from skllm_calib import (
     ResponseCache,
     ReviewClassifier,
     ReviewPolicy,
-    TemperatureScaling,
     calibrators,
     signals,
 )
 from skllm_calib import backends as backends_module
 from skllm_calib.backends import AnthropicBackend, MistralBackend, TransformersBackend
+from skllm_calib.calibration import CalibrationCard
+from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
+from skllm_calib.persistence import TRUSTED_TYPES
 from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 # Also the tests run where only what the package itself needs is installed.

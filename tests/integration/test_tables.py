@@ -18,14 +18,12 @@ from sklearn.utils import _safe_indexing
 from skllm_calib import (
     CalibratedLLMClassifier,
     LLMClassifier,
-    TemperatureScaling,
-    brier_score,
-    calibration_error_interval,
     expected_calibration_error,
     log_loss_scorer,
-    reliability_curve,
 )
 from skllm_calib.backends import TestingBackend
+from skllm_calib.calibrators import TemperatureScaling
+from skllm_calib.metrics import brier_score, calibration_error_interval, reliability_curve
 
 N = 30
 TITLES = [f"offer {i:02d}" for i in range(N)]

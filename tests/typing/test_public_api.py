@@ -14,35 +14,38 @@ import pytest
 from numpy.typing import NDArray
 
 from skllm_calib import (
-    AcceptThreshold,
-    AutoCalibrator,
     CalibratedLLMClassifier,
-    CalibrationCard,
     LlamaCppBackend,
     LLMClassifier,
     LLMEnsembleClassifier,
     OpenAIBackend,
     Prompt,
     ResponseCache,
-    TemperatureScaling,
     accept_threshold,
+    calibration_scoring,
+    expected_calibration_error,
+)
+from skllm_calib.backends import BaseBackend, TestingBackend
+from skllm_calib.calibration import CalibrationCard
+from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
+from skllm_calib.datasets import load_messages
+from skllm_calib.decisions import AcceptThreshold
+from skllm_calib.exceptions import SkllmCalibError
+from skllm_calib.metrics import (
+    CalibrationErrorInterval,
+    ReliabilityCurve,
+    RiskCoverageCurve,
     aurc,
     brier_score,
     calibration_error_interval,
     calibration_noise_floor,
-    calibration_scoring,
     classwise_calibration_error,
     debiased_calibration_error,
-    expected_calibration_error,
     reliability_curve,
     risk_coverage_curve,
     selective_risk,
     smooth_calibration_error,
 )
-from skllm_calib.backends import BaseBackend, TestingBackend
-from skllm_calib.datasets import load_messages
-from skllm_calib.exceptions import SkllmCalibError
-from skllm_calib.metrics import CalibrationErrorInterval, ReliabilityCurve, RiskCoverageCurve
 from skllm_calib.signals import SelfConsistencySignal
 
 TEXTS = [f"message number {i}" for i in range(60)]

@@ -22,11 +22,10 @@ from skllm_calib import (
     ReviewClassifier,
     ReviewPolicy,
     RiskMatrix,
-    aurc,
-    brier_score,
     expected_calibration_error,
 )
 from skllm_calib.datasets import load_messages
+from skllm_calib.metrics import aurc, brier_score
 from skllm_calib.operations.report._words import limits
 
 NAMES = np.array(["animals & <plants>", "chemicals", "textiles"])
