@@ -13,7 +13,7 @@ It is pure: bytes and numbers in, numbers out. Backends use it to decide what to
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -106,19 +106,86 @@ class _Match(NamedTuple):
     blank: bool  # nothing but opening marks so far
 
 
-@dataclass(slots=True)
-class _Walk:
-    """The sums of one pass over the distributions."""
+class _Tally:
+    """The sums over the distributions of one answer, from which estimate and bounds are made.
 
-    low: NDArray[np.float64]
-    partial: NDArray[np.float64]
-    shared: NDArray[np.float64]
-    capped: NDArray[np.float64]
-    imputed: NDArray[np.float64]
-    seen: NDArray[np.bool_]
-    shared_mass: float = 0.0
-    open: dict[bytes, tuple[float, frozenset[int]]] = field(default_factory=dict)
-    cut: list[tuple[float, bytes, int]] = field(default_factory=list)
+    Attributes
+    ----------
+    low : ndarray of shape (n_labels,)
+        Probability of texts that spell the label in full.
+    begun : ndarray of shape (n_labels,)
+        Probability of texts that only this label goes on from.
+    split : ndarray of shape (n_labels,)
+        The label's part of beginnings that fit several labels.
+    hidden : ndarray of shape (n_labels,)
+        The most that may still belong to the label besides `low` and `begun`.
+    imputed : ndarray of shape (n_labels,)
+        What is assumed of a label that no list shows.
+    seen : ndarray of bool of shape (n_labels,)
+        Whether a list shows the label.
+    shared : float
+        Probability of beginnings that fit several labels.
+    open : dict of bytes to (float, frozenset of int)
+        Probability of each beginning that was not followed up, and the labels it fits.
+    cut : list of (float, bytes, int)
+        The most that a label may have behind the end of the list of a prefix.
+    """
+
+    def __init__(self, n_labels: int) -> None:
+        self.low, self.begun, self.split, self.hidden, self.imputed = np.zeros((5, n_labels))
+        self.seen = np.zeros(n_labels, dtype=bool)
+        self.shared = 0.0
+        self.open: dict[bytes, tuple[float, frozenset[int]]] = {}
+        self.cut: list[tuple[float, bytes, int]] = []
+
+    @property
+    def observed(self) -> NDArray[np.float64]:
+        """The estimate for each label, as far as it was listed."""
+        return self.low + self.begun + self.split
+
+    def add_unfollowed(self, written: bytes, match: _Match, p: float, followed: bool) -> None:
+        """Count a text behind which nothing is known, by what it spells or may become."""
+        labels = list(match.partial)
+        if labels and not match.blank:
+            # Several cuts into tokens may lead to the same beginning.
+            so_far = self.open[written][0] if written in self.open else 0.0
+            self.open[written] = (so_far + p, match.partial)
+        if match.complete is not None:
+            (self.begun if labels else self.low)[match.complete] += p
+            self.hidden[labels] += p
+        elif match.blank or followed or not labels:
+            # After a mere quote or line break the model chooses as it would without it:
+            # following would cost much and change little, counting would invent.
+            pass
+        elif len(labels) == 1:
+            self.begun[labels] += p
+            self.seen[labels] = True
+        else:
+            # Nothing says which of these it is; they share it, and the bounds say so.
+            self.shared += p
+            self.split[labels] += p / len(labels)
+            self.hidden[labels] += p
+            self.seen[labels] = True
+
+    def add_stop(self, label: int, p: float, after: Distribution) -> None:
+        """Count a label where the answer ends, though a longer label goes on from it."""
+        # What is not listed as going on stays with the shorter label; what the list hides may
+        # have gone on, so that much is not proven.
+        listed = sum(float(np.exp(t.logprob)) for t in after.tokens if t.text)
+        stayed = p * max(0.0, 1.0 - listed)
+        unproven = min(stayed, p * after.residual)
+        self.low[label] += stayed - unproven
+        self.begun[label] += unproven
+
+    def add_unlisted(
+        self, possible: frozenset[int], shown: set[int], p: float, at: Distribution
+    ) -> None:
+        """Bound what the end of a list hides from the labels that go on from its prefix."""
+        cap = p * min(at.residual, at.smallest)
+        self.hidden[list(possible)] += cap
+        self.cut += [(cap, at.prefix, k) for k in possible]
+        if missing := list(possible - shown):
+            self.imputed[missing] += p * min(at.smallest, at.residual / len(missing))
 
 
 class LabelTree:
@@ -127,7 +194,7 @@ class LabelTree:
     Parameters
     ----------
     answers : sequence of str
-        What the model is asked to write for each class, one text a class: option keys ("A") or
+        What the model is asked to write for each class, one text per class: option keys ("A") or
         the label's own words. Texts must differ.
 
     Notes
@@ -233,17 +300,16 @@ class LabelTree:
         -------
         LabelMass
         """
-        walk = self._start(distributions)
-        point = walk.low + walk.partial + walk.shared
+        tally = self._tally(distributions)
         # Censoring, not zero: a label that no list shows has at most the smallest listed
         # probability, and all such labels together at most the residual.
-        point = np.where(walk.seen, point, walk.imputed)
+        point = np.where(tally.seen, tally.observed, tally.imputed)
         total = point.sum()
         if total > 1.0:  # rounding in what the server reports
             point /= total
-        high = np.minimum(1.0, np.maximum(point, walk.low + walk.partial + walk.capped))
-        low = np.minimum(walk.low, point)
-        return LabelMass(point, low, high, walk.seen, walk.shared_mass)
+        high = np.minimum(1.0, np.maximum(point, tally.low + tally.begun + tally.hidden))
+        low = np.minimum(tally.low, point)
+        return LabelMass(point, low, high, tally.seen, tally.shared)
 
     def pending(
         self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
@@ -255,11 +321,11 @@ class LabelTree:
         is off by more than about `tolerance` times itself, or, for the least likely spellings of a
         label with a smaller share than `tolerance`, by a tenth of itself.
         """
-        walk = self._start(distributions)
-        point = walk.low + walk.partial + walk.shared
+        tally = self._tally(distributions)
+        point = tally.observed
         worth = [
             (-mass, prefix)
-            for prefix, (mass, labels) in walk.open.items()
+            for prefix, (mass, labels) in tally.open.items()
             if any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
         ]
         return [prefix for _, prefix in sorted(worth)]
@@ -272,92 +338,49 @@ class LabelTree:
         A backend that can read the probability of one chosen token does so for the label's own
         next token there; others leave it to the bounds.
         """
-        walk = self._start(distributions)
-        point = walk.low + walk.partial + walk.shared
-        total = point.sum()
+        tally = self._tally(distributions)
+        point = tally.observed
         return [
             (prefix, k)
-            for cap, prefix, k in walk.cut
-            if _noticeable(cap, point[k], total, tolerance)
+            for cap, prefix, k in tally.cut
+            if _noticeable(cap, point[k], point.sum(), tolerance)
         ]
 
-    def _start(self, distributions: Mapping[bytes, Distribution]) -> _Walk:
-        n = self.n_labels
-        walk = _Walk(
-            low=np.zeros(n),
-            partial=np.zeros(n),
-            shared=np.zeros(n),
-            capped=np.zeros(n),
-            imputed=np.zeros(n),
-            seen=np.zeros(n, dtype=bool),
-        )
-        self._walk(walk, distributions, b"", 1.0)
-        return walk
+    def _tally(self, distributions: Mapping[bytes, Distribution]) -> _Tally:
+        tally = _Tally(self.n_labels)
+        self._add(tally, distributions, b"", 1.0)
+        return tally
 
-    def _walk(
+    def _add(
         self,
-        walk: _Walk,
+        tally: _Tally,
         distributions: Mapping[bytes, Distribution],
         prefix: bytes,
-        mass: float,
+        p_prefix: float,
     ) -> None:
-        dist = distributions[prefix]
-        here = self.match(prefix)
-        shown: set[int] = set()
-        children: dict[bytes, float] = {}
-        for token in dist.tokens:
+        """Count what the distribution after a prefix, and those it leads to, say."""
+        at = distributions[prefix]
+        written_so_far: dict[bytes, float] = {}
+        for token in at.tokens:
             if token.text:  # end-of-text tokens often decode to nothing
                 written = prefix + token.text
-                children[written] = children.get(written, 0.0) + mass * float(np.exp(token.logprob))
-        for written, p in children.items():
-            complete, partial, blank = self.match(written)
-            # Opening marks say nothing of a label: they do not show it.
-            shown.update(() if blank else partial)
-            if complete is not None:
-                shown.add(complete)
-                walk.seen[complete] = True
-            if partial and written in distributions:
-                self._walk(walk, distributions, written, p)
-                if complete is not None:
-                    # What is not listed as going on stays with the shorter label; what the list
-                    # hides may have gone on, so that much is not proven.
-                    child = distributions[written]
-                    listed = sum(float(np.exp(t.logprob)) for t in child.tokens if t.text)
-                    stayed = p * max(0.0, 1.0 - listed)
-                    hidden = min(stayed, p * child.residual)
-                    walk.low[complete] += stayed - hidden
-                    walk.partial[complete] += hidden
-                continue
-            if partial and not blank:
-                # Several cuts into tokens may lead to the same beginning.
-                so_far = walk.open[written][0] if written in walk.open else 0.0
-                walk.open[written] = (so_far + p, partial)
-            if complete is not None:
-                (walk.partial if partial else walk.low)[complete] += p
-                for k in partial:
-                    walk.capped[k] += p
-            elif blank or dist.followed:
-                # After a mere quote or line break the model chooses as it would without it:
-                # following would cost much and change little, counting would invent.
-                pass
-            elif len(partial) == 1:
-                (k,) = partial
-                walk.partial[k] += p
-                walk.seen[k] = True
-            elif partial:
-                # Nothing says which of these it is; they share it, and the bounds say so.
-                walk.shared_mass += p
-                for k in partial:
-                    walk.shared[k] += p / len(partial)
-                    walk.capped[k] += p
-                    walk.seen[k] = True
-        missing = [k for k in here.partial if k not in shown]
-        cap = mass * min(dist.residual, dist.smallest)
-        for k in here.partial:
-            walk.capped[k] += cap
-            walk.cut.append((cap, prefix, k))
-        for k in missing:
-            walk.imputed[k] += mass * min(dist.smallest, dist.residual / len(missing))
+                p = p_prefix * float(np.exp(token.logprob))
+                written_so_far[written] = written_so_far.get(written, 0.0) + p
+        shown: set[int] = set()
+        for written, p in written_so_far.items():
+            match = self.match(written)
+            if not match.blank:  # opening marks say nothing of a label: they do not show it
+                shown |= match.partial
+            if match.complete is not None:
+                shown.add(match.complete)
+                tally.seen[match.complete] = True
+            if match.partial and written in distributions:
+                self._add(tally, distributions, written, p)
+                if match.complete is not None:
+                    tally.add_stop(match.complete, p, distributions[written])
+            else:
+                tally.add_unfollowed(written, match, p, at.followed)
+        tally.add_unlisted(self.match(prefix).partial, shown, p_prefix, at)
 
 
 def _noticeable(mass: float, label: float, total: float, tolerance: float) -> bool:
