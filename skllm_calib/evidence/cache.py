@@ -7,37 +7,50 @@ has asked. Values are JSON, so opening a cache runs no code.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import sqlite3
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from skllm_calib.utils.sqlite import Schema, SQLiteFile
+
 __all__ = ["CacheStats", "ResponseCache", "default_cache_path", "resolve_cache"]
 
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS replies (
-        key TEXT PRIMARY KEY,
-        value TEXT NOT NULL,
-        created REAL NOT NULL
-    ) WITHOUT ROWID
-    """,
-    # What is being asked at this moment, by whom, and until when that one counts as alive.
-    "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
+_SCHEMA = Schema(
+    kind="response cache",
+    maker="ResponseCache",
+    parameter="cache",
+    table="replies",
+    migrations=(
+        (
+            """
+            CREATE TABLE IF NOT EXISTS replies (
+                key TEXT PRIMARY KEY,
+                value TEXT NOT NULL,
+                created REAL NOT NULL
+            ) WITHOUT ROWID
+            """,
+            # What is being asked at this moment, by whom, and until when the owner counts as alive.
+            """
+            CREATE TABLE IF NOT EXISTS claims (
+                key TEXT PRIMARY KEY, owner TEXT NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE IF NOT EXISTS owners (
+                owner TEXT PRIMARY KEY, until REAL NOT NULL
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
-_BATCH = 500  # keys a query; SQLite allows 999 parameters in its oldest builds
-_TIMEOUT = 60.0  # seconds a writer waits for another
-_LEASE = 600.0  # seconds without a reply after which who claimed a question counts as dead
-
-_local = threading.local()
+_BATCH = 500  # keys per query; SQLite allows 999 parameters in its oldest builds
+_LEASE = 600.0  # seconds without a reply after which the owner of a claim counts as dead
 
 
 class CacheStats(NamedTuple):
@@ -86,10 +99,11 @@ class ResponseCache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path).expanduser() if path is not None else default_cache_path()
-        self._forget_counts()
+        self._set_up(default_cache_path() if path is None else path)
 
-    def _forget_counts(self) -> None:
+    def _set_up(self, path: str | os.PathLike[str]) -> None:
+        self._file = SQLiteFile(path, _SCHEMA)
+        self.path = self._file.path
         self._hits = self._misses = 0
         self._lock = threading.Lock()
 
@@ -106,7 +120,7 @@ class ResponseCache:
         """
         found: dict[str, str] = {}
         if self.path.exists():
-            connection = self._connect()
+            connection = self._file.connect()
             for start in range(0, len(keys), _BATCH):
                 part = keys[start : start + _BATCH]
                 marks = ",".join("?" * len(part))
@@ -125,7 +139,7 @@ class ResponseCache:
         now = time.time()
         rows: Iterable[tuple[str, str, float]] = [(k, v, now) for k, v in items.items()]
         alive = [(now + _LEASE, key) for key in items]
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
             connection.executemany(
                 "UPDATE owners SET until = ? "
@@ -158,7 +172,7 @@ class ResponseCache:
         now = time.time()
         known: dict[str, str] = {}
         taken: set[str] = set()
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             for start in range(0, len(keys), _BATCH):
                 part = keys[start : start + _BATCH]
                 marks = ",".join("?" * len(part))
@@ -179,14 +193,14 @@ class ResponseCache:
 
     def release(self, owner: str) -> None:
         """Leave to others what `owner` has claimed and not answered."""
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
             connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
 
     def __len__(self) -> int:
         if not self.path.exists():
             return 0
-        (n,) = self._connect().execute("SELECT COUNT(*) FROM replies").fetchone()
+        (n,) = self._file.connect().execute("SELECT COUNT(*) FROM replies").fetchone()
         return int(n)
 
     def stats(self) -> CacheStats:
@@ -199,12 +213,13 @@ class ResponseCache:
         """Remove every reply, give the space back, and return how many there were."""
         n = len(self)
         if n:
-            connection = self._connect()
+            connection = self._file.connect()
             for table in ("replies", "claims", "owners"):
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._forget_counts()
+        with self._lock:
+            self._hits = self._misses = 0
         return n
 
     def __repr__(self) -> str:
@@ -220,74 +235,10 @@ class ResponseCache:
         return {"path": str(self.path)}  # a Path of one system cannot be loaded on another
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = Path(state["path"])
-        self._forget_counts()
+        self._set_up(state["path"])
 
     def __sklearn_clone__(self) -> ResponseCache:
         return self  # has no parameters a search could change, and its counts are worth sharing
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Do all of the block or nothing, with no other writer in between."""
-        connection = self._connect()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-
-    def _connect(self) -> sqlite3.Connection:
-        """Return the connection of this process and thread; SQLite forbids sharing one."""
-        connections: dict[tuple[int, str], sqlite3.Connection]
-        connections = _local.__dict__.setdefault("connections", {})
-        key = (os.getpid(), str(self.path))
-        if key in connections and not self.path.exists():  # the file was removed under us
-            connections.pop(key).close()
-        if key not in connections:
-            connections[key] = self._open()
-        return connections[key]
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # Each thread uses its own; but the one that clears up after a thread is another.
-            connection = _Connection(
-                self.path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            _write_ahead(connection)
-            # Survives the death of the process; a loss of power may cost the last few replies.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            for table in _SCHEMA:
-                connection.execute(table)
-        except sqlite3.DatabaseError as e:
-            raise ValueError(
-                f"cannot use {str(self.path)!r} as a response cache ({e}): 'cache' must be the "
-                "path of a file made by ResponseCache, or of one that does not exist yet"
-            ) from e
-        return connection
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that closes itself when its thread ends."""
-
-    def __del__(self) -> None:
-        with contextlib.suppress(sqlite3.ProgrammingError):  # one that could not be opened
-            self.close()
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead mode; at the first opening, workers race for it."""
-    for attempt in range(100):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as e:
-            if "locked" not in str(e) or attempt == 99:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def default_cache_path() -> Path:

@@ -195,7 +195,7 @@ def test_a_process_of_another_user_counts_as_alive(monkeypatch):
 def test_claims_are_gone_in_the_end(llm):
     Slow.gate.reached.set()
     llm.predict(["x", "y"])
-    connection = llm.cache._connect()
+    connection = llm.cache._file.connect()
     for table in ("claims", "owners"):
         assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
 
