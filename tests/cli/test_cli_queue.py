@@ -255,7 +255,7 @@ def test_another_file_is_no_queue_and_stays_as_it_is(run, queue_file, tmp_path):
         assert "name a file that 'queue add' has made, or for 'queue add' one that does not" in err
     assert queue_file.read_text() == "id,text\n"
     queue_file.write_text("")
-    assert "is empty: add rows with 'skllm-calib queue add'" in run("status")[2]
+    assert "has no classes yet: add rows with 'skllm-calib queue add'" in run("status")[2]
     assert run("add", file, "--text", "message")[0] == 0  # an empty file may become one
 
 

@@ -14,9 +14,9 @@ __all__ = ["add_queue", "in_our_words", "open_or_make", "open_queue", "translate
 
 # What the library says of its parameters -> what they are called here.
 _WORDS = {
-    "or say replace=True": "or pass --replace",
-    "say classes= to use it": "add rows with 'skllm-calib queue add'",
-    "'path' must be that of a file made by ReviewQueue, or of one that does not exist yet": (
+    "or pass replace=True": "or pass --replace",
+    "pass classes=": "add rows with 'skllm-calib queue add'",
+    "'path' must be a file made by ReviewQueue, or one that does not exist yet": (
         "name a file that 'queue add' has made, or for 'queue add' one that does not exist yet"
     ),
     "reviewer must be a name, got None": (

@@ -9,7 +9,7 @@ from skllm_calib.cli.columns import own_column, read_ids
 from skllm_calib.cli.console import remark
 from skllm_calib.cli.probabilities import Probabilities, read_probabilities
 from skllm_calib.cli.tables import Table
-from skllm_calib.operations.queue._rows import ACTIONS, Classes, check_row
+from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
 
 __all__ = ["queue_rows"]
 

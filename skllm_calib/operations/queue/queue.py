@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.operations.queue import _reading
-from skllm_calib.operations.queue._audit import AcceptedError, accepted_error
-from skllm_calib.operations.queue._database import Database
-from skllm_calib.operations.queue._files import bad_lines, take, write
-from skllm_calib.operations.queue._results import Added, LabelledRows, QueueStatistics
-from skllm_calib.operations.queue._rows import Classes, Entry, check_row, records
-from skllm_calib.operations.queue._server import QueueServer
-from skllm_calib.operations.queue._writing import (
+from skllm_calib.operations.queue import queries
+from skllm_calib.operations.queue.audit import AcceptedError, accepted_error
+from skllm_calib.operations.queue.changes import (
     agree_on_classes,
-    count,
-    put,
-    say,
+    count_added,
+    put_label,
+    put_row,
     set_setting,
     setting,
 )
+from skllm_calib.operations.queue.files import bad_lines, read_lines, write_lines
+from skllm_calib.operations.queue.results import Added, LabelledRows, QueueStatistics
+from skllm_calib.operations.queue.rows import Classes, Entry, check_row, records
+from skllm_calib.operations.queue.schema import SCHEMA
+from skllm_calib.operations.queue.server import QueueServer
+from skllm_calib.utils.sqlite import SQLiteFile
 
 __all__ = ["ReviewQueue"]
 
@@ -94,8 +95,8 @@ class ReviewQueue:
         classes: ArrayLike | None = None,
         audit_share: float | None = None,
     ) -> None:
-        self._database = Database(path)
-        self.path = self._database.path
+        self._file = SQLiteFile(path, SCHEMA)
+        self.path = self._file.path
         if audit_share is not None and not (
             isinstance(audit_share, Real) and 0 <= audit_share <= 1
         ):
@@ -103,9 +104,9 @@ class ReviewQueue:
         given = None if classes is None else Classes(classes)
         if given is None and not self.path.exists():
             raise ValueError(
-                f"there is no queue at {str(self.path)!r}: say classes= to make one there."
+                f"there is no queue at {str(self.path)!r}: pass classes= to create one."
             )
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             self._classes = agree_on_classes(connection, given, str(self.path))
             if audit_share is not None:
                 set_setting(connection, "audit_share", float(audit_share))
@@ -120,7 +121,7 @@ class ReviewQueue:
     @property
     def audit_share(self) -> float:
         """Share of the accepted rows that is audited, for rows that are added now."""
-        return float(setting(self._database.connect(), "audit_share"))
+        return float(setting(self._file.connect(), "audit_share"))
 
     def __repr__(self) -> str:
         return f"ReviewQueue({str(self.path)!r})"
@@ -163,10 +164,10 @@ class ReviewQueue:
             except ValueError as error:
                 name = row.get("id") if isinstance(row, Mapping) else None
                 raise ValueError(f"row {number} (id {name!r}): {error}") from None
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             share = float(setting(connection, "audit_share"))
-            done = [put(connection, entry, share, replace) for entry in entries]
-        return count(done)
+            done = [put_row(connection, entry, share, replace) for entry in entries]
+        return count_added(done)
 
     def read_rows(self, path: str | os.PathLike[str], *, replace: bool = False) -> Added:
         """Add rows from a JSONL file, one JSON object a line with the keys that `add` takes.
@@ -189,21 +190,23 @@ class ReviewQueue:
             If lines cannot be used; it names them, and the others are kept.
         """
         done: list[tuple[str, bool]] = []
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             share = float(setting(connection, "audit_share"))
-            errors = take(
+            errors = read_lines(
                 path,
                 lambda row: done.append(
-                    put(connection, check_row(row, self._classes), share, replace)
+                    put_row(connection, check_row(row, self._classes), share, replace)
                 ),
             )
         if errors:
             raise bad_lines(str(path), errors, len(done))
-        return count(done)
+        return count_added(done)
 
     # Rows out
 
-    def waiting(self, n: int | None = None, *, order: str = "doubt") -> list[dict[str, Any]]:
+    def waiting(
+        self, n: int | None = None, *, order: str = "doubt", exclude: Collection[str] = ()
+    ) -> list[dict[str, Any]]:
         """Return the rows that wait for a person's label.
 
         Parameters
@@ -214,6 +217,8 @@ class ReviewQueue:
             The most doubtful first, with the audit sample mixed in evenly and in an order that
             does not depend on the row, so that its labelled part is a random sample at any time;
             or as they were added.
+        exclude : collection of str, default=()
+            Ids of rows to leave out, such as those that somebody else has open.
 
         Returns
         -------
@@ -221,15 +226,12 @@ class ReviewQueue:
             With the keys of `add`; ``proba`` is a dict from label to probability, the largest
             first, and ``audit`` tells whether the row was accepted and is being checked.
         """
-        return self._waiting(n, order, ())
-
-    def _waiting(self, n: int | None, order: str, without: Collection[str]) -> list[dict[str, Any]]:
         if order not in ("doubt", "added"):
             raise ValueError(f"order must be 'doubt' or 'added', got {order!r}.")
         if n is not None and (not isinstance(n, int) or n < 0):
             raise ValueError(f"n must be an integer of at least 0, or None, got {n!r}.")
-        with self._database.reading() as connection:
-            return _reading.waiting(connection, self._classes, n, order, without)
+        with self._file.reading() as connection:
+            return queries.waiting(connection, self._classes, n, order, exclude)
 
     def write_rows(self, path: str | os.PathLike[str]) -> int:
         """Write every row with its labels to a JSONL file, and return how many there were.
@@ -239,8 +241,8 @@ class ReviewQueue:
         path : str or path-like
             The file; an older one is replaced when all is written.
         """
-        with self._database.reading() as connection:
-            return write(path, _reading.everything(connection, self._classes))
+        with self._file.reading() as connection:
+            return write_lines(path, queries.everything(connection, self._classes))
 
     def write_waiting(
         self, path: str | os.PathLike[str], n: int | None = None, *, order: str = "doubt"
@@ -266,7 +268,7 @@ class ReviewQueue:
             row["probability"] = row["proba"] and row["proba"].get(row["proposed"])
             if row["proba"]:
                 row["proba"] = {str(label): p for label, p in row["proba"].items()}
-        return write(path, rows)
+        return write_lines(path, rows)
 
     def export(self) -> LabelledRows:
         """Return the settled rows for a calibrator to be fitted on.
@@ -278,8 +280,8 @@ class ReviewQueue:
             stand for all that was accepted or reviewed, once no row waits any more; rows that were
             rejected, that nobody was asked about, or that have no probabilities are not among them.
         """
-        with self._database.reading() as connection:
-            found = _reading.settled(connection)
+        with self._file.reading() as connection:
+            found = queries.settled(connection)
         codes = np.array([code for *_, code in found], dtype=np.int64)
         contents = [json.loads(content) for _, content, _, _ in found]
         return LabelledRows(
@@ -318,8 +320,8 @@ class ReviewQueue:
         ValueError
             If the id or the label is not known, or the reviewer has no name.
         """
-        with self._database.writing() as connection:
-            return say(
+        with self._file.writing() as connection:
+            return put_label(
                 connection, self._classes, id=id, label=label, reviewer=reviewer, final=final
             )
 
@@ -347,12 +349,11 @@ class ReviewQueue:
                 raise ValueError("it must name id and label.")
             if line["label"] not in (None, ""):
                 who = line.get("reviewer") or reviewer
-                done.append(
-                    say(connection, self._classes, id=line["id"], label=line["label"], reviewer=who)
-                )
+                given = {"id": line["id"], "label": line["label"], "reviewer": who}
+                done.append(put_label(connection, self._classes, **given))
 
-        with self._database.writing() as connection:
-            errors = take(path, use)
+        with self._file.writing() as connection:
+            errors = read_lines(path, use)
         if errors:
             raise bad_lines(str(path), errors, len(done))
         return sum(done)
@@ -370,16 +371,28 @@ class ReviewQueue:
         taken_back : tuple of (id, label), or None
             None when there is nothing left to undo.
         """
-        with self._database.writing() as connection:
-            last = _reading.last_label(connection, reviewer.strip())
+        with self._file.writing() as connection:
+            last = queries.last_label(connection, reviewer.strip())
             if last is None:
                 return None
             connection.execute("UPDATE labels SET undone = 1 WHERE number = ?", last[:1])
         return last[1], self._classes.values[last[2]]
 
-    def _last_label(self, reviewer: str) -> tuple[str, Any] | None:
-        with self._database.reading() as connection:
-            last = _reading.last_label(connection, reviewer)
+    def last_label(self, reviewer: str) -> tuple[str, Any] | None:
+        """Return the label that `undo` would take back.
+
+        Parameters
+        ----------
+        reviewer : str
+            Whose label.
+
+        Returns
+        -------
+        last : tuple of (id, label), or None
+            None when there is no label of this reviewer.
+        """
+        with self._file.reading() as connection:
+            last = queries.last_label(connection, reviewer.strip())
         return None if last is None else (last[1], self._classes.values[last[2]])
 
     def labels(self) -> list[dict[str, Any]]:
@@ -390,8 +403,8 @@ class ReviewQueue:
         labels : list of dict
             With ``id``, ``label``, ``reviewer``, ``final`` and ``created`` (seconds since 1970).
         """
-        with self._database.reading() as connection:
-            return _reading.labels(connection, self._classes)
+        with self._file.reading() as connection:
+            return queries.labels(connection, self._classes)
 
     def disputed(self) -> list[dict[str, Any]]:
         """Return the rows that reviewers disagree on.
@@ -402,8 +415,8 @@ class ReviewQueue:
             As from `waiting`, and ``labels``: a dict from reviewer to label. A row leaves the list
             when they agree, or by a label with ``final=True``.
         """
-        with self._database.reading() as connection:
-            return _reading.disputed(connection, self._classes)
+        with self._file.reading() as connection:
+            return queries.disputed(connection, self._classes)
 
     # What the labels say
 
@@ -438,14 +451,14 @@ class ReviewQueue:
         """
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
-        with self._database.reading() as connection:
-            return accepted_error(_reading.strata(connection), confidence)
+        with self._file.reading() as connection:
+            return accepted_error(queries.strata(connection), confidence)
 
     def statistics(self) -> QueueStatistics:
         """Return how many rows wait and are done, and how often reviewers left a label alone."""
-        with self._database.reading() as connection:
-            counts = _reading.counts(connection)
-            by_code = _reading.agreement(connection)
+        with self._file.reading() as connection:
+            counts = queries.counts(connection)
+            by_code = queries.agreement(connection)
         done = sum(n for n, _ in by_code.values())
         return QueueStatistics(
             **counts,

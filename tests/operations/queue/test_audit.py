@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom, hypergeom, kstest
 
 from skllm_calib.operations.queue import ReviewQueue
-from skllm_calib.operations.queue._audit import Stratum, accepted_error, fewest_wrong, most_wrong
-from skllm_calib.operations.queue._rows import audit_draw
+from skllm_calib.operations.queue.audit import Stratum, accepted_error, fewest_wrong, most_wrong
+from skllm_calib.operations.queue.rows import audit_draw
 
 
 def row(name, action="accept"):

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -98,9 +97,9 @@ def test_labels_stay_with_the_text_they_are_about(queue):
         ({"action": "pass"}, "action must be one of accept, review, reject, got 'pass'"),
         ({"label": "eggs"}, "'eggs' is not one of the classes"),
         ({"text": None}, "text must be a string, got None"),
-        ({"text": "\ud800"}, "cannot be kept as JSON"),
-        ({"evidence": {1, 2}}, "cannot be kept as JSON"),
-        ({"evidence": float("inf")}, "cannot be kept as JSON"),
+        ({"text": "\ud800"}, "cannot be stored as JSON"),
+        ({"evidence": {1, 2}}, "cannot be stored as JSON"),
+        ({"evidence": float("inf")}, "cannot be stored as JSON"),
         ({"reason": 3}, "reason must be a string, got 3"),
         ({"id": ""}, "id is empty"),
         ({"id": 1.5}, "id must be a printable text or an integer, got 1.5"),
@@ -377,12 +376,12 @@ def test_broken_csv(queue, tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    from skllm_calib.operations.queue._files import write
+    from skllm_calib.operations.queue.files import write_lines
 
     path = tmp_path / "out.jsonl"
     path.write_text("old")
     with pytest.raises(TypeError):
-        write(path, [{"a": 1}, {"a": object()}])
+        write_lines(path, [{"a": 1}, {"a": object()}])
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.jsonl"]
 
@@ -391,10 +390,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_opening(tmp_path, queue):
-    with pytest.raises(ValueError, match=r"no queue at .*say classes="):
+    with pytest.raises(ValueError, match=r"no queue at .*pass classes="):
         ReviewQueue(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match=r"\['a', 'b'\] are not those of the queue"):
+    with pytest.raises(ValueError, match=r"\['a', 'b'\] differ from those of the queue"):
         ReviewQueue(queue.path, classes=["a", "b"])
     with pytest.raises(ValueError, match=r"classes must be sorted"):
         ReviewQueue(tmp_path / "new", classes=["b", "a"])
@@ -410,7 +409,7 @@ def test_opening(tmp_path, queue):
 def test_files_of_something_else(tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("These are notes. " * 100)
-    with pytest.raises(ValueError, match=r"cannot use .*notes.txt.* as a review queue"):
+    with pytest.raises(ValueError, match=r"notes.txt' cannot be used as a review queue"):
         ReviewQueue(notes, classes=CLASSES)
     assert notes.read_text().startswith("These are notes")
     other = tmp_path / "other.sqlite"
@@ -418,35 +417,9 @@ def test_files_of_something_else(tmp_path):
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
     before = other.read_bytes()
-    with pytest.raises(ValueError, match="not one of a review queue"):
+    with pytest.raises(ValueError, match="but not a review queue"):
         ReviewQueue(other, classes=CLASSES)
     assert other.read_bytes() == before
-
-
-def test_a_later_version_is_refused(queue, tmp_path):
-    queue.add([row("a")])
-    later = tmp_path / "later.sqlite"
-    connection = sqlite3.connect(queue.path)
-    copy = sqlite3.connect(later)
-    connection.backup(copy)
-    copy.execute("PRAGMA user_version = 99")
-    copy.close()
-    connection.close()
-    with pytest.raises(ValueError, match=r"later release.*version is 99.*reads up to 1"):
-        ReviewQueue(later)
-
-
-def test_an_older_file_is_brought_up_to_date(queue, monkeypatch):
-    from skllm_calib.operations.queue import _database
-
-    queue.add([row("a")])
-    more = (*_database._MIGRATIONS, ("ALTER TABLE entries ADD COLUMN extra TEXT DEFAULT 'x'",))
-    monkeypatch.setattr(_database, "_MIGRATIONS", more)
-    monkeypatch.setattr(_database, "_local", threading.local())
-    again = ReviewQueue(queue.path)
-    assert ids(again.waiting()) == ["a"]
-    found = again._database.connect().execute("SELECT extra FROM entries").fetchall()
-    assert found == [("x",)]
 
 
 HAMMER = """

@@ -242,7 +242,7 @@ def test_what_a_browser_sends_is_taken(server, queue):
         ({"label": "<eggs>"}, "label '<eggs>' is not one of the classes"),
         ({"id": "z"}, "id 'z' is not in the queue"),
         ({"act": "drop"}, "There is no action 'drop'"),
-        ({"reviewer": " "}, "The reviewer has no name"),
+        ({"reviewer": " "}, "reviewer must not be empty"),
     ],
 )
 def test_bad_forms(server, queue, form, message):

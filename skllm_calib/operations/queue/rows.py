@@ -104,28 +104,16 @@ def row_id(value: Any) -> str:
 
 def check_row(row: Any, classes: Classes) -> Entry:
     """Return a row in plain form, or raise ValueError with what is wrong with it."""
-    if not isinstance(row, Mapping):
-        raise ValueError(f"a row must be a mapping, got {type(row).__name__}.")
-    missing = [key for key in _NEEDED if key not in row]
-    if missing:
-        raise ValueError(f"{missing[0]!r} is missing: a row needs {', '.join(_NEEDED)}.")
-    unknown = [key for key in row if key not in KEYS + _WRITTEN]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is not a key of a row; those are {', '.join(KEYS)}.")
+    _check_keys(row)
     text, action, reason = row["text"], row["action"], row.get("reason") or ""
-    if not isinstance(text, str):
-        raise ValueError(f"text must be a string, got {text!r}.")
+    for name, value in (("text", text), ("reason", reason)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a string, got {value!r}.")
     if action not in ACTIONS:
         raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}.")
-    if not isinstance(reason, str):
-        raise ValueError(f"reason must be a string, got {reason!r}.")
     proba = classes.proba(row["proba"])
-    proposed = None
-    if row.get("label") is not None:
-        proposed = classes.code(row["label"])
-    elif proba is not None:
-        proposed = int(np.argmax(proba))
-    if action == "accept" and (proba is None or proposed is None):
+    proposed = _proposed(row.get("label"), proba, classes)
+    if action == "accept" and proba is None:
         raise ValueError("a row without probabilities cannot be accepted.")
     content = {
         "text": text,
@@ -135,13 +123,35 @@ def check_row(row: Any, classes: Classes) -> Entry:
         "evidence": row.get("evidence"),
         "reason": reason,
     }
+    doubt = 1.0 if proba is None or proposed is None else 1 - proba[proposed]
+    return Entry(row_id(row["id"]), _as_json(content), text, str(action), proposed, doubt)
+
+
+def _check_keys(row: Any) -> None:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row must be a mapping, got {type(row).__name__}.")
+    missing = [key for key in _NEEDED if key not in row]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is missing: a row needs {', '.join(_NEEDED)}.")
+    unknown = [key for key in row if key not in KEYS + _WRITTEN]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not a key of a row; the keys are {', '.join(KEYS)}.")
+
+
+def _proposed(label: Any, proba: list[float] | None, classes: Classes) -> int | None:
+    """Return the code of the proposed class: the one given, else the most probable."""
+    if label is not None:
+        return classes.code(label)
+    return None if proba is None else int(np.argmax(proba))
+
+
+def _as_json(content: Mapping[str, Any]) -> str:
     try:
         encoded = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
         encoded.encode()  # half a surrogate pair would fail only when it is written
     except (TypeError, ValueError) as error:
-        raise ValueError(f"evidence or text cannot be kept as JSON: {error}.") from None
-    doubt = 1.0 if proba is None or proposed is None else 1 - proba[proposed]
-    return Entry(row_id(row["id"]), encoded, text, str(action), proposed, doubt)
+        raise ValueError(f"text or evidence cannot be stored as JSON ({error}).") from None
+    return encoded
 
 
 def audit_draw(name: str) -> float:

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from skllm_calib.operations.queue._audit import Stratum
-from skllm_calib.operations.queue._rows import Classes
+from skllm_calib.operations.queue.audit import Stratum
+from skllm_calib.operations.queue.rows import Classes
 
 __all__ = [
     "agreement",
@@ -36,10 +36,10 @@ def waiting(
     classes: Classes,
     n: int | None,
     order: str,
-    without: Collection[str],
+    exclude: Collection[str],
 ) -> list[dict[str, Any]]:
     """Return rows without a label, in order."""
-    limit = -1 if n is None else n + len(without)  # -1: none
+    limit = -1 if n is None else n + len(exclude)  # -1: none
     if order == "added":
         query = f"SELECT {_COLUMNS} {_UNSEEN} ORDER BY number LIMIT ?"
         found = connection.execute(query, (limit,)).fetchall()
@@ -48,7 +48,7 @@ def waiting(
         review = _group(connection, "action != 'accept'", "doubt DESC, number", limit)
         audit = _group(connection, "action = 'accept'", "draw, number", limit)
         found = [row for _, row in heapq.merge(review, audit, key=lambda pair: pair[0])]
-    rows = (_shown(row, classes) for row in found if row[0] not in without)
+    rows = (_shown(row, classes) for row in found if row[0] not in exclude)
     return list(itertools.islice(rows, n))
 
 

@@ -5,22 +5,37 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Collection
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, quote, urlsplit
 
-from skllm_calib.operations.queue import _page
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from skllm_calib.operations.queue.queue import ReviewQueue
+from skllm_calib.operations.queue import page
+from skllm_calib.operations.queue.results import QueueStatistics
 
 __all__ = ["QueueServer"]
 
 _HOLD = 300.0  # seconds for which a row that one reviewer sees is not shown to another
 _POLL = 0.05  # seconds within which a server in the background stops
 _LONGEST = 65_536  # bytes of a form; those of the page have a few hundred
+
+
+class LabelQueue(Protocol):
+    """What the page asks of a queue; a `ReviewQueue` has it."""
+
+    @property
+    def classes(self) -> NDArray[Any]: ...
+    def waiting(
+        self, n: int | None = None, *, order: str = "doubt", exclude: Collection[str] = ()
+    ) -> list[dict[str, Any]]: ...
+    def add_label(self, id: str | int, label: Any, *, reviewer: str) -> bool: ...
+    def undo(self, reviewer: str) -> tuple[str, Any] | None: ...
+    def last_label(self, reviewer: str) -> tuple[str, Any] | None: ...
+    def statistics(self) -> QueueStatistics: ...
 
 
 class QueueServer:
@@ -46,13 +61,13 @@ class QueueServer:
 
     Notes
     -----
-    Nobody but this machine can connect. A page of somebody else that is open in the same browser
-    cannot label: it does not know the secret, its ``Origin`` is refused, so is a ``Host`` other
-    than 127.0.0.1 or localhost, and no answer allows other origins to read it. Everything a row
-    holds is escaped, and the page may run no script but its own.
+    Only this machine can connect. Another site that is open in the same browser cannot label: it
+    does not know the secret, requests with its ``Origin`` or with a ``Host`` other than 127.0.0.1
+    or localhost are refused, and no answer allows other origins to read it. Everything in a row is
+    escaped, and the page can run no script but its own.
     """
 
-    def __init__(self, queue: ReviewQueue, port: int = 0) -> None:
+    def __init__(self, queue: LabelQueue, port: int = 0) -> None:
         self._token = secrets.token_urlsafe(24)
         desk = _Desk(queue)
         handler = type("Handler", (_Handler,), {"queue": queue, "desk": desk, "token": self._token})
@@ -88,7 +103,7 @@ class QueueServer:
 class _Desk:
     """Who is looking at which row, so that two reviewers do not do the same work."""
 
-    def __init__(self, queue: ReviewQueue) -> None:
+    def __init__(self, queue: LabelQueue) -> None:
         self._queue = queue
         self._lock = threading.Lock()
         self._shown: dict[str, tuple[str, float]] = {}
@@ -104,10 +119,10 @@ class _Desk:
                 if who != reviewer and until > now
             }
             skipped = self._skipped.get(reviewer, set())
-            rows = self._queue._waiting(1, "doubt", skipped | set(self._shown))
+            rows = self._queue.waiting(1, exclude=skipped | set(self._shown))
             if not rows and skipped:  # nothing else is left: they come once more
                 self._skipped.pop(reviewer)
-                rows = self._queue._waiting(1, "doubt", set(self._shown))
+                rows = self._queue.waiting(1, exclude=set(self._shown))
             if not rows:
                 return None
             self._shown[rows[0]["id"]] = (reviewer, now + _HOLD)
@@ -119,7 +134,7 @@ class _Desk:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    queue: ReviewQueue
+    queue: LabelQueue
     desk: _Desk
     token: str
     timeout = 30  # seconds: a connection on which nothing comes must not keep a thread
@@ -132,11 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         reviewer = _first(parse_qs(address.query), "reviewer").strip()
         nonce = secrets.token_urlsafe(16)
         if not reviewer:
-            self._answer(HTTPStatus.OK, _page.who_are_you(nonce), nonce)
+            self._answer(HTTPStatus.OK, page.who_are_you(nonce), nonce)
             return
         row = self.desk.next_row(reviewer)
-        last = self.queue._last_label(reviewer)
-        shown = _page.work(
+        last = self.queue.last_label(reviewer)
+        shown = page.work(
             nonce,
             reviewer,
             row=row,
@@ -152,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
         site = self.headers.get("Sec-Fetch-Site", "same-origin")
         if origin not in (None, f"http://{host}") or site not in ("same-origin", "none"):
-            self._refuse(HTTPStatus.FORBIDDEN, "This came from the page of another site.")
+            self._refuse(HTTPStatus.FORBIDDEN, "This request came from another site.")
             return
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LONGEST:
@@ -172,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, act: str, form: dict[str, list[str]], reviewer: str) -> None:
         if not reviewer:
-            raise ValueError("The reviewer has no name.")
+            raise ValueError("reviewer must not be empty.")
         if act == "label":
             label = _first(form, "label").replace("\r\n", "\n")  # as forms send each line break
             self.queue.add_label(_first(form, "id"), label, reviewer=reviewer)
@@ -197,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         nonce = secrets.token_urlsafe(16)
-        self._answer(status, _page.message(nonce, message), nonce)
+        self._answer(status, page.message(nonce, message), nonce)
 
     def _answer(self, status: HTTPStatus, page: str, nonce: str) -> None:
         body = page.encode(errors="replace")

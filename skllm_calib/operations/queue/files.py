@@ -12,7 +12,7 @@ from typing import Any
 from skllm_calib.exceptions import BadLines
 from skllm_calib.utils.files import replacing
 
-__all__ = ["bad_lines", "read", "take", "write"]
+__all__ = ["bad_lines", "read_lines", "write_lines"]
 
 _SHOWN = 5
 
@@ -31,10 +31,12 @@ def bad_lines(path: str, errors: list[Problem], n_good: int) -> BadLines:
     return BadLines(message, errors, n_good)
 
 
-def take(path: str | os.PathLike[str], use: Callable[[dict[str, Any]], None]) -> list[Problem]:
+def read_lines(
+    path: str | os.PathLike[str], use: Callable[[dict[str, Any]], None]
+) -> list[Problem]:
     """Call `use` with every line, and return the numbers of those that it or JSON refuses."""
     errors: list[Problem] = []
-    for number, line in read(path):
+    for number, line in _lines(path):
         if isinstance(line, dict):
             try:
                 use(line)
@@ -45,7 +47,7 @@ def take(path: str | os.PathLike[str], use: Callable[[dict[str, Any]], None]) ->
     return errors
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield the number of each line, and its content or what is wrong with it."""
     is_csv = Path(path).suffix.lower() == ".csv"
     # utf-8-sig: spreadsheets put a mark in front; surrogateescape: one bad byte spoils one line.
@@ -102,7 +104,7 @@ def _is_utf8(cells: list[str]) -> bool:
     return True
 
 
-def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
+def write_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as JSONL, or as CSV by the name of the file; all of them or no file at all."""
     is_csv, n = Path(path).suffix.lower() == ".csv", 0
     with replacing(path) as fresh, open(fresh, "w", encoding="utf-8", newline="") as file:

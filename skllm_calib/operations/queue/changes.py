@@ -8,38 +8,48 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from skllm_calib.operations.queue._results import Added
-from skllm_calib.operations.queue._rows import Classes, Entry, audit_draw, row_id
+from skllm_calib.operations.queue.results import Added
+from skllm_calib.operations.queue.rows import Classes, Entry, audit_draw, row_id
 
-__all__ = ["agree_on_classes", "count", "put", "say", "set_setting", "setting"]
+__all__ = [
+    "agree_on_classes",
+    "count_added",
+    "put_label",
+    "put_row",
+    "set_setting",
+    "setting",
+]
 
 
 def agree_on_classes(connection: sqlite3.Connection, given: Classes | None, path: str) -> Classes:
+    """Return the classes of a queue, which are kept with it; those given must be the same."""
     kept = setting(connection, "classes")
     if kept is None:
         if given is None:
-            raise ValueError(f"the queue at {path!r} is empty: say classes= to use it.")
+            raise ValueError(f"the queue at {path!r} has no classes yet: pass classes=.")
         set_setting(connection, "classes", given.values)
         return given
     known = Classes(kept)
     if given is not None and given.values != known.values:
         raise ValueError(
-            f"classes={given.values} are not those of the queue at {path!r}, {known.values}: leave "
-            "them out, or make a queue for these."
+            f"classes={given.values} differ from those of the queue at {path!r}, {known.values}: "
+            "leave them out, or create another queue."
         )
     return known
 
 
 def setting(connection: sqlite3.Connection, name: str) -> Any:
+    """Return a setting of the queue, or None."""
     row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
     return None if row is None else json.loads(row[0])
 
 
 def set_setting(connection: sqlite3.Connection, name: str, value: Any) -> None:
+    """Keep a setting of the queue."""
     connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
 
 
-def put(
+def put_row(
     connection: sqlite3.Connection, entry: Entry, share: float, replace: bool
 ) -> tuple[str, bool]:
     """Keep one row; return what was done, and whether a person is asked about it."""
@@ -65,7 +75,7 @@ def put(
         changed = [key for key in new if new[key] != old[key]]
         raise ValueError(
             f"the row with id {entry.id!r} is in the queue with another {', '.join(changed)}: give "
-            "the new one its own id, or say replace=True."
+            "the new row its own id, or pass replace=True."
         )
     connection.execute(
         "UPDATE entries SET content = ?, action = ?, proposed = ?, doubt = ?, draw = ?, "
@@ -77,7 +87,8 @@ def put(
     return "replaced", asked
 
 
-def count(done: Iterable[tuple[str, bool]]) -> Added:
+def count_added(done: Iterable[tuple[str, bool]]) -> Added:
+    """Count what `put_row` has done."""
     done = list(done)
     kinds = [kind for kind, _ in done]
     return Added(
@@ -88,7 +99,7 @@ def count(done: Iterable[tuple[str, bool]]) -> Added:
     )
 
 
-def say(
+def put_label(
     connection: sqlite3.Connection,
     classes: Classes,
     *,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from skllm_calib.operations.palette import DARK, LIGHT
 
 if TYPE_CHECKING:
-    from skllm_calib.operations.queue._results import QueueStatistics
+    from skllm_calib.operations.queue.results import QueueStatistics
 
 __all__ = ["message", "who_are_you", "work"]
 
