@@ -21,7 +21,7 @@ from skllm_calib.cli.options import (
 from skllm_calib.cli.rows import LabelledRows, add_weight, draw, write_used
 from skllm_calib.cli.search import search_prompt
 from skllm_calib.cli.tables import read_table
-from skllm_calib.evidence.backends.names import resolve_model
+from skllm_calib.evidence.backends.providers import resolve_model
 
 HELP = "calibrate a model on labelled rows"
 

@@ -23,7 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skllm_calib.evidence.asking import RowRecord, collect
 from skllm_calib.evidence.backends.base import BaseBackend, Reply
-from skllm_calib.evidence.backends.names import resolve_model
+from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.cache import ResponseCache, resolve_cache
 from skllm_calib.evidence.examples import select_examples
 from skllm_calib.evidence.explaining import explain_row

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from skllm_calib.evidence.asking import collect
 from skllm_calib.evidence.backends.base import BaseBackend
-from skllm_calib.evidence.backends.registry import get_handle
+from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.questions import Question

@@ -7,9 +7,8 @@ import pytest
 from sklearn.base import clone
 
 from skllm_calib import CalibratedLLMClassifier, OpenAIBackend, ResponseCache
-from skllm_calib.backends import TestingBackend
+from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.evidence.backends.names import _PROVIDERS
 
 BASE = ["--text", "message", "--label", "kind", "--model", "testing:cal"]
 
@@ -126,7 +125,7 @@ def test_files_that_say_something_else(rows_csv, tmp_path, option, content, mess
 
 def test_a_failing_row_stops_or_is_left_out(rows_csv, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
-        _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("message 7,",))
+        PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("message 7,",))
     )
     argv = ["calibrate", str(rows_csv), *BASE, "--out", str(tmp_path / "c"), "--n-rows", "all"]
     assert main([*argv, "--quiet"]) == 1
@@ -256,7 +255,7 @@ class TestSearch:
 
     def test_a_wording_that_fails_is_said_to(self, rows_csv, tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(
-            _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("Which of",))
+            PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("Which of",))
         )
         assert main(self.argv(rows_csv, tmp_path / "c", "--search", "--quiet")) == 0
         out = capsys.readouterr().out
@@ -269,7 +268,7 @@ class TestSearch:
         self, rows_csv, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.setitem(
-            _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("message",))
+            PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("message",))
         )
         assert main(self.argv(rows_csv, tmp_path / "c", "--search", "--quiet")) == 1
         assert "60 of 60 rows failed" in capsys.readouterr().err

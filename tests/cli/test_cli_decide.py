@@ -7,11 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from skllm_calib.backends import TestingBackend
+from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import read_table
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
-from skllm_calib.evidence.backends.names import _PROVIDERS
 
 RULES = {
     "surely spam": {"spam": 0.97, "ham": 0.03},
@@ -41,7 +40,7 @@ def write(path, n, seed, columns=("id", "message", "kind")):
 
 @pytest.fixture(autouse=True)
 def informed(monkeypatch):
-    monkeypatch.setitem(_PROVIDERS, "testing", lambda name: TestingBackend(RULES, name=name))
+    monkeypatch.setitem(PROVIDERS, "testing", lambda name: TestingBackend(RULES, name=name))
     return TestingBackend(RULES, name="decide")
 
 
@@ -229,7 +228,7 @@ RULES_FAILING = ("(1, 7)", "(2, 7)")
 @pytest.fixture
 def failing(folder, monkeypatch):
     monkeypatch.setitem(
-        _PROVIDERS,
+        PROVIDERS,
         "testing",
         lambda name: TestingBackend(RULES, name=name, fail_on=RULES_FAILING),
     )
@@ -269,14 +268,14 @@ def test_on_error_raise_keeps_what_is_done(decide, folder, labelled, informed, t
 
 def test_labelled_rows_that_all_fail(decide, folder, monkeypatch, capsys):
     failing = TestingBackend(RULES, name="decide", fail_on=("s",))
-    monkeypatch.setitem(_PROVIDERS, "testing", lambda name: failing)
+    monkeypatch.setitem(PROVIDERS, "testing", lambda name: failing)
     assert decide(*FIT, "--cache", "none", "--quiet") == 1
     assert "none of the 300 rows could be scored" in capsys.readouterr().err
 
 
 def test_rows_that_fail_may_use_up_the_budget(decide, folder, monkeypatch, capsys):
     failing = TestingBackend(RULES, name="decide", fail_on=("maybe", "what"))
-    monkeypatch.setitem(_PROVIDERS, "testing", lambda name: failing)
+    monkeypatch.setitem(PROVIDERS, "testing", lambda name: failing)
     options = ["--cache", "none", "--quiet"]
     assert decide(*FIT, "--max-reviews", "0.05", *options) == 1
     assert "that alone is more than --max-reviews allows" in capsys.readouterr().err
@@ -374,7 +373,7 @@ def test_rows_that_fail_go_to_review_whatever_the_matrix_says(
 ):
     pieces = ("(2, 7)",) if content == "(1, 7)" else ("(2",)
     failing = TestingBackend(RULES, name="decide", fail_on=pieces)
-    monkeypatch.setitem(_PROVIDERS, "testing", lambda name: failing)
+    monkeypatch.setitem(PROVIDERS, "testing", lambda name: failing)
     out = tmp_path / "o.jsonl"
     assert with_matrix(matrix(impact=5), "NEW", "--out", out, "--cache", "none") == 0
     failed = [row for row in read_table(out).rows if row["failure"]]

@@ -8,10 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
-from skllm_calib.backends import TestingBackend
+from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
 from skllm_calib.cli.scoring import prior_log_loss, score, threshold, thresholds
-from skllm_calib.evidence.backends.names import _PROVIDERS
 
 
 @pytest.fixture
@@ -137,4 +136,4 @@ def test_thresholds_say_what_is_the_case():
     assert "passes 400 of 400 rows (100%), 0 of them wrong" in shown
     assert "not certifiable with these labels; about 19 more needed" in shown
     assert "the model is wrong too often" in shown
-    assert _PROVIDERS  # the table that tests register their backends in
+    assert PROVIDERS  # the table that tests register their backends in

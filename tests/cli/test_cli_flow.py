@@ -6,10 +6,9 @@ import random
 
 import pytest
 
-from skllm_calib.backends import TestingBackend
+from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
 from skllm_calib.cli.tables import read_table
-from skllm_calib.evidence.backends.names import _PROVIDERS
 from skllm_calib.operations.queue import ReviewQueue
 
 pytest.importorskip("matplotlib")
@@ -34,7 +33,7 @@ def office(tmp_path, monkeypatch):
                 rules[text] = {said: p**2 / (p**2 + (1 - p) ** 2), other: 0.0}
                 rules[text][other] = 1 - rules[text][said]
                 writer.writerow([f"{name}-{i}", text, truth])
-    monkeypatch.setitem(_PROVIDERS, "testing", lambda name: TestingBackend(rules, name=name))
+    monkeypatch.setitem(PROVIDERS, "testing", lambda name: TestingBackend(rules, name=name))
     return files
 
 

@@ -9,11 +9,10 @@ import time
 
 import pytest
 
-from skllm_calib.backends import TestingBackend
+from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
 from skllm_calib.cli.partial import PartialAnswers
 from skllm_calib.cli.tables import read_table
-from skllm_calib.evidence.backends.names import _PROVIDERS
 
 MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]
 
@@ -60,7 +59,7 @@ def test_columns_of_the_same_names_are_kept(tmp_path, capsys):
 @pytest.fixture
 def bad_rows(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        _PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("bad",))
+        PROVIDERS, "testing", lambda name: TestingBackend(name=name, fail_on=("bad",))
     )
     path = tmp_path / "r.jsonl"
     rows = [{"message": m} for m in ("fine", None, " ", "bad", "good")]
@@ -158,7 +157,7 @@ def test_answers_to_another_question_are_not_taken_over(tmp_path):
 SLOW = """
 import os, sys, time
 from skllm_calib.backends import TestingBackend
-from skllm_calib.evidence.backends.names import _PROVIDERS
+from skllm_calib.backends import PROVIDERS
 from skllm_calib.cli import main
 
 class Slow(TestingBackend):
@@ -169,7 +168,7 @@ class Slow(TestingBackend):
                 f.write(requests[i].messages[-1].content.replace(chr(10), " ") + chr(10))
             yield i, answer
 
-_PROVIDERS["slow"] = lambda name: Slow(name=name)
+PROVIDERS["slow"] = lambda name: Slow(name=name)
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import io
 import pickle
+import subprocess
+import sys
 import zipfile
 
 import joblib
@@ -326,6 +328,17 @@ def test_every_public_estimator_is_trusted(module):
             continue  # not parts of a classifier; the monitor keeps itself as JSON
         trusted = f"{cls.__module__}.{cls.__qualname__}" in TRUSTED_TYPES
         assert trusted or inspect.isabstract(cls), cls
+
+
+def test_a_backend_in_the_table_is_trusted():
+    code = """
+from skllm_calib.backends import PROVIDERS, Provider
+PROVIDERS["fresh"] = Provider("fractions:Fraction", "fresh:NAME")
+from skllm_calib.persistence import TRUSTED_TYPES
+print("fractions.Fraction" in TRUSTED_TYPES)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 def test_without_the_list_skops_refuses(backends):

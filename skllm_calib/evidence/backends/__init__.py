@@ -1,16 +1,34 @@
-"""Backends: one file a provider, all with one contract (see :class:`BaseBackend`)."""
+"""Backends: who answers. One folder per provider, all with one contract (``BaseBackend``).
 
-from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend
+The classes in the table ``PROVIDERS`` are names of this package, imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from skllm_calib.evidence.backends.base import BaseBackend, Choice, Dropout, Message, Reply, Request
-from skllm_calib.evidence.backends.llama_cpp.backend import LlamaCppBackend
-from skllm_calib.evidence.backends.mistral.backend import MistralBackend
-from skllm_calib.evidence.backends.names import resolve_model
-from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
-from skllm_calib.evidence.backends.registry import clear_handles
-from skllm_calib.evidence.backends.testing import TestingBackend
-from skllm_calib.evidence.backends.transformers.backend import TransformersBackend
+from skllm_calib.evidence.backends.handles import clear_handles
+from skllm_calib.evidence.backends.providers import PROVIDERS, Provider, resolve_model
+
+if TYPE_CHECKING:  # what type checkers and editors cannot see in the table
+    from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend as AnthropicBackend
+    from skllm_calib.evidence.backends.llama_cpp.backend import LlamaCppBackend as LlamaCppBackend
+    from skllm_calib.evidence.backends.mistral.backend import MistralBackend as MistralBackend
+    from skllm_calib.evidence.backends.openai.backend import OpenAIBackend as OpenAIBackend
+    from skllm_calib.evidence.backends.testing import TestingBackend as TestingBackend
+    from skllm_calib.evidence.backends.transformers.backend import (
+        TransformersBackend as TransformersBackend,
+    )
+
+_CLASSES = {
+    provider.target.partition(":")[2]: provider
+    for provider in PROVIDERS.values()
+    if isinstance(provider, Provider)
+}
 
 __all__ = [
+    "PROVIDERS",
     "AnthropicBackend",
     "BaseBackend",
     "Choice",
@@ -19,6 +37,7 @@ __all__ = [
     "Message",
     "MistralBackend",
     "OpenAIBackend",
+    "Provider",
     "Reply",
     "Request",
     "TestingBackend",
@@ -26,3 +45,14 @@ __all__ = [
     "clear_handles",
     "resolve_model",
 ]
+__all__ += [name for name in _CLASSES if name not in __all__]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return _CLASSES[name].load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

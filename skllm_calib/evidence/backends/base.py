@@ -2,7 +2,7 @@
 
 A backend is a scikit-learn ``BaseEstimator`` with parameters only, so that it clones for free,
 pickles into a few hundred bytes and takes part in a grid search. Clients, sockets and loaded models
-live in a registry of the process (:mod:`skllm_calib.evidence.backends.registry`).
+live in a registry of the process (:mod:`skllm_calib.evidence.backends.handles`).
 """
 
 from __future__ import annotations

@@ -10,11 +10,13 @@ import hashlib
 import itertools
 import json
 import math
+import pickle
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,10 @@ from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Message,
 from skllm_calib.evidence.label_tokens import LabelTree, Token
 from skllm_calib.exceptions import BackendError
 
-__all__ = ["TestingBackend"]
+__all__ = ["Handler", "TestingBackend"]
+
+# Answers a request: whole, as text, as a probability for each label, as a failure, or not (None).
+Handler = Callable[[Request], Reply | str | Mapping[str, float] | Exception | None]
 
 # How strongly examples that are just like the row pull towards their answer, in nats.
 _PULL = 50.0
@@ -43,13 +48,19 @@ class TestingBackend(BaseBackend):
 
     Parameters
     ----------
-    rules : dict of str to (dict of str to float) or None, default=None
-        Which probabilities to give: by a piece of text to look for in the last message of the
-        prompt (which without examples also holds the instruction, with the labels), the
+    rules : dict of str to (dict of str to float), callable or None, default=None
+        Which probabilities to give. A dict: by a piece of text to look for in the last message of
+        the prompt (which without examples also holds the instruction, with the labels), the
         probability of each answer (an option key or label text, as asked for). The first rule
         that applies counts; a prompt without one gets probabilities drawn from a hash of its
         content, which lean towards the answers of the examples in the prompt that are most like
         the row (in its words, and in its numbers place by place).
+
+        A callable takes the :class:`~skllm_calib.backends.Request` and returns what the model
+        answers: a dict of the probability of each answer, a text, a whole
+        :class:`~skllm_calib.backends.Reply`, or None to answer as without a rule. A
+        ``BackendError``, returned or raised, is the failure of this request; any other exception
+        ends the run.
     fail_on : tuple of str, default=()
         Rows that contain one of these fail, each with a ``BackendError``.
     off_label : float, default=0.05
@@ -61,6 +72,14 @@ class TestingBackend(BaseBackend):
     name : str, default="test"
         Backends of one name share :meth:`asked`, across clones.
 
+    Notes
+    -----
+    The backend pickles if `rules` does, as a function of a module does and a lambda does not. Two
+    functions have the same :meth:`identity`, and so share cached replies, if their names, their
+    code and the values that they close over or have as defaults are the same, as far as these
+    values can be pickled; other callables if they pickle alike. What a function looks up elsewhere
+    does not count: give each backend a `name` of its own where that makes a difference.
+
     Examples
     --------
     >>> from skllm_calib import LLMClassifier
@@ -69,6 +88,14 @@ class TestingBackend(BaseBackend):
     >>> clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
     >>> clf.predict(["You won a free prize!"]).tolist()
     ['spam']
+
+    A function in the place of the rules sees the whole request:
+
+    >>> def shouting_is_spam(request):
+    ...     return "spam" if "!!!" in request.messages[-1].content else {"ham": 1, "spam": 1}
+    >>> clf = LLMClassifier(TestingBackend(shouting_is_spam), classes=["ham", "spam"], cache=None)
+    >>> clf.predict_proba(["free!!!", "hello"]).round(2).tolist()
+    [[0.0, 1.0], [0.5, 0.5]]
     """
 
     __test__ = False  # not a test class, whatever its name looks like to pytest
@@ -77,7 +104,7 @@ class TestingBackend(BaseBackend):
 
     def __init__(
         self,
-        rules: dict[str, dict[str, float]] | None = None,
+        rules: dict[str, dict[str, float]] | Handler | None = None,
         *,
         fail_on: tuple[str, ...] = (),
         off_label: float = 0.05,
@@ -96,6 +123,8 @@ class TestingBackend(BaseBackend):
         """Return the parameters that change an answer."""
         answering = ("rules", "off_label", "n_listed", "seed")
         params = {name: getattr(self, name) for name in answering}
+        if callable(self.rules):
+            params["rules"] = _name_of(self.rules)
         return {"provider": "testing", "model": f"testing-{self.name}", **params}
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
@@ -104,11 +133,7 @@ class TestingBackend(BaseBackend):
             row = request.messages[-1].content
             with _lock:
                 _asked.setdefault(self.name, Counter())[_joined(request.messages)] += 1
-            failing = [piece for piece in self.fail_on if piece in row]
-            if failing:
-                yield i, BackendError(f"the test backend was told to fail on {failing[0]!r}")
-            else:
-                yield i, self._reply(request, row)
+            yield i, self._answer(request, row)
 
     @property
     def asked(self) -> Counter[str]:
@@ -121,23 +146,59 @@ class TestingBackend(BaseBackend):
         with _lock:
             _asked.pop(self.name, None)
 
+    def _answer(self, request: Request, row: str) -> Reply | BackendError:
+        failing = [piece for piece in self.fail_on if piece in row]
+        if failing:
+            return BackendError(f"the test backend was told to fail on {failing[0]!r}")
+        try:
+            return self._reply(request, row)
+        except BackendError as failure:
+            return failure
+
     def _reply(self, request: Request, row: str) -> Reply:
+        given = self._given(request, row)
+        if isinstance(given, Reply):
+            return given
         reply = Reply(
-            text="ok",
+            text=given if isinstance(given, str) else "ok",
             model=f"testing-{self.name}",
             prompt_tokens=len(_joined(request.messages).split()),
             completion_tokens=1,
         )
+        # A text in the place of probabilities is certain; it need not be one of the answers.
+        likely = [{given: 1.0}] if isinstance(given, str) else given
         if request.answers:
-            return self._labels(reply, request, row)
+            said = likely[0] if isinstance(given, str) else None
+            shares = said or self._shares(request, row, request.answers, likely)
+            return self._labels(reply, request, shares)
         if request.choices:
-            shares = self._shares(request, row, [choice.value for choice in request.choices])
+            options = [choice.value for choice in request.choices]
+            shares = self._shares(request, row, options, likely)
             stated = tuple((1 - self.off_label) * share for share in shares.values())
             return replace(reply, text=_likeliest(shares), decision=stated)
-        return replace(reply, text=self._text(request, row))
+        if isinstance(given, str):
+            return reply
+        return replace(reply, text=self._text(request, row, given))
 
-    def _labels(self, reply: Reply, request: Request, row: str) -> Reply:
-        shares = self._shares(request, row, request.answers)
+    def _given(self, request: Request, row: str) -> Reply | str | list[Mapping[str, float]]:
+        """Return what the rules or the function say: an answer, or probabilities to choose from."""
+        if not callable(self.rules):
+            return [shares for piece, shares in (self.rules or {}).items() if piece in row]
+        answer = self.rules(request)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Mapping):
+            return [answer]
+        if answer is None:
+            return []
+        if isinstance(answer, Reply | str):
+            return answer
+        raise TypeError(
+            f"the function given as rules returned {answer!r}: it must return a Reply, a text, a "
+            "dict of probabilities, an exception or None"
+        )
+
+    def _labels(self, reply: Reply, request: Request, shares: Mapping[str, float]) -> Reply:
         tree = LabelTree(request.answers)
         passes = []
         for i in range(request.dropout.n_passes if request.dropout else 0):
@@ -165,17 +226,17 @@ class TestingBackend(BaseBackend):
             listed += [Token(f"~{j}".encode(), float(np.log(p))) for j, p in enumerate(rest)]
         return sorted(listed, key=lambda token: -token.logprob)[: self.n_listed]
 
-    def _text(self, request: Request, row: str) -> str:
+    def _text(self, request: Request, row: str, given: Sequence[Mapping[str, float]]) -> str:
         """Write a label, or the JSON that a schema describes."""
         schema = json.loads(request.schema) if request.schema else {}
         properties: dict[str, Any] = schema.get("properties", {})
         if "guesses" in properties:
             properties = properties["guesses"]["items"]["properties"]
         named = next((p["enum"] for p in properties.values() if "enum" in p), None)
-        options = named or list(properties) or self._options(request.messages, row)
+        options = named or list(properties) or _options(request.messages, given)
         if not options:
             return "ok"
-        shares = self._shares(request, row, options)
+        shares = self._shares(request, row, options, given)
         if not properties:
             return self._drawn(request, shares)
         rounded = {option: round(share, 4) for option, share in shares.items()}
@@ -187,18 +248,6 @@ class TestingBackend(BaseBackend):
         whole = {"guesses": guesses} if "guesses" in schema["properties"] else guesses[0]
         return json.dumps(whole, ensure_ascii=False)
 
-    def _options(self, messages: Sequence[Message], row: str) -> list[str]:
-        """Return the labels of a rule, or those that the prompt names in our own wording."""
-        for piece, shares in (self.rules or {}).items():
-            if piece in row:
-                return list(shares)
-        whole = _joined(messages)
-        if keys := _OPTION.findall(whole):
-            return list(dict.fromkeys(keys))
-        if listed := _LISTED.search(whole):
-            return [label.strip() for label in re.split(r",\s+|\s+or\s+", listed[1])]
-        return []
-
     def _drawn(self, request: Request, shares: Mapping[str, float]) -> str:
         if request.temperature <= 0:
             return _likeliest(shares)
@@ -206,13 +255,24 @@ class TestingBackend(BaseBackend):
         drawn = self._rng(request, "draw").choice(len(weights), p=weights / weights.sum())
         return list(shares)[drawn]
 
-    def _shares(self, request: Request, row: str, options: Sequence[str]) -> dict[str, float]:
+    def _shares(
+        self,
+        request: Request,
+        row: str,
+        options: Sequence[str],
+        given: Sequence[Mapping[str, float]],
+    ) -> dict[str, float]:
         """Return a probability for each option; another draw of one prompt has the same."""
-        for piece, shares in (self.rules or {}).items():
-            given = [shares.get(option, 0.0) for option in options]
-            if piece in row and sum(given) > 0:
+        for shares in given:
+            weights = [shares.get(option, 0.0) for option in options]
+            if sum(weights) > 0:
                 total = sum(shares.values())
-                return dict(zip(options, (share / total for share in given), strict=True))
+                return dict(zip(options, (weight / total for weight in weights), strict=True))
+        if given and callable(self.rules):
+            raise ValueError(
+                f"the function given as rules gave a probability to {list(given[0])}, but the "
+                f"request is about {list(options)}"
+            )
         drawn = self._rng(request).dirichlet(np.full(len(options), 0.7))
         likeness: dict[str, list[float]] = {}
         for text, answer in _examples(request.messages):
@@ -227,6 +287,48 @@ class TestingBackend(BaseBackend):
         content = json.dumps([self.seed, request.messages, request.answers, *draw])
         digest = hashlib.sha256(content.encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _name_of(handler: Any) -> str:
+    """Name a callable so that another one has another name, as far as can be told."""
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    code = getattr(handler, "__code__", None)
+    if isinstance(code, CodeType):
+        cells = [cell.cell_contents for cell in handler.__closure__ or ()]
+        parts = [*_code(code), *map(_pickled, [*cells, handler.__defaults__])]
+    else:
+        parts = [_pickled(handler)]
+    digest = hashlib.sha256(b"\n".join(parts)).hexdigest()
+    return f"{named.__module__}.{named.__qualname__}:{digest[:20]}"
+
+
+def _code(code: CodeType) -> Iterator[bytes]:
+    yield code.co_code
+    yield repr(code.co_names).encode()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield repr(constant).encode()
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return type(value).__qualname__.encode()
+
+
+def _options(messages: Sequence[Message], given: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the labels of a rule, or those that the prompt names in our own wording."""
+    if given:
+        return list(given[0])
+    whole = _joined(messages)
+    if keys := _OPTION.findall(whole):
+        return list(dict.fromkeys(keys))
+    if listed := _LISTED.search(whole):
+        return [label.strip() for label in re.split(r",\s+|\s+or\s+", listed[1])]
+    return []
 
 
 def _likeliest(shares: Mapping[str, float]) -> str:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
 from contract import BackendContract
 
-from skllm_calib.backends import Choice, Dropout, Message, Request, TestingBackend
+from skllm_calib.backends import Choice, Dropout, Message, Reply, Request, TestingBackend
 from skllm_calib.evidence.label_tokens import LabelTree
 from skllm_calib.exceptions import BackendError
 
@@ -30,6 +32,20 @@ class TestTestingBackend(BackendContract):
     @pytest.fixture
     def other(self, counted):
         return counted(seed=1)
+
+
+def shouting_is_spam(request):
+    return {"A": 1, "B": 3} if request.answers else "B"
+
+
+class TestTestingBackendWithAFunction(BackendContract):
+    @pytest.fixture
+    def backend(self):
+        return TestingBackend(shouting_is_spam)
+
+    @pytest.fixture
+    def other(self):
+        return TestingBackend(lambda request: "A")
 
 
 def test_rules(counted):
@@ -154,3 +170,87 @@ def test_decisions_and_passes_with_dropout(counted):
     assert len({passed[0].tokens for passed in reply.passes}) == 5
     assert answer(backend, dropping) == reply
     assert reply.distributions == answer(backend, asking(answers=("ham", "spam"))).distributions
+
+
+# --------------------------------------------------------------------------- a function as rules
+
+
+def said(handler, **options):
+    ((_, reply),) = TestingBackend(handler, off_label=0.0).run([request(**options)])
+    return reply
+
+
+def test_a_function_sees_the_request_and_gives_probabilities():
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        return {"ham": 1, "spam": 3}
+
+    backend = TestingBackend(handler)
+    np.testing.assert_allclose(point(backend), [0.95 * 0.25, 0.95 * 0.75])
+    assert seen == [request()]
+    assert backend.asked.total() >= 1
+    backend.forget()
+    choices = (Choice("ham"), Choice("spam"))
+    assert said(handler, answers=(), choices=choices).decision == (0.25, 0.75)
+    schema = {"properties": {"ham": {}, "spam": {}}}
+    text = said(handler, answers=(), schema=json.dumps(schema)).text
+    assert json.loads(text) == {"ham": 0.25, "spam": 0.75}
+    assert said(handler, answers=()).text == "spam"
+    passes = said(handler, dropout=Dropout("head", 0.1, 5)).passes
+    assert len({p[0].tokens[0].logprob for p in passes}) == 5
+
+
+def test_a_function_gives_a_text():
+    assert said(lambda r: "anything", answers=()).text == "anything"
+    assert said(lambda r: "spam").distributions[0].tokens[0].text == b"spam"
+    off_label = said(lambda r: "neither")
+    assert LabelTree(ANSWERS).reduce({b"": off_label.distributions[0]}).point.sum() == 0
+    choices = (Choice("ham"), Choice("spam"))
+    assert said(lambda r: "ham", answers=(), choices=choices).decision == (1.0, 0.0)
+
+
+def test_a_function_gives_a_reply_or_nothing():
+    reply = Reply("mine", prompt_tokens=7)
+    assert said(lambda r: reply) is reply
+    assert said(lambda r: None) == said(None)
+
+
+def test_a_function_fails():
+    failure = BackendError("broken")
+
+    def raises(request):
+        raise failure
+
+    assert said(lambda r: failure) is failure
+    assert said(raises) is failure
+    for problem in (KeyError("a mistake"), KeyboardInterrupt()):
+        backend = TestingBackend(lambda r, problem=problem: (_ for _ in ()).throw(problem))
+        with pytest.raises(type(problem)):
+            list(backend.run([request()]))
+    with pytest.raises(ZeroDivisionError):
+        said(lambda r: ZeroDivisionError())
+    with pytest.raises(TypeError, match="returned 7: it must return a Reply"):
+        said(lambda r: 7)
+    with pytest.raises(ValueError, match=r"a probability to \['A'\].*about \['ham', 'spam'\]"):
+        said(lambda r: {"A": 1.0})
+
+
+def test_functions_are_told_apart_by_what_they_do():
+    def make(value):
+        return lambda request: value
+
+    def names(*handlers):
+        return {json.dumps(TestingBackend(h).identity()["rules"]) for h in handlers}
+
+    assert len(names(lambda r: "a", lambda r: "b", lambda r: r.messages, lambda r: r.draw)) == 4
+    assert len(names(make("a"), make("b"))) == 2
+    assert len(names(make("a"), make("a"))) == 1
+    assert len(names(lambda r, x=1: x, lambda r, x=2: x)) == 2
+    assert len(names(lambda r: (lambda: "a")(), lambda r: (lambda: "b")())) == 2
+    assert len(names(partial(shouting_is_spam), partial(said, "a"), partial(said, "b"))) == 3
+    (name,) = names(shouting_is_spam)
+    assert f"{__name__}.shouting_is_spam:" in name
+    unpicklable = make(threading.Lock())
+    assert len(names(unpicklable, make(threading.Lock()))) == 1

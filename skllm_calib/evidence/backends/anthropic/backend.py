@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from skllm_calib.evidence.backends.anthropic.chat import Chat
 from skllm_calib.evidence.backends.anthropic.errors import Dialect
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.hosted import Access, answer_or_stop, no_key, read_key
-from skllm_calib.evidence.backends.registry import get_handle
 from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
 
 if TYPE_CHECKING:

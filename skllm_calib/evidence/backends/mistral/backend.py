@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.hosted import (
     Access,
     answer_or_stop,
@@ -21,7 +22,6 @@ from skllm_calib.evidence.backends.hosted.hosted import (
 )
 from skllm_calib.evidence.backends.mistral.chat import Chat, Completion, Dialect, notes_on, usage_of
 from skllm_calib.evidence.backends.mistral.labels import LabelReader
-from skllm_calib.evidence.backends.registry import get_handle
 from skllm_calib.evidence.label_tokens import LabelTree
 from skllm_calib.exceptions import (
     BackendError,

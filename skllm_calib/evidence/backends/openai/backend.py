@@ -19,6 +19,7 @@ from typing import Any, Literal
 import openai
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.hosted import (
     Access,
     answer_or_stop,
@@ -33,7 +34,6 @@ from skllm_calib.evidence.backends.openai.dialect import Dialect
 from skllm_calib.evidence.backends.openai.labels import LabelReader
 from skllm_calib.evidence.backends.openai.responses import Responses, responses_dialect
 from skllm_calib.evidence.backends.openai.text import read_text
-from skllm_calib.evidence.backends.registry import get_handle
 from skllm_calib.evidence.label_tokens import LabelTree
 from skllm_calib.exceptions import BackendError, SignalUnavailable
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skllm_calib.backends import clear_handles
-from skllm_calib.evidence.backends.registry import get_handle
+from skllm_calib.evidence.backends.handles import get_handle
 
 
 class Handle:
