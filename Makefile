@@ -18,26 +18,37 @@ TORCH ?= torch==2.13.0
 # There are no wheels of the oldest versions for Python 3.13 and later.
 FITS := $(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13))')
 
+# Workers of pytest, each with one thread of linear algebra: threads that wait for each other on busy
+# cores make small matrices many times slower.
+WORKERS ?= auto
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
+
 .PHONY: demo test lint types unit oldest no-oldest docs notebook benchmark clean
 
 demo: $(VENV)/.demo
 	$(BIN)/skllm-calib demo
 
-test: lint types docs notebook unit $(if $(filter True,$(FITS)),oldest,no-oldest)
+# What keeps one core busy goes first, two at a time; the tests then have all cores.
+test:
+	$(MAKE) --jobs=2 lint types docs notebook $(if $(filter True,$(FITS)),$(OLDEST)/.installed)
+	$(MAKE) unit $(if $(filter True,$(FITS)),oldest,no-oldest)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
 # Here scipy is as users have it; the newest one runs in its array API mode (tests/conftest.py).
 oldest: $(OLDEST)/.installed
-	SCIPY_ARRAY_API= $(OLDEST)/bin/python -m pytest -m "not local_llm"
+	SCIPY_ARRAY_API= $(OLDEST)/bin/python $(PYTEST) -m "not local_llm"
 
 no-oldest:
 	@echo "Left out: the oldest versions need Python 3.11 or 3.12 (make PYTHON=python3.12 oldest)"
@@ -74,5 +85,5 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	  || (echo "The oldest versions need Python 3.11 or 3.12; say which: make PYTHON=python3.12 oldest"; exit 1)
 	$(PYTHON) -m venv --clear $(OLDEST)
-	$(OLDEST)/bin/python $(INSTALL) -c .ci/oldest.txt -e ".[demo,tables]" polars pytest skops
+	$(OLDEST)/bin/python $(INSTALL) -c .ci/oldest.txt -e ".[demo,tables]" hypothesis polars pytest pytest-xdist skops
 	@touch $@
