@@ -26,9 +26,9 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, n
 
 
 def run(n_draws: int, **options: object) -> tuple[float, float, float]:
-    """Return the shares of draws with a promise and with a broken one, and of rows accepted."""
+    """Return the fractions of draws with a promise and with a broken one, and of rows accepted."""
     population, chance, _ = draw(np.random.default_rng(0), 20_000)
-    policy = ReviewPolicy(TARGET, on_not_certifiable="review")
+    policy = ReviewPolicy(TARGET, confidence=0.9, on_not_certifiable="review")
     certified, broken, accepted = (np.zeros(n_draws) for _ in range(3))
     for k in range(n_draws):
         rows, _, y = draw(np.random.default_rng([1, k]), N_ROWS)

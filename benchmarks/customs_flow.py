@@ -121,7 +121,7 @@ class Office:
         X, y = self.of("certify")
         self.reference = self.clf.predict_proba(X)
         self.policy = ReviewPolicy(TARGET, confidence=CONFIDENCE)
-        self.policy.fit(self.reference, y, classes=self.classes)
+        self.policy.fit(y, self.reference, classes=self.classes)
         print(indented(self.policy.summary()))
         CalibrationReport.from_estimator(
             self.clf,
@@ -143,9 +143,9 @@ class Office:
         print(f"   truth: {right[accepted].mean():.1%} of the accepted are right")
         # Of the rows that go to a person, so that the promise is about these and not about all.
         doubtful = self.policy.decide(self.reference) == "review"
-        sets = PredictionSets(coverage=0.9)
+        sets = PredictionSets(coverage=0.9, confidence=CONFIDENCE)
         known = self.of("certify")[1][doubtful]
-        sets.fit(self.reference[doubtful], known, classes=self.classes)
+        sets.fit(known, self.reference[doubtful], classes=self.classes)
         shown = sets.predict_set(self.proba[review])
         inside = shown[np.arange(review.sum()), np.searchsorted(self.classes, y[review])]
         print(
@@ -204,7 +204,7 @@ class Office:
         proba = again.predict_proba(X)
         print(f"      {promise(proba, y, self.classes)}")
         self.clf = again
-        self.policy.fit(proba, y, classes=self.classes)
+        self.policy.fit(y, proba, classes=self.classes)
 
     def report(self) -> None:
         X, y = self.of("next")
@@ -255,7 +255,7 @@ def show(name: str, y: np.ndarray, proba: np.ndarray, classes: np.ndarray) -> No
 
 def promise(proba: np.ndarray, y: np.ndarray, classes: np.ndarray) -> str:
     try:
-        found = ReviewPolicy(TARGET, confidence=CONFIDENCE).fit(proba, y, classes=classes)
+        found = ReviewPolicy(TARGET, confidence=CONFIDENCE).fit(y, proba, classes=classes)
     except NotCertifiableError as e:
         return str(e)
     return f"{TARGET:.0%} right can be certified for {found.coverage_:.1%} of the rows"

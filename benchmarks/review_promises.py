@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skllm_calib.decisions.policy.policy import ReviewPolicy
+from skllm_calib.decisions import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
 
 CONFIDENCE = 0.9
@@ -103,7 +103,7 @@ def outcomes(
     for name, options in TARGETS.items():
         policy = ReviewPolicy(confidence=CONFIDENCE, **options)
         try:
-            policy.fit(world.proba[rows], y, classes=[0, 1, 2])
+            policy.fit(y, world.proba[rows], classes=[0, 1, 2])
         except NotCertifiableError:
             policy = None
         if "costs" in options:

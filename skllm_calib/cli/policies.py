@@ -82,7 +82,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         help="turn rows away whose largest probability is below this",
     )
     group.add_argument(
-        "--confidence", type=_share, metavar="P", help="of every promise (default: 0.9)"
+        "--confidence", type=_share, metavar="P", help="of every promise (default: 0.95)"
     )
 
 
@@ -157,7 +157,7 @@ def fit_policy(
     """
     weights = None if rows.weights is None else np.array(rows.weights)
     try:
-        return policy.fit(proba, rows.labels, weights, classes=labels)
+        return policy.fit(rows.labels, proba, weights, classes=labels)
     except NotCertifiableError as e:
         text = re.sub(r"\bmax_reviews=(\(\d+, \d+\)|[\d.e-]+)", "--max-reviews", str(e))
         raise NotCertifiableError(text, e.n_more) from e

@@ -21,7 +21,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from skllm_calib.decisions.policy.policy import ReviewPolicy
+from skllm_calib.decisions.policy import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.labels import check_labels
 from skllm_calib.log_proba.scores import cross_fitted, indexed, stratified_folds
@@ -185,8 +185,8 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         policy = ReviewPolicy() if self.policy is None else clone(self.policy)
         try:
             policy.fit(
-                proba,
                 labels[judged],
+                proba,
                 None if weight is None else weight[judged],
                 classes=classes,
             )

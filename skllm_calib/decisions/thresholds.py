@@ -7,13 +7,13 @@ from numbers import Integral
 
 from numpy.typing import ArrayLike
 
-from skllm_calib.decisions.policy.fixed_sequence import (
+from skllm_calib.decisions.rules.bounds import precision_lower_bound
+from skllm_calib.decisions.rules.fixed_sequence import (
     N_THRESHOLDS,
+    PrecisionTest,
     Profile,
-    Promise,
     loosest,
     not_certifiable,
-    precision_lower_bound,
 )
 from skllm_calib.log_proba.validation import check_input
 
@@ -140,11 +140,11 @@ def accept_threshold(
     checked = check_input(y_true, y_proba, labels=labels, pos_label=pos_label)
     stated = checked.proba.max(axis=1)
     wrong = checked.proba.argmax(axis=1) != checked.codes
-    promise = Promise(target_precision, confidence)
+    test = PrecisionTest(target_precision, confidence)
     profile = Profile(stated, wrong)
-    n_accepted = loosest(profile, promise, n_thresholds)
+    n_accepted = loosest(profile, test, n_thresholds)
     if n_accepted is None:
-        raise not_certifiable(profile, promise)
+        raise not_certifiable(profile, test)
     n_errors = profile.errors(n_accepted)
     return AcceptThreshold(
         threshold=profile.threshold(n_accepted),
@@ -152,7 +152,7 @@ def accept_threshold(
         n_accepted=n_accepted,
         n_errors=n_errors,
         n_labels=profile.n_rows,
-        precision_lower_bound=precision_lower_bound(n_accepted, n_errors, promise.confidence),
+        precision_lower_bound=precision_lower_bound(n_accepted, n_errors, test.confidence),
         target_precision=float(target_precision),
         confidence=float(confidence),
     )

@@ -84,7 +84,7 @@ def test_a_policy_is_fitted_shown_and_kept(decide, folder, labelled, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("Accept a row when its largest probability is at least")
     assert "Of the 300 labelled rows" in out
-    assert "right at least 90% of the time, with 90% confidence" in out
+    assert "right at least 90% of the time, with 95% confidence" in out
     assert f"Saved to {folder / 'policy.json'}" in out
     assert "Left out 100 rows that calibrated the classifier." in err
     policy = ReviewPolicy.load(folder / "policy.json")
@@ -192,7 +192,7 @@ def test_a_policy_of_another_calibration_is_refused(decide, folder, labelled, ne
 
 
 def test_a_policy_that_nobody_made_for_this_folder(decide, folder, capsys):
-    ReviewPolicy(max_reviews=0.5).fit([0.2, 0.9], classes=["ham", "spam"]).save(
+    ReviewPolicy(max_reviews=0.5).fit(None, [0.2, 0.9], classes=["ham", "spam"]).save(
         folder / "policy.json"
     )
     assert decide("NEW") == 1

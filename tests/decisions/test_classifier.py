@@ -22,14 +22,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend
 from skllm_calib.datasets import load_messages
+from skllm_calib.decisions import ReviewPolicy
 from skllm_calib.decisions.classifier import ReviewClassifier
-from skllm_calib.decisions.policy.policy import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.metrics import selective_risk_scorer
 
 X, Y = make_classification(1200, class_sep=1.5, n_clusters_per_class=1, random_state=0)
 Y = np.array(["ham", "spam"])[Y]
-LENIENT = ReviewPolicy(0.9)
+LENIENT = ReviewPolicy(0.9, confidence=0.9)
 
 
 class Recorder(LogisticRegression):
@@ -70,7 +70,7 @@ def test_the_policy_sees_other_rows_than_the_estimator():
     assert out.sum() == 600
     for name in ("ham", "spam"):
         assert abs((Y[out] == name).sum() - (Y[~out] == name).sum()) <= 1
-    alone = clone(LENIENT).fit(clf.estimator_.predict_proba(X[out]), Y[out])
+    alone = clone(LENIENT).fit(Y[out], clf.estimator_.predict_proba(X[out]))
     assert clf.policy_.evidence_ == alone.evidence_
     assert np.array_equal(clf.predict_proba(X), clf.estimator_.predict_proba(X))
     assert clf.policy is LENIENT
@@ -289,7 +289,7 @@ def test_the_policy_is_that_of_cross_validated_probabilities():
     splitter = StratifiedKFold(4, shuffle=True, random_state=3)
     clf = ReviewClassifier(LogisticRegression(), LENIENT, cv=splitter).fit(X, Y)
     proba = cross_val_predict(LogisticRegression(), X, Y, cv=splitter, method="predict_proba")
-    assert clf.policy_.evidence_ == clone(LENIENT).fit(proba, Y).evidence_
+    assert clf.policy_.evidence_ == clone(LENIENT).fit(Y, proba).evidence_
     plain = LogisticRegression().fit(X, Y)
     assert np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
     given = ReviewClassifier(LogisticRegression(), LENIENT, cv=list(splitter.split(X, Y)))
@@ -336,7 +336,7 @@ def test_folds_of_rows_without_probabilities():
     y = np.where(np.arange(1200) % 50 == 1, "ham", "spam")
     clf = ReviewClassifier(Unsure(), LENIENT, cv=3).fit(X, y)
     assert clf.policy_.n_labels_ == 1200
-    assert clf.policy_.shares_["review"] == 0.5
+    assert clf.policy_.action_rates_["review"] == 0.5
 
 
 def test_weights_and_groups_go_where_they_belong(spy):

@@ -1,25 +1,27 @@
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import beta, binom
 from sklearn.base import clone
 
-from skllm_calib.decisions import accept_threshold
-from skllm_calib.decisions.policy.bounds import (
+from skllm_calib.decisions import PolicyEvidence, ReviewPolicy, accept_threshold
+from skllm_calib.decisions.rules.bounds import (
     mean_interval,
     rank_for_count,
-    rank_for_share,
-    share_upper_bound,
+    rank_for_rate,
+    rate_upper_bound,
 )
-from skllm_calib.decisions.policy.policy import PolicyEvidence, ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
 
 THREE = ["a", "b", "c"]
+# The figures of these tests are for a confidence of 90 %.
+at_90 = partial(ReviewPolicy, confidence=0.9)
 
 
 def flawless(n_rows):
-    return np.linspace(0.999, 0.6, n_rows), np.ones(n_rows, dtype=int)
+    return np.ones(n_rows, dtype=int), np.linspace(0.999, 0.6, n_rows)
 
 
 def population(size=100_000, gap=0.0, seed=0):
@@ -38,7 +40,7 @@ def population(size=100_000, gap=0.0, seed=0):
 
 def test_a_precision_is_that_of_accept_threshold():
     proba, y = population(500)
-    policy = ReviewPolicy(0.9).fit(proba, y)
+    policy = at_90(0.9).fit(y, proba)
     alone = accept_threshold(y, proba, target_precision=0.9, confidence=0.9)
     assert policy.thresholds_.tolist() == [alone.threshold] * 3
     found = policy.evidence_[0]
@@ -48,7 +50,7 @@ def test_a_precision_is_that_of_accept_threshold():
         500,
     )
     assert found.precision_lower_bound == alone.precision_lower_bound
-    assert policy.coverage_ == policy.shares_["accept"] == alone.coverage
+    assert policy.coverage_ == policy.action_rates_["accept"] == alone.coverage
     assert policy.certified_precision_ == 0.9
     accepted = policy.decide(proba) == "accept"
     assert np.array_equal(accepted, proba.max(axis=1) >= alone.threshold)
@@ -56,16 +58,16 @@ def test_a_precision_is_that_of_accept_threshold():
 
 
 def test_the_default_is_95_percent_and_an_error_is_the_same_target():
-    p, y = flawless(45)
+    y, p = flawless(59)  # 0.95 ** 59 < 0.05 < 0.95 ** 58
     for options in ({}, {"target_precision": 0.95}, {"max_error": 0.05}):
-        assert ReviewPolicy(**options).fit(p, y, classes=[0, 1]).coverage_ == 1
-        with pytest.raises(NotCertifiableError, match="these 44 labels") as caught:
-            ReviewPolicy(**options).fit(p[:44], y[:44], classes=[0, 1])
+        assert ReviewPolicy(**options).fit(y, p, classes=[0, 1]).coverage_ == 1
+        with pytest.raises(NotCertifiableError, match="these 58 labels") as caught:
+            ReviewPolicy(**options).fit(y[:58], p[:58], classes=[0, 1])
         assert caught.value.n_more == 1
 
 
 def test_what_is_not_certifiable_may_go_to_review():
-    policy = ReviewPolicy(on_not_certifiable="review")
+    policy = at_90(on_not_certifiable="review")
     policy.fit(*flawless(20), classes=[0, 1])
     assert set(policy.decide([0.0, 0.5, 1.0])) == {"review"}
     assert policy.certified_precision_ is None
@@ -78,9 +80,9 @@ def test_what_is_not_certifiable_may_go_to_review():
 
 
 def test_rows_below_the_floor_are_rejected_and_have_no_part_in_the_search():
-    p, y = flawless(100)
+    y, p = flawless(100)
     y[60:] = 0  # all wrong below 0.757
-    policy = ReviewPolicy(reject_below=0.8).fit(p, y)
+    policy = at_90(reject_below=0.8).fit(y, p)
     assert policy.evidence_[0].n_rows == (p >= 0.8).sum() == policy.evidence_[0].n_accepted
     assert policy.decide([0.79, 0.8, 0.21, 0.2]).tolist() == [
         "reject",
@@ -88,20 +90,20 @@ def test_rows_below_the_floor_are_rejected_and_have_no_part_in_the_search():
         "reject",
         "review",
     ]
-    assert policy.shares_ == pytest.approx({"accept": 0.5, "review": 0.0, "reject": 0.5})
-    assert "too unsure for a review" in policy.explain([0.5])[0]
+    assert policy.action_rates_ == pytest.approx({"accept": 0.5, "review": 0.0, "reject": 0.5})
+    assert "probability 0.5 < 0.8: below the rejection threshold" in policy.explain([0.5])[0]
     assert "are rejected" in policy.summary()
-    with pytest.raises(NotCertifiableError, match="only 40 are in question") as caught:
-        ReviewPolicy(reject_below=0.84).fit(p, y)
+    with pytest.raises(NotCertifiableError, match="only 40 are eligible") as caught:
+        at_90(reject_below=0.84).fit(y, p)
     assert caught.value.n_more == 13  # 5 more of the sort that 40 in 100 are
     with pytest.raises(NotCertifiableError) as caught:
-        ReviewPolicy(reject_below=0.9999).fit(p, y)
+        at_90(reject_below=0.9999).fit(y, p)
     assert caught.value.n_more is None
 
 
 def test_each_class_has_a_threshold_and_a_share_of_the_risk():
     proba, y = population(3000)
-    policy = ReviewPolicy(0.9, per_class=True).fit(proba, y)
+    policy = at_90(0.9, per_class=True).fit(y, proba)
     label = proba.argmax(axis=1)
     for code, found in enumerate(policy.evidence_):
         mine = label == code
@@ -116,31 +118,31 @@ def test_each_class_has_a_threshold_and_a_share_of_the_risk():
 
 
 def test_a_class_that_cannot_be_certified_goes_to_review_and_takes_no_risk():
-    p, _ = flawless(60)
+    _, p = flawless(60)
     rows = np.column_stack([p, 1 - p, 0 * p])
     proba = np.concatenate([rows, rows[:5][:, [1, 0, 2]]])
     y = np.array(["a"] * 60 + ["b"] * 5)
-    policy = ReviewPolicy(per_class=True).fit(proba, y, classes=THREE)
+    policy = at_90(per_class=True).fit(y, proba, classes=THREE)
     assert policy.thresholds_[0] == 0.6
     assert np.isinf(policy.thresholds_[1:]).all()
     # "a" alone shares the risk: 60 rows would do for two classes, 45 have to for one.
-    assert ReviewPolicy(per_class=True).fit(proba[15:], y[15:], classes=THREE).coverage_ == 0.9
+    assert at_90(per_class=True).fit(y[15:], proba[15:], classes=THREE).coverage_ == 0.9
     # With "b" in play there would be two, at 95 % each: 59 rows, 54 more of one row in 13.
     assert policy.uncertified_ == {"b": 54 * 13, "c": None}
     assert policy.decide(proba).tolist() == ["accept"] * 60 + ["review"] * 5
     assert "its precision could not be certified" in policy.explain(proba[-1:])[0]
     assert "Never accept 'b'" in policy.summary()
     with pytest.raises(NotCertifiableError, match="nearest is 'a'") as caught:
-        ReviewPolicy(per_class=True).fit(proba[30:], y[30:], classes=THREE)
+        at_90(per_class=True).fit(y[30:], proba[30:], classes=THREE)
     assert caught.value.n_more == 18  # 15 more, of 30 in 35
 
 
 def test_a_hopeless_class_does_not_hide_one_that_labels_help():
-    p, _ = flawless(50)
+    _, p = flawless(50)
     proba = np.concatenate([np.column_stack([p, 1 - p]), np.column_stack([1 - p, p])])
     y = np.array(["a"] * 50 + ["a", "b"] * 25)
     with pytest.raises(NotCertifiableError, match="nearest is 'a'") as caught:
-        ReviewPolicy(per_class=True).fit(proba, y)
+        at_90(per_class=True).fit(y, proba)
     assert caught.value.n_more == 18  # 59 rows at 95 %, and every second row is one
 
 
@@ -149,17 +151,17 @@ def test_a_hopeless_class_does_not_hide_one_that_labels_help():
 
 def test_a_share_of_reviews_keeps_within_the_budget():
     proba, y = population(1000)
-    policy = ReviewPolicy(max_reviews=0.2).fit(proba, y)
+    policy = at_90(max_reviews=0.2).fit(y, proba)
     n_reviews = (policy.decide(proba) == "review").sum()
     bound = beta.ppf(0.9, n_reviews + 1, 1000 - n_reviews)
-    assert policy.certified_review_share_ == pytest.approx(bound)
+    assert policy.certified_review_rate_ == pytest.approx(bound)
     assert bound <= 0.2 < beta.ppf(0.9, n_reviews + 2, 999 - n_reviews)
     found = policy.evidence_[0]
     lower = beta.ppf(0.1, found.n_accepted - found.n_errors, found.n_errors + 1)
     assert policy.certified_precision_ == pytest.approx(lower)
     assert "of new rows go to review" in policy.summary()
     # Labels only report.
-    without = ReviewPolicy(max_reviews=0.2).fit(proba)
+    without = at_90(max_reviews=0.2).fit(None, proba)
     assert np.array_equal(without.thresholds_, policy.thresholds_)
     assert without.certified_precision_ is without.evidence_[0].n_errors is None
     assert without.n_labels_ == 0
@@ -167,58 +169,58 @@ def test_a_share_of_reviews_keeps_within_the_budget():
 
 
 def test_a_budget_too_small_for_the_rows_reviews_none():
-    policy = ReviewPolicy(max_reviews=0.01).fit(*flawless(100), classes=[0, 1])
-    assert policy.shares_["review"] == policy.certified_review_share_ == 0
+    policy = at_90(max_reviews=0.01).fit(*flawless(100), classes=[0, 1])
+    assert policy.action_rates_["review"] == policy.certified_review_rate_ == 0
     assert policy.decide([0.5])[0] == "accept"
 
 
 def test_rejected_rows_leave_the_budget_to_others():
     proba, y = population(1000)
-    plain = ReviewPolicy(max_reviews=(20, 100)).fit(proba, y)
-    floored = ReviewPolicy(max_reviews=(20, 100), reject_below=0.6).fit(proba, y)
-    assert floored.shares_["review"] == plain.shares_["review"]
-    assert floored.shares_["reject"] > 0.02
+    plain = at_90(max_reviews=(20, 100)).fit(y, proba)
+    floored = at_90(max_reviews=(20, 100), reject_below=0.6).fit(y, proba)
+    assert floored.action_rates_["review"] == plain.action_rates_["review"]
+    assert floored.action_rates_["reject"] > 0.02
     assert floored.thresholds_[0] > plain.thresholds_[0]
-    assert "20 reviews among 100 new rows, in 90% of the days" in plain.summary()
+    assert "20 reviews among 100 new rows, on 90% of days, on average." in plain.summary()
 
 
 def test_rows_without_probabilities_are_reviewed_and_use_up_the_budget():
     proba, y = population(1000)
     proba[:50] = np.nan
-    policy = ReviewPolicy(max_reviews=0.2).fit(proba, y)
-    assert policy.shares_["review"] > 0.15
+    policy = at_90(max_reviews=0.2).fit(y, proba)
+    assert policy.action_rates_["review"] > 0.15
     assert set(policy.decide(proba[:50])) == {"review"}
     assert policy.predict(proba[:51])[:50].tolist() == [None] * 50
     assert "was not scored" in policy.explain(proba[:1])[0]
     with pytest.raises(NotCertifiableError, match="50 of 1000 rows could not be scored"):
-        ReviewPolicy(max_reviews=0.05).fit(proba, y)
-    broken = ReviewPolicy(max_reviews=0.05, on_not_certifiable="review").fit(proba, y)
-    assert broken.certified_review_share_ is broken.certified_precision_ is None
+        at_90(max_reviews=0.05).fit(y, proba)
+    broken = at_90(max_reviews=0.05, on_not_certifiable="review").fit(y, proba)
+    assert broken.certified_review_rate_ is broken.certified_precision_ is None
     assert "Promise" not in broken.summary()
     assert "No promise: 50 of 1000" in broken.summary()
-    certified = ReviewPolicy(0.9).fit(proba, y)
+    certified = at_90(0.9).fit(y, proba)
     assert certified.evidence_[0].n_rows == 950
     assert set(certified.decide(proba[:50])) == {"review"}
-    assert ReviewPolicy(0.9).fit(np.where(np.arange(900) < 10, np.nan, 0.9), np.arange(900) > 5)
+    assert at_90(0.9).fit(np.arange(900) > 5, np.where(np.arange(900) < 10, np.nan, 0.9))
 
 
 def test_ranks_by_simulation():
     n_rows, draws, rng = 80, 20_000, np.random.default_rng(0)
     below = np.sort(rng.random((draws, n_rows)), axis=1)  # shares of a uniform population
-    rank = rank_for_share(n_rows, 0.2, 0.9)
+    rank = rank_for_rate(n_rows, 0.2, 0.9)
     kept = [(below[:, k - 1] <= 0.2).mean() for k in (rank, rank + 3)]
     assert kept[0] >= 0.9 - 4 * 0.3 / draws**0.5 > kept[1]
     rank = rank_for_count(n_rows, 10, 50, 0.9)
     kept = [(rng.binomial(50, below[:, k - 1]) <= 10).mean() for k in (rank, rank + 3)]
     assert kept[0] >= 0.9 - 4 * 0.3 / draws**0.5 > kept[1]
-    assert share_upper_bound(80, 80, 0.9) == 1
+    assert rate_upper_bound(80, 80, 0.9) == 1
 
 
 # -- cost ------------------------------------------------------------------------------------------
 
 
 def test_an_error_of_ten_reviews_is_accepted_from_90_percent():
-    policy = ReviewPolicy(costs=10, review_cost=1).fit([0.5, 0.9], classes=["ham", "spam"])
+    policy = at_90(costs=10, review_cost=1).fit(None, [0.5, 0.9], classes=["ham", "spam"])
     assert policy.decide([0.89, 0.91, 0.11, 0.09]).tolist() == ["review", "accept"] * 2
     assert policy.thresholds_ is None
     assert policy.expected_cost_ == pytest.approx(1.0)
@@ -229,8 +231,8 @@ def test_an_error_of_ten_reviews_is_accepted_from_90_percent():
 
 def test_unequal_costs_choose_label_and_action():
     costs = [[0, 1], [100, 0]]  # to take "yes" for "no" is dear
-    policy = ReviewPolicy(costs=costs, review_cost=0.5, reject_cost=0.4)
-    policy.fit([[0.5, 0.5]], classes=["no", "yes"])
+    policy = at_90(costs=costs, review_cost=0.5, reject_cost=0.4)
+    policy.fit(None, [[0.5, 0.5]], classes=["no", "yes"])
     proba = [[0.98, 0.02], [0.999, 0.001], [0.3, 0.7], [0.8, 0.2]]
     assert policy.predict(proba).tolist() == ["yes", "no", "yes", "yes"]
     assert policy.decide(proba).tolist() == ["reject", "accept", "accept", "reject"]
@@ -242,7 +244,7 @@ def test_unequal_costs_choose_label_and_action():
 def test_the_cost_of_labelled_rows():
     p = np.repeat([0.95, 0.7], [80, 20])
     y = np.r_[np.ones(78), 0, 0, np.ones(20)].astype(int)
-    policy = ReviewPolicy(costs=10, review_cost=1).fit(p, y)
+    policy = at_90(costs=10, review_cost=1).fit(y, p)
     assert policy.expected_cost_ == pytest.approx((2 * 10 + 20) / 100)
     low, high = policy.expected_cost_interval_
     assert 0 < low < policy.expected_cost_ < high < 10
@@ -273,9 +275,9 @@ def fitted(options, chance=None):
     rng = np.random.default_rng(1)
     for seed in range(N_DRAWS):
         rows = rng.choice(y.size, N_ROWS, p=None if share is None else share / share.sum())
-        policy = ReviewPolicy(**options, random_state=seed, on_not_certifiable="review")
+        policy = at_90(**options, random_state=seed, on_not_certifiable="review")
         weight = None if share is None else 1 / share[rows]
-        policy.fit(proba[rows], y[rows], weight, classes=[0, 1, 2])
+        policy.fit(y[rows], proba[rows], weight, classes=[0, 1, 2])
         yield policy, policy.decide(proba), proba, y, rows
 
 
@@ -345,23 +347,23 @@ def test_the_interval_of_the_cost_is_wide_enough():
 
 def test_equal_weights_change_nothing_and_others_thin_the_rows():
     proba, y = population(500)
-    plain = ReviewPolicy(0.9).fit(proba, y)
-    assert ReviewPolicy(0.9).fit(proba, y, np.full(500, 3.0)).evidence_ == plain.evidence_
+    plain = at_90(0.9).fit(y, proba)
+    assert at_90(0.9).fit(y, proba, np.full(500, 3.0)).evidence_ == plain.evidence_
     weight = np.repeat([1.0, 0.0], [400, 100])
-    first = ReviewPolicy(0.9).fit(proba[:400], y[:400])
-    assert ReviewPolicy(0.9).fit(proba, y, weight).evidence_ == first.evidence_
+    first = at_90(0.9).fit(y[:400], proba[:400])
+    assert at_90(0.9).fit(y, proba, weight).evidence_ == first.evidence_
     weight = np.repeat([1.0, 0.5], 250)
-    assert 300 < ReviewPolicy(0.9).fit(proba, y, weight).n_labels_ < 450
+    assert 300 < at_90(0.9).fit(y, proba, weight).n_labels_ < 450
 
 
 # -- use -------------------------------------------------------------------------------------------
 
 
 def test_text_labels_one_column_and_pickles():
-    p, y = flawless(100)
+    y, p = flawless(100)
     names = np.array(["ham", "spam"])[y]
-    policy = ReviewPolicy(0.9).fit(p, names, classes=["ham", "spam"])
-    both = ReviewPolicy(0.9).fit(np.column_stack([1 - p, p]), names, classes=["ham", "spam"])
+    policy = at_90(0.9).fit(names, p, classes=["ham", "spam"])
+    both = at_90(0.9).fit(names, np.column_stack([1 - p, p]), classes=["ham", "spam"])
     assert both.evidence_ == policy.evidence_
     assert policy.predict([0.1, 0.9]).tolist() == ["ham", "spam"]
     again = pickle.loads(pickle.dumps(policy))
@@ -371,8 +373,8 @@ def test_text_labels_one_column_and_pickles():
 
 
 def test_reasons_tell_close_probabilities_apart():
-    p, y = flawless(100)
-    policy = ReviewPolicy(0.9).fit(p, y, classes=[0, 1])
+    y, p = flawless(100)
+    policy = at_90(0.9).fit(y, p, classes=[0, 1])
     at = policy.thresholds_[0]
     assert policy.explain([at, at - 1e-6]) == [
         "probability 0.6 >= 0.6",
@@ -402,7 +404,7 @@ def test_reasons_tell_close_probabilities_apart():
 )
 def test_wrong_parameters(options, message):
     with pytest.raises(ValueError, match=message):
-        ReviewPolicy(**options).fit([0.2, 0.9], [0, 1])
+        at_90(**options).fit([0, 1], [0.2, 0.9])
 
 
 @pytest.mark.parametrize(
@@ -420,12 +422,12 @@ def test_wrong_parameters(options, message):
 )
 def test_wrong_input(proba, y, options, message):
     with pytest.raises(ValueError, match=message):
-        ReviewPolicy(0.5, confidence=0.5).fit(proba, y, **options)
+        at_90(0.5, confidence=0.5).fit(y, proba, **options)
 
 
 def test_other_columns_than_in_fit():
-    policy = ReviewPolicy().fit(*flawless(100), classes=[0, 1])
+    policy = at_90().fit(*flawless(100), classes=[0, 1])
     with pytest.raises(ValueError, match="fitted with 2"):
         policy.decide([[0.2, 0.3, 0.5]])
     with pytest.raises(ValueError, match="classes lists 3"):
-        ReviewPolicy(max_reviews=0.5).fit([0.2, 0.9], classes=[0, 1, 2])
+        at_90(max_reviews=0.5).fit(None, [0.2, 0.9], classes=[0, 1, 2])

@@ -1,29 +1,34 @@
 import json
 import stat
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from skllm_calib.decisions import ReviewPolicy
+from skllm_calib.decisions import ExpectedCost, ReviewBudget, ReviewPolicy, TargetPrecision
 from skllm_calib.exceptions import NotCertifiableError
 
+# The figures of these tests are for a confidence of 90 %.
+at_90 = partial(ReviewPolicy, confidence=0.9)
 COSTS = [[0, 4.25, 7], [1 / 3, -0.1, 9], [2, 2, 0]]
 POLICIES = {
-    "default": ReviewPolicy(0.9),
-    "error": ReviewPolicy(max_error=0.12, confidence=0.8, random_state=3),
-    "class": ReviewPolicy(0.9, per_class=True),
-    "class, not certifiable": ReviewPolicy(0.97, per_class=True, on_not_certifiable="review"),
-    "floor": ReviewPolicy(0.9, reject_below=0.61),
-    "not certifiable": ReviewPolicy(0.9999, on_not_certifiable="review"),
-    "share": ReviewPolicy(max_reviews=0.2),
-    "day": ReviewPolicy(max_reviews=(20, 100), reject_below=0.55),
-    "list": ReviewPolicy(max_reviews=[np.int64(20), 100]),
-    "cost": ReviewPolicy(costs=10, review_cost=1),
-    "costs": ReviewPolicy(costs=COSTS, review_cost=0.7, reject_cost=np.float32(0.6)),
-    "costs, array": ReviewPolicy(costs=np.array(COSTS), review_cost=0.7),
-    "costs, frame": ReviewPolicy(costs=pd.DataFrame(COSTS), review_cost=0.7),
+    "default": at_90(0.9),
+    "error": at_90(max_error=0.12, confidence=0.8, random_state=3),
+    "class": at_90(0.9, per_class=True),
+    "class, not certifiable": at_90(0.97, per_class=True, on_not_certifiable="review"),
+    "floor": at_90(0.9, reject_below=0.61),
+    "not certifiable": at_90(0.9999, on_not_certifiable="review"),
+    "share": at_90(max_reviews=0.2),
+    "day": at_90(max_reviews=(20, 100), reject_below=0.55),
+    "list": at_90(max_reviews=[np.int64(20), 100]),
+    "cost": at_90(costs=10, review_cost=1),
+    "costs": at_90(costs=COSTS, review_cost=0.7, reject_cost=np.float32(0.6)),
+    "costs, array": at_90(costs=np.array(COSTS), review_cost=0.7),
+    "costs, frame": at_90(costs=pd.DataFrame(COSTS), review_cost=0.7),
+    "rule": at_90(rule=TargetPrecision(0.9)),
 }
 NAMES = {
     "str": np.array(["a", 'b"\n', "ü"]),
@@ -45,11 +50,13 @@ def rows(size=1000, seed=0):
 
 
 PROBA, CODES = rows()
+# Written by the version before rules were objects.
+SAVED_BEFORE = json.loads(Path(__file__).with_name("saved_policies.json").read_text("utf-8"))
 
 
 def fitted(policy, names="str", labelled=True):
     classes = NAMES[names]
-    return policy.fit(PROBA, classes[CODES] if labelled else None, classes=classes)
+    return policy.fit(classes[CODES] if labelled else None, PROBA, classes=classes)
 
 
 def assert_equal(again, policy):
@@ -57,15 +64,18 @@ def assert_equal(again, policy):
     assert set(vars(again)) == set(vars(policy))
     for name, value in shown:
         other = getattr(again, name)
-        if name == "_rule":
-            for mine, its in zip(vars(value).values(), vars(other).values(), strict=True):
+        if name == "_fitted":
+            assert vars(other.rule).keys() == vars(value.rule).keys()
+            for mine, its in zip(
+                vars(value.decider).values(), vars(other.decider).values(), strict=True
+            ):
                 np.testing.assert_array_equal(its, mine)
-        elif name == "_error":
-            assert (str(other), getattr(other, "n_more", None)) == (
-                str(value),
-                getattr(value, "n_more", None),
+            mine, its = value.findings.error, other.findings.error
+            assert (str(its), getattr(its, "n_more", None)) == (
+                str(mine),
+                getattr(mine, "n_more", None),
             )
-        elif name == "evidence_":
+        elif name in ("evidence_", "rule"):
             assert repr(other) == repr(value)  # NaN is not equal to itself
         else:
             np.testing.assert_array_equal(other, value)
@@ -87,6 +97,47 @@ def test_a_policy_comes_back_as_it_was(name, tmp_path):
     json.loads((tmp_path / "policy.json").read_text("utf-8"), parse_constant=pytest.fail)
 
 
+@pytest.mark.parametrize("name", SAVED_BEFORE)
+def test_a_file_of_an_earlier_version(name):
+    before = SAVED_BEFORE[name]
+    policy = ReviewPolicy.from_dict(before["saved"])
+    assert policy.decide(PROBA[:40]).tolist() == before["decides"]
+    assert policy.to_dict() == before["saved"]  # not even a key has changed
+    if before["saved"]["error"] is None:  # its wording may change
+        assert_equal(policy, fitted(POLICIES[name]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "alike"),
+    [
+        (TargetPrecision(0.9, per_class=True), "class"),
+        (TargetPrecision(1 - 0.12), None),
+        (ReviewBudget((20, 100), reject_below=0.55), "day"),
+        (ExpectedCost(COSTS, 0.7), "costs, array"),
+    ],
+)
+def test_a_rule_says_the_same_as_the_parameters_that_stand_for_it(rule, alike):
+    policy = fitted(at_90(rule=rule))
+    again = ReviewPolicy.from_json(policy.to_json())
+    assert_equal(again, policy)
+    assert again.get_params()["rule"].get_params() == rule.get_params()
+    if alike is not None:
+        assert policy.summary() == fitted(POLICIES[alike]).summary()
+        assert policy.promises_ == POLICIES[alike].promises_
+    with pytest.raises(ValueError, match="not those that it was fitted with"):
+        policy.set_params(rule=TargetPrecision(0.5)).to_dict()
+
+
+class Unnamed(TargetPrecision):
+    pass
+
+
+def test_a_rule_without_a_name_is_not_saved():
+    policy = fitted(at_90(rule=Unnamed(0.9)))
+    with pytest.raises(ValueError, match=r"add it to skllm_calib\.decisions\.RULES"):
+        policy.to_dict()
+
+
 @pytest.mark.parametrize("names", NAMES)
 @pytest.mark.parametrize("name", ["class", "costs"])
 def test_labels_of_every_kind(name, names):
@@ -99,9 +150,7 @@ def test_labels_of_every_kind(name, names):
 
 
 def test_two_classes_of_bool():
-    policy = ReviewPolicy(0.9).fit(
-        np.linspace(0.6, 1, 100), np.full(100, True), classes=[False, True]
-    )
+    policy = at_90(0.9).fit(np.full(100, True), np.linspace(0.6, 1, 100), classes=[False, True])
     again = ReviewPolicy.from_json(policy.to_json().encode())
     assert again.predict([0.3, 0.9]).tolist() == [False, True]
     assert again.classes_.dtype == bool
@@ -109,7 +158,7 @@ def test_two_classes_of_bool():
 
 def test_numbers_of_numpy_in_an_array_of_objects():
     classes = np.array([np.int64(1), np.int64(2), 3], dtype=object)
-    policy = ReviewPolicy(0.9, per_class=True).fit(PROBA, classes[CODES], classes=classes)
+    policy = at_90(0.9, per_class=True).fit(classes[CODES], PROBA, classes=classes)
     again = ReviewPolicy.from_json(policy.to_json())
     assert again.evidence_ == policy.evidence_
     assert again.predict(PROBA).tolist() == policy.predict(PROBA).tolist()
@@ -123,7 +172,7 @@ def test_without_labels(name):
 
 def test_a_fit_of_the_policy_that_was_read():
     policy = fitted(POLICIES["error"])
-    again = ReviewPolicy.from_json(policy.to_json()).fit(PROBA, NAMES["str"][CODES])
+    again = ReviewPolicy.from_json(policy.to_json()).fit(NAMES["str"][CODES], PROBA)
     assert_equal(again, policy)
 
 
@@ -135,7 +184,7 @@ def test_thresholds_that_json_lacks_are_texts():
 
 def test_only_a_fitted_policy_is_saved(tmp_path):
     with pytest.raises(NotFittedError):
-        ReviewPolicy().save(tmp_path / "policy.json")
+        at_90().save(tmp_path / "policy.json")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +207,7 @@ def test_parameters_changed_since_the_fit(name, change):
 
 def test_labels_that_json_lacks():
     days = np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[D]")
-    policy = ReviewPolicy(max_reviews=0.5).fit([0.2, 0.9], classes=days)
+    policy = at_90(max_reviews=0.5).fit(None, [0.2, 0.9], classes=days)
     with pytest.raises(ValueError, match=r"dtype datetime64\[D\] cannot be saved as JSON"):
         policy.to_dict()
 
@@ -223,6 +272,10 @@ def changed(name, path, value):
     ("name", "path", "value", "message"),
     [
         ("default", ["n_rows"], KeyError, r"lacks \['n_rows'\]"),
+        ("rule", ["parameters", "rule", "name"], "x", "its rule is 'x'"),
+        ("rule", ["parameters", "rule", "precision"], 2, "'precision' parameter"),
+        ("rule", ["parameters", "rule"], [], "its rule is None"),
+        ("rule", ["promises"], {"recall": "x"}, "where a number must be"),
         ("default", ["more"], 1, r"has \['more'\] besides"),
         ("default", ["parameters"], [], "parameters is"),
         ("default", ["parameters", "confidence"], 1.5, "'confidence' parameter"),

@@ -1,56 +1,59 @@
-"""ReviewPolicy: which rows pass, which a person looks at, and what is promised of them."""
+"""ReviewPolicy: which rows are accepted, which a person looks at, and what is promised of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skllm_calib.decisions.policy.fits import (
-    Fitted,
+from skllm_calib.decisions._json import JsonMixin
+from skllm_calib.decisions.policy import json_values, saved
+from skllm_calib.decisions.policy.fitted import FittedPolicy, fit_rule
+from skllm_calib.decisions.rows import Floats, read_proba, read_rows
+from skllm_calib.decisions.rules import (
+    DecisionRule,
+    ExpectedCost,
     PolicyEvidence,
-    by_budget,
-    by_class,
-    by_cost,
-    by_precision,
+    ReviewBudget,
+    TargetPrecision,
 )
-from skllm_calib.decisions.policy.rows import Floats, Rows, read_proba, read_rows
-from skllm_calib.decisions.policy.rules import ACCEPT, REJECT, REVIEW, CostRule
-from skllm_calib.decisions.policy.saved import SavedAsJson
-from skllm_calib.decisions.policy.words import in_words
+from skllm_calib.decisions.rules.deciders import ACCEPT
 
 __all__ = ["PolicyEvidence", "ReviewPolicy"]
 
-_SHARE = Interval(Real, 0, 1, closed="neither")
+_FRACTION = Interval(Real, 0, 1, closed="neither")
+_PRICE = Interval(Real, None, None, closed="neither")
 
 
-class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
-    """Accept a prediction, send it to review, or turn the row away.
+class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
+    """Accept a prediction, send it to review, or reject the row.
 
-    Fitted on labelled rows with calibrated probabilities that resemble the rows to come. There are
-    three kinds of target; give one of them:
+    Fitted on labelled rows with calibrated probabilities that resemble the rows to come. Give one
+    target:
 
     * **Precision** (`target_precision` or `max_error`): accept as many rows as possible such that
-      those accepted are right at least so often, overall or for every predicted class. Thresholds
+      those accepted are right at least this often, overall or for every predicted class. Thresholds
       are tested from strict to loose with exact binomial tests, and the search stops at the first
       that fails (fixed-sequence testing [1]_), so picking one does not spoil the promise: it is
       broken in at most ``1 - confidence`` of the draws of labelled rows.
     * **Budget** (`max_reviews`): review the least sure rows, as many as the budget allows, and
-      accept the others. The promise is about the number of reviews; what the labels can say of the
-      precision of accepted rows is reported.
+      accept the others. The promise is about the number of reviews; the precision of accepted rows
+      that the labels support is reported.
     * **Cost** (`costs` and `review_cost`): the action of lowest expected cost (Bayes [2]_). It is
       best only if the probabilities are calibrated. Labels are used to report what it costs.
+    * **Another rule** (`rule`): a :class:`~skllm_calib.decisions.DecisionRule`, also of your own.
 
     Parameters
     ----------
     target_precision : float in (0, 1), default=None
-        Wanted share of right labels among accepted rows. 0.95 if no target of any kind is given.
-    confidence : float in (0, 1), default=0.9
+        Wanted fraction of right labels among accepted rows. 0.95 if no target is given.
+    confidence : float in (0, 1), default=0.95
         Confidence of every promise.
     max_error : float in (0, 1), default=None
         The same target as an error rate: ``1 - target_precision``.
@@ -59,26 +62,28 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         ``1 - confidence`` is shared equally (Bonferroni) by the classes predicted often enough to
         pass at all, so with this confidence *all* of them keep it. A class that cannot be certified
         is never accepted: its rows go to review, and ``uncertified_`` tells how many labels it
-        lacks.
+        needs.
     max_reviews : float in (0, 1) or (int, int), default=None
-        Budget of reviews: a share of all rows, or ``(50, 400)`` for 50 of the 400 rows of a day.
-        The share is kept with `confidence`; the number in a fraction `confidence` of the days.
+        Budget of reviews: a fraction of all rows, or ``(50, 400)`` for 50 of the 400 rows of a day.
+        The fraction is kept with `confidence`; the number on a fraction `confidence` of days.
     costs : float or array-like of shape (n_classes, n_classes), default=None
         Cost of accepting the predicted class (column) when the true one is the row, in any unit;
         gains are negative. A number is the cost of every error, a right label being free.
     review_cost : float, default=None
         Price of a review, after which the label is right, in the unit of `costs`.
     reject_cost : float, default=None
-        Price of turning a row away, in the unit of `costs`; None never does.
+        Price of rejecting a row, in the unit of `costs`; None rejects no row.
     reject_below : float in (0, 1), default=None
         For targets of precision or budget: rows whose largest probability is below this are
-        rejected, neither accepted nor reviewed. For what no reviewer could decide either, such as
-        texts that are none of the classes; those who sent them are to be asked again.
+        rejected, neither accepted nor reviewed. This is for rows that no reviewer could decide
+        either, such as texts that belong to no class: ask their senders again.
+    rule : DecisionRule, default=None
+        Another target. It has parameters of its own, such as ``rule__precision`` in a search.
     on_not_certifiable : {"raise", "review"}, default="raise"
         What ``fit`` does if the precision cannot be certified: raise, or send everything to review
         (``certified_precision_`` is None then). "review" is for searches over several targets and
-        for jobs that must not stop. A budget that the unscored rows alone exceed is treated alike;
-        then nothing but those rows goes to review.
+        for jobs that must not stop. The same holds for a budget that the rows without
+        probabilities alone exceed; then only those rows go to review.
     random_state : int, default=0
         Seed of the thinning by `sample_weight` and of the interval of the cost.
 
@@ -87,26 +92,31 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
     classes_ : ndarray of shape (n_classes,)
         Classes of the columns.
     thresholds_ : ndarray of shape (n_classes,) or None
-        Largest probability from which a row is accepted, for each predicted class; infinite where
+        Lowest probability at which a row is accepted, for each predicted class; infinite where
         nothing is accepted. None by cost.
-    shares_ : dict
-        Share of the fitted rows for each action. ``coverage_`` is that of "accept".
+    promises_ : tuple of Promise
+        What is promised of rows to come: quantity, bound, confidence and text.
+    action_rates_ : dict of str to float
+        Fraction of the fitted rows for each action, "accept", "review" and "reject".
+    coverage_ : float
+        Fraction of the fitted rows that is accepted, in [0, 1].
     certified_precision_ : float or None
         Precision of accepted rows that is promised with `confidence`; by class, of each class that
         has a threshold. None if nothing is promised.
-    certified_review_share_ : float or None
-        By budget: share of the rows to come that needs a review, at most, with `confidence`.
+    certified_review_rate_ : float or None
+        By budget: upper bound, with `confidence`, of the fraction of rows to come that go to
+        review.
     expected_cost_ : float or None
-        By cost: mean cost a row, of the labelled rows. Without labels, as the probabilities see it.
+        By cost: mean cost per row of the labelled rows; without labels, the mean expected cost.
     expected_cost_interval_ : tuple of float or None
         Two-sided interval of `confidence` for it; None without labels.
     evidence_ : tuple of PolicyEvidence
-        Numbers of rows, accepted ones and errors behind each threshold.
+        Numbers of rows, accepted rows and errors behind each threshold.
     uncertified_ : dict
-        By class: class -> about how many further labels it takes, or None where more labels are
+        By class: class -> about how many further labels it needs, or None where more labels are
         not known to help. Classes with a threshold are not in it.
     n_labels_ : int
-        Labelled rows that were used.
+        Number of labelled rows that were used.
 
     See Also
     --------
@@ -116,8 +126,8 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     The lowest threshold at which 95 % of the labelled rows are right breaks the promise in about
-    every second draw. What is certified here takes at least 45 accepted rows without an error for
-    95 % and 230 for 99 %, at the default confidence.
+    every second draw. What is certified here needs at least 59 accepted rows without an error for
+    95 % and 299 for 99 %, at the default confidence.
 
     The promises are about rows drawn like the labelled ones, which did not train the model. Rows
     that fitted a calibrator of a few parameters did no harm in simulations; with more, the promise
@@ -127,8 +137,9 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
     A promise is about all draws of labelled rows, not about those that certified something: a model
     that is nowhere good enough passes in up to ``1 - confidence`` of them, and is then always
     wrong. To add labels and fit again is a second draw, which may err as often as the first; if you
-    plan for two attempts, give each half of the risk. In a simulation with 200 labels and a target
-    of 95 %, ``n_more`` further labels led to a certificate in about seven cases out of ten.
+    plan for two attempts, give each half of the risk. In a simulation with 200 labels, a target
+    of 95 % and a confidence of 90 %, ``n_more`` further labels led to a certificate in about seven
+    cases out of ten.
 
     Weighted rows are thinned: each is kept with a probability proportional to its weight. What is
     left is a plain sample of the population that the weights describe, and exact bounds hold for
@@ -152,38 +163,39 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
     >>> rng = np.random.default_rng(0)
     >>> p = rng.beta(0.4, 0.4, size=1000)  # calibrated probabilities of "spam"
     >>> y = np.where(rng.random(1000) < p, "spam", "ham")
-    >>> policy = ReviewPolicy(target_precision=0.95).fit(p, y)
+    >>> policy = ReviewPolicy(target_precision=0.95).fit(y, p)
     >>> policy.decide([0.01, 0.4, 0.999])
     array(['accept', 'review', 'accept'], dtype='<U6')
     >>> print(policy.summary())
     Accept a row when its largest probability is at least ....
     Of the 1000 labelled rows, ... (...%) are accepted, ... (...%) go to review.
     Of the accepted rows, ... are wrong.
-    Promise: accepted rows are right at least 95% of the time, with 90% confidence.
+    Promise: accepted rows are right at least 95% of the time, with 95% confidence.
 
     Twenty reviews a day, of two hundred rows:
 
-    >>> policy = ReviewPolicy(max_reviews=(20, 200)).fit(p, y)
+    >>> policy = ReviewPolicy(max_reviews=(20, 200)).fit(y, p)
     >>> policy.certified_precision_ < 0.95
     True
 
     An error costs 10, a review 1:
 
-    >>> ReviewPolicy(costs=10, review_cost=1).fit(p, y).decide([[0.85, 0.15], [0.95, 0.05]])
+    >>> ReviewPolicy(costs=10, review_cost=1).fit(y, p).decide([[0.85, 0.15], [0.95, 0.05]])
     array(['review', 'accept'], dtype='<U6')
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "target_precision": [None, _SHARE],
-        "confidence": [_SHARE],
-        "max_error": [None, _SHARE],
+        "target_precision": [None, _FRACTION],
+        "confidence": [_FRACTION],
+        "max_error": [None, _FRACTION],
         "per_class": ["boolean"],
-        "max_reviews": [None, _SHARE, tuple, list],
+        "max_reviews": [None, _FRACTION, tuple, list],
         "costs": [None, Interval(Real, 0, None, closed="neither"), "array-like"],
-        "review_cost": [None, Interval(Real, None, None, closed="neither")],
-        "reject_cost": [None, Interval(Real, None, None, closed="neither")],
-        "reject_below": [None, _SHARE],
+        "review_cost": [None, _PRICE],
+        "reject_cost": [None, _PRICE],
+        "reject_below": [None, _FRACTION],
         "on_not_certifiable": [StrOptions({"raise", "review"})],
+        "rule": [None, DecisionRule],
         "random_state": [Interval(Integral, 0, None, closed="left")],
     }
 
@@ -191,7 +203,7 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         self,
         target_precision: float | None = None,
         *,
-        confidence: float = 0.9,
+        confidence: float = 0.95,
         max_error: float | None = None,
         per_class: bool = False,
         max_reviews: float | tuple[int, int] | None = None,
@@ -199,6 +211,7 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         review_cost: float | None = None,
         reject_cost: float | None = None,
         reject_below: float | None = None,
+        rule: DecisionRule | None = None,
         on_not_certifiable: Literal["raise", "review"] = "raise",
         random_state: int = 0,
     ) -> None:
@@ -211,13 +224,14 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         self.review_cost = review_cost
         self.reject_cost = reject_cost
         self.reject_below = reject_below
+        self.rule = rule
         self.on_not_certifiable = on_not_certifiable
         self.random_state = random_state
 
     def fit(
         self,
+        y: ArrayLike | None,
         proba: ArrayLike,
-        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         classes: ArrayLike | None = None,
@@ -226,11 +240,12 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
+        y : array-like of shape (n_samples,) or None
+            True labels. A precision needs them; a budget or costs use them only to report.
         proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Calibrated probabilities in [0, 1], columns in sorted order of the classes; 1-D holds
-            those of the last class. Rows of NaN could not be scored; they go to review.
-        y : array-like of shape (n_samples,), default=None
-            True labels. A precision needs them; by budget or cost they are needed only to report.
+            Calibrated probabilities in [0, 1], columns in sorted order of the classes, or named by
+            them in any order; 1-D holds those of the last class. Rows of NaN could not be scored;
+            they go to review.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, such as one over the probability with which a row was chosen to be labelled.
         classes : array-like of shape (n_classes,), default=None
@@ -244,51 +259,37 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         NotCertifiableError
-            If these labels cannot certify the target. Its ``n_more`` tells about how many further
-            labels are needed if they look like the present ones, or is None when more would not
-            help.
+            If these labels cannot certify the target. Its ``n_more`` is about how many further
+            labels are needed if they look like the present ones, or None if more would not help.
         ValueError
             If a parameter or an input does not fit; the message names it.
         """
-        self._validate_params()
-        kind = self._kind()
-        if y is None and kind == "precision":
-            raise ValueError("a target of precision needs labels, got y=None")
-        rows = read_rows(proba, y, sample_weight, classes, self.random_state)
-        fitted = self._fitted(kind, rows)
-        if fitted.error is not None and self.on_not_certifiable == "raise":
-            raise fitted.error
-        done = fitted.rule.act(rows.proba)
-        shares = {name: float((done == name).mean()) for name in (ACCEPT, REVIEW, REJECT)}
-        n_labels = 0 if rows.codes is None else len(rows.codes)
-        self._keep(rows.classes, fitted, shares, len(rows.proba), n_labels)
+        rule = self._resolve_rule()
+        if y is None and rule.needs_labels:
+            raise ValueError(
+                f"y=None, but {type(rule).__name__} needs labels: pass the true labels."
+            )
+        rows = read_rows(y, proba, sample_weight, classes, self.random_state)
+        fitted = fit_rule(rule, rows, self.confidence)
+        if fitted.findings.error is not None and self.on_not_certifiable == "raise":
+            raise fitted.findings.error
+        self._set(fitted)
         return self
 
-    def _keep(
-        self,
-        classes: NDArray[Any],
-        fitted: Fitted,
-        shares: dict[str, float],
-        n_rows: int,
-        n_labels: int,
-    ) -> None:
+    def _set(self, fitted: FittedPolicy) -> None:
         """Set what is known after ``fit``, and after a policy has been read from a file."""
-        self.classes_ = classes
-        self._rule = fitted.rule
-        self.thresholds_ = fitted.thresholds
-        self.evidence_ = fitted.evidence
-        self.certified_precision_ = fitted.certified_precision
-        self.certified_review_share_ = fitted.certified_review_share
-        self.expected_cost_ = fitted.cost
-        self.expected_cost_interval_ = fitted.cost_interval
-        self.uncertified_ = {
-            found.predicted: found.n_more
-            for found in fitted.evidence
-            if found.predicted is not None and np.isinf(found.threshold)
-        }
-        self.n_labels_ = n_labels
-        self.shares_, self.coverage_ = shares, shares[ACCEPT]
-        self._n_rows, self._error = n_rows, fitted.error
+        found = fitted.findings
+        self._fitted = fitted
+        self.classes_ = fitted.classes
+        self.thresholds_ = fitted.decider.thresholds
+        self.evidence_, self.promises_ = found.evidence, fitted.promises
+        self.certified_precision_ = found.bounds.get("precision")
+        self.certified_review_rate_ = found.bounds.get("review_rate")
+        self.expected_cost_, self.expected_cost_interval_ = found.cost, found.cost_interval
+        self.uncertified_ = fitted.uncertified
+        self.action_rates_ = dict(fitted.action_rates)
+        self.coverage_ = fitted.action_rates[ACCEPT]
+        self.n_labels_ = fitted.n_labels
 
     def decide(self, proba: ArrayLike) -> NDArray[np.str_]:
         """Return the action of each row.
@@ -303,7 +304,7 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         ndarray of shape (n_samples,)
             "accept", "review" or "reject".
         """
-        return self._rule.act(self._read(proba))
+        return self._fitted.decider.act(self._read(proba))
 
     def predict(self, proba: ArrayLike) -> NDArray[Any]:
         """Return the label that acceptance gives each row.
@@ -320,7 +321,7 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
             in an array of objects.
         """
         rows = self._read(proba)
-        labels: NDArray[Any] = self.classes_[self._rule.pick(rows)]
+        labels: NDArray[Any] = self.classes_[self._fitted.decider.pick(rows)]
         unscored = np.isnan(rows).any(axis=1)
         if unscored.any():
             labels = labels.astype(object)
@@ -338,9 +339,9 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         list of str
-            One reason a row.
+            One reason per row.
         """
-        return self._rule.reasons(self._read(proba), self.classes_)
+        return self._fitted.decider.reasons(self._read(proba), self.classes_)
 
     def summary(self) -> str:
         """Say in plain words what the policy does, what it rests on, and what it promises.
@@ -351,77 +352,105 @@ class ReviewPolicy(SavedAsJson, BaseEstimator):  # type: ignore[misc]
             Several lines.
         """
         check_is_fitted(self)
-        return in_words(self)
+        return self._fitted.summary()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fitted policy as plain values, ready for JSON.
+
+        Returns
+        -------
+        content : dict
+            What :meth:`from_dict` makes an equal policy of. Numbers that JSON does not have, such
+            as the threshold of a class that is never accepted, are the texts "inf" and "nan".
+
+        Raises
+        ------
+        ValueError
+            If parameters were changed since the fit, the classes are not of type str, int, float or
+            bool, or the class of `rule` is not in ``skllm_calib.decisions.RULES``.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False)
+        return saved.content_of(self._fitted, parameters, self._resolve_rule(), self.confidence)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the policy that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        content : dict
+            The content, also after a round trip through JSON. It is data: nothing in it is run. The
+            key "about" is left to remarks of yours and is not read.
+
+        Returns
+        -------
+        policy : ReviewPolicy
+            A policy that decides, explains and promises the same, float for float.
+
+        Raises
+        ------
+        ValueError
+            If it is something else, of another version, or contradicts itself.
+        """
+        policy = cls(**saved.read_parameters(content, cls().get_params(deep=False)))
+        try:
+            rule = policy._resolve_rule()
+        except (TypeError, ValueError) as error:
+            raise json_values.wrong(str(error).rstrip(".")) from None
+        policy._set(saved.read_fitted(content, rule, policy.confidence))
+        return policy
 
     def _read(self, proba: ArrayLike) -> Floats:
         check_is_fitted(self)
-        return read_proba(proba, self.classes_.size)
+        return read_proba(proba, self.classes_)
 
-    # -- what was asked for ----------------------------------------------------------------------
-
-    def _kind(self) -> Literal["precision", "budget", "cost"]:
-        targets = ("target_precision", "max_error", "max_reviews", "costs")
+    def _resolve_rule(self) -> DecisionRule:
+        """Return the rule that the parameters describe."""
+        self._validate_params()
+        targets = ("target_precision", "max_error", "max_reviews", "costs", "rule")
         given = [name for name in targets if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} are two targets: give one of them")
-        kind = given[0] if given else "target_precision"
-        prices = ("review_cost", "reject_cost")
-        if kind == "costs":
-            if self.review_cost is None:
-                raise ValueError("costs needs review_cost, the price of a review")
-            misplaced = ["reject_below"] if self.reject_below is not None else []
+            raise ValueError(f"{given[0]} and {given[1]} are two targets: give one of them.")
+        target = given[0] if given else "target_precision"
+        self._refuse_misplaced(target)
+        rule: DecisionRule
+        if self.rule is not None:
+            rule = clone(self.rule)
+        elif self.costs is not None:
+            assert self.review_cost is not None
+            rule = ExpectedCost(
+                self.costs,
+                self.review_cost,
+                reject_cost=self.reject_cost,
+                random_state=self.random_state,
+            )
+        elif self.max_reviews is not None:
+            rule = ReviewBudget(self.max_reviews, reject_below=self.reject_below)
         else:
-            misplaced = [name for name in prices if getattr(self, name) is not None]
-        if self.per_class and kind not in targets[:2]:
-            misplaced.append("per_class")
-        if misplaced:
-            raise ValueError(
-                f"{misplaced[0]}={getattr(self, misplaced[0])!r} means nothing together with "
-                f"{kind}: review_cost and reject_cost belong to costs, reject_below to the other "
-                "targets, per_class to target_precision and max_error"
+            precision = 0.95 if self.target_precision is None else self.target_precision
+            rule = TargetPrecision(
+                precision if self.max_error is None else 1 - self.max_error,
+                per_class=self.per_class,
+                reject_below=self.reject_below,
             )
-        return {"max_reviews": "budget", "costs": "cost"}.get(kind, "precision")  # type: ignore[return-value]
+        rule.check()
+        return rule
 
-    def _fitted(self, kind: str, rows: Rows) -> Fitted:
-        if kind == "budget":
-            return by_budget(rows, self._budget(), self.confidence, self.reject_below)
-        if kind == "cost":
-            return by_cost(rows, self._cost_rule(rows.classes), self.confidence, self.random_state)
-        how = by_class if self.per_class else by_precision
-        return how(rows, self._target(), self.confidence, self.reject_below)
-
-    def _target(self) -> float:
-        if self.max_error is not None:
-            return 1 - self.max_error
-        return 0.95 if self.target_precision is None else self.target_precision
-
-    def _budget(self) -> float | tuple[int, int]:
-        budget = self.max_reviews
-        if isinstance(budget, Real):
-            return float(budget)
-        if (
-            isinstance(budget, tuple | list)
-            and [isinstance(number, Integral) for number in budget] == [True, True]
-            and 0 <= budget[0] < budget[1]
-        ):
-            return int(budget[0]), int(budget[1])
-        raise ValueError(
-            f"max_reviews={budget!r}: must be a share in (0, 1), or (N, M) for N reviews of the M "
-            "rows of a day, with integers and 0 <= N < M"
-        )
-
-    def _cost_rule(self, classes: NDArray[Any]) -> CostRule:
-        assert self.review_cost is not None
-        return CostRule(self._cost_matrix(classes), self.review_cost, self.reject_cost)
-
-    def _cost_matrix(self, classes: NDArray[Any]) -> Floats:
-        n_classes = classes.size
-        costs = np.asarray(self.costs, dtype=np.float64)
-        if costs.ndim == 0:
-            return float(costs) * (1 - np.eye(n_classes))
-        if costs.shape != (n_classes, n_classes) or not np.isfinite(costs).all():
-            raise ValueError(
-                f"costs must be a number or finite numbers of shape ({n_classes}, {n_classes}), "
-                f"true x predicted in the order {classes.tolist()}, got {costs.tolist()}"
-            )
-        return costs
+    def _refuse_misplaced(self, target: str) -> None:
+        """Refuse parameters that mean nothing for this kind of target."""
+        if target == "costs" and self.review_cost is None:
+            raise ValueError("costs needs review_cost, the price of a review.")
+        belong = {
+            "review_cost": ("costs",),
+            "reject_cost": ("costs",),
+            "reject_below": ("target_precision", "max_error", "max_reviews"),
+            "per_class": ("target_precision", "max_error"),
+        }
+        for name, where in belong.items():
+            value = getattr(self, name)
+            if value is not None and value is not False and target not in where:
+                raise ValueError(
+                    f"{name}={value!r} means nothing together with {target}: it belongs to "
+                    f"{' and '.join(where)}."
+                )

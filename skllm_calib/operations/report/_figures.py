@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from skllm_calib.decisions import ReviewPolicy
-from skllm_calib.decisions.policy.fixed_sequence import precision_lower_bound
+from skllm_calib.decisions.rules.bounds import precision_lower_bound
 from skllm_calib.metrics import (
     can_claim,
     reliability_curve,
@@ -154,7 +154,7 @@ def _risk_coverage(
 def _threshold(rows: Material, target: float, confidence: float) -> dict[str, Any]:
     """Certify one target, or tell what it would take."""
     policy = ReviewPolicy(target, confidence=confidence, on_not_certifiable="review")
-    policy.fit(rows.proba, rows.truth, rows.weight, classes=rows.classes)
+    policy.fit(rows.truth, rows.proba, rows.weight, classes=rows.classes)
     (found,) = policy.evidence_
     certified = bool(np.isfinite(found.threshold))
     return {
@@ -201,7 +201,7 @@ def _policy(rows: Material, confidence: float) -> dict[str, Any]:
     return {
         "summary": policy.summary().splitlines(),
         "saw_these_rows": rows.policy_saw_rows,
-        "n_by_action": {name: int((actions == name).sum()) for name in policy.shares_},
+        "n_by_action": {name: int((actions == name).sum()) for name in policy.action_rates_},
         "n_wrong_accepted": n_wrong,
         # The rows that shaped a threshold cannot test it.
         "precision_lower_bound": None if rows.policy_saw_rows else bound,

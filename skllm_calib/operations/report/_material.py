@@ -174,7 +174,7 @@ def _policy(policy: ReviewPolicy | None, rows: Any) -> tuple[ReviewPolicy | None
     except NotFittedError:
         given = clone(policy).set_params(on_not_certifiable="review")
         truth = rows.classes[rows.codes]
-        return given.fit(rows.proba, truth, rows.weight, classes=rows.classes), True
+        return given.fit(truth, rows.proba, rows.weight, classes=rows.classes), True
     if policy.classes_.tolist() != rows.classes.tolist():
         raise ValueError(
             f"the policy was fitted for the classes {policy.classes_.tolist()}, but these rows are "

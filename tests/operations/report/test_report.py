@@ -122,7 +122,7 @@ def test_thresholds_are_certified_or_tell_what_is_missing(rows):
     y, proba, _ = rows
     report = CalibrationReport.from_predictions(y, proba, targets=(0.7, 0.9, 0.999), confidence=0.9)
     low, middle, high = report.figures["thresholds"]
-    policy = ReviewPolicy(0.7, confidence=0.9).fit(proba, y)
+    policy = ReviewPolicy(0.7, confidence=0.9).fit(y, proba)
     assert low["threshold"] == policy.thresholds_[0]
     assert low["coverage"] == policy.coverage_ > middle["coverage"]
     assert low["n_errors"] <= 0.3 * low["n_accepted"]
@@ -257,7 +257,7 @@ def test_weights_count_as_rows(rows):
 
 def test_a_policy_is_tested_on_the_rows_or_fitted_on_them(rows, html_of):
     y, proba, _ = rows
-    policy = ReviewPolicy(0.8).fit(proba[:500], y[:500])
+    policy = ReviewPolicy(0.8).fit(y[:500], proba[:500])
     tested = CalibrationReport.from_predictions(y[500:], proba[500:], policy=policy)
     found = tested.figures["policy"]
     actions = policy.decide(proba[500:])

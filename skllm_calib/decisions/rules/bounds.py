@@ -8,15 +8,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
 
-__all__ = ["mean_interval", "rank_for_count", "rank_for_share", "share_upper_bound"]
+__all__ = [
+    "mean_interval",
+    "precision_lower_bound",
+    "rank_for_count",
+    "rank_for_rate",
+    "rate_upper_bound",
+]
 
 _N_DRAWS = 4000
 
 
-def rank_for_share(n_rows: int, share: float, confidence: float) -> int:
-    """Return the largest rank whose row has at most `share` of the population below it.
+def precision_lower_bound(n_accepted: int, n_errors: int, confidence: float) -> float:
+    """Return the one-sided Clopper-Pearson lower bound of the precision, in [0, 1)."""
+    if n_accepted == n_errors:
+        return 0.0
+    return float(beta.ppf(1 - confidence, n_accepted - n_errors, n_errors + 1))
 
-    The share of the population below the k-th smallest of n rows is Beta(k, n + 1 - k) distributed
+
+def rate_upper_bound(n_seen: int, n_rows: int, confidence: float) -> float:
+    """Return the one-sided Clopper-Pearson upper bound of a rate seen `n_seen` times, in (0, 1]."""
+    if n_seen == n_rows:
+        return 1.0
+    return float(beta.ppf(confidence, n_seen + 1, n_rows - n_seen))
+
+
+def rank_for_rate(n_rows: int, rate: float, confidence: float) -> int:
+    """Return the largest rank whose row has at most this fraction of the population below it.
+
+    The fraction of the population below the k-th smallest of n rows follows Beta(k, n + 1 - k)
     [1]_, whatever the population; with ties it is smaller. Zero if no rank is safe.
 
     References
@@ -24,13 +44,13 @@ def rank_for_share(n_rows: int, share: float, confidence: float) -> int:
     .. [1] S. S. Wilks (1941). Determination of Sample Sizes for Setting Tolerance Limits. Annals of
        Mathematical Statistics 12.
     """
-    return _largest(n_rows, lambda k: beta.cdf(share, k, n_rows + 1 - k) >= confidence)
+    return _largest(n_rows, lambda k: beta.cdf(rate, k, n_rows + 1 - k) >= confidence)
 
 
 def rank_for_count(n_rows: int, most: int, n_new: int, confidence: float) -> int:
     """Return the largest rank with at most `most` of `n_new` further rows below it.
 
-    Mixed over the share above, the number of further rows is beta-binomial. Zero if no rank is
+    Mixed over the fraction above, the number of further rows is beta-binomial. Zero if no rank is
     safe.
     """
     numbers = np.arange(most + 1)
@@ -48,13 +68,6 @@ def _largest(n_rows: int, safe: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if safe(middle) else (low, middle)
     return low
-
-
-def share_upper_bound(n_seen: int, n_rows: int, confidence: float) -> float:
-    """Return the one-sided Clopper-Pearson bound of a share seen `n_seen` times, in (0, 1]."""
-    if n_seen == n_rows:
-        return 1.0
-    return float(beta.ppf(confidence, n_seen + 1, n_rows - n_seen))
 
 
 def mean_interval(

@@ -14,39 +14,30 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
-from scipy.stats import beta
 
 from skllm_calib.exceptions import NotCertifiableError
 
 __all__ = [
     "N_THRESHOLDS",
+    "PrecisionTest",
     "Profile",
-    "Promise",
     "loosest",
     "not_certifiable",
-    "precision_lower_bound",
 ]
 
 # The strictest threshold has to forgive a stray error or two where labels allow it: with room for
 # none, a single unlucky row among the most confident ends the search. Measured on simulated
 # classifiers, up to two errors within a third of the rows lost coverage nowhere.
 _FORGIVEN_ERRORS = 2
-_START_SHARE = 1 / 3
-# With many labels the search starts at this share of the rows, not at ever fewer of them.
-_SMALLEST_SHARE = 0.05
+_START_FRACTION = 1 / 3
+# With many labels the search starts at this fraction of the rows, not at ever fewer of them.
+_SMALLEST_FRACTION = 0.05
 # Thresholds tested at most, where the caller has no opinion.
 N_THRESHOLDS = 20
 
 
-def precision_lower_bound(n_accepted: int, n_errors: int, confidence: float) -> float:
-    """Return the one-sided Clopper-Pearson bound of the share of right rows, in [0, 1)."""
-    if n_accepted == n_errors:
-        return 0.0
-    return float(beta.ppf(1 - confidence, n_accepted - n_errors, n_errors + 1))
-
-
-class Promise:
-    """The binomial test of "accepted rows are right at least this often".
+class PrecisionTest:
+    """The exact binomial test of "accepted rows are right at least this often".
 
     ``bdtr`` is the binomial distribution function, without the overhead of ``scipy.stats``: plans
     ask for it some hundred times.
@@ -58,15 +49,15 @@ class Promise:
         # Fewest accepted rows that pass with 0, 1, 2 ... errors.
         self.fewest = _fewest(self.target, self.confidence)
 
-    def holds(self, n_accepted: int, n_errors: int) -> bool:
+    def passes(self, n_accepted: int, n_errors: int) -> bool:
         """Tell whether the exact test rejects a precision below the target."""
         return bool(bdtr(n_errors, n_accepted, 1 - self.target) <= 1 - self.confidence)
 
     def start(self, n_rows: int) -> int:
         """Rows accepted by the strictest threshold that is tested on so many labels."""
-        roomy = [fewest for fewest in self.fewest if fewest <= n_rows * _START_SHARE]
+        roomy = [fewest for fewest in self.fewest if fewest <= n_rows * _START_FRACTION]
         fewest = roomy[-1] if roomy else self.fewest[0]
-        return max(fewest, math.ceil(n_rows * _SMALLEST_SHARE))
+        return max(fewest, math.ceil(n_rows * _SMALLEST_FRACTION))
 
 
 @lru_cache(maxsize=256)
@@ -127,30 +118,30 @@ class Profile:
         return float(self._stated[n_accepted - 1])
 
 
-def loosest(profile: Profile, promise: Promise, n_thresholds: int = N_THRESHOLDS) -> int | None:
+def loosest(profile: Profile, test: PrecisionTest, n_thresholds: int = N_THRESHOLDS) -> int | None:
     """Return how many rows the loosest threshold accepts that keeps the promise, or None."""
     best = None
-    for n_accepted in profile.candidates(promise.start(profile.n_rows), n_thresholds):
-        if not promise.holds(n_accepted, profile.errors(n_accepted)):
+    for n_accepted in profile.candidates(test.start(profile.n_rows), n_thresholds):
+        if not test.passes(n_accepted, profile.errors(n_accepted)):
             break
         best = n_accepted
     return best
 
 
 def not_certifiable(
-    profile: Profile, promise: Promise, n_labels: int | None = None
+    profile: Profile, test: PrecisionTest, n_labels: int | None = None
 ) -> NotCertifiableError:
     """Say why the promise cannot be given, and how many further labels it would take.
 
     `n_labels` is the number of labels in all where the profile holds only some of their rows.
     """
     n_labels = profile.n_rows if n_labels is None else n_labels
-    goal = f"a precision of {promise.target:.4g} with confidence {promise.confidence:.4g}"
-    start = promise.start(profile.n_rows)
+    goal = f"a precision of {test.target:.4g} with confidence {test.confidence:.4g}"
+    start = test.start(profile.n_rows)
     if start > profile.n_rows:
-        reason = f"{goal} takes at least {start} accepted rows without an error"
+        reason = f"{goal} needs at least {start} accepted rows without an error"
         if profile.n_rows < n_labels:
-            reason += f", and only {profile.n_rows} are in question"
+            reason += f", and only {profile.n_rows} are eligible"
     else:
         tested = profile.with_ties(start)
         reason = (
@@ -159,13 +150,13 @@ def not_certifiable(
         )
     head = f"not certifiable with these {n_labels} labels: {reason}"
     if not profile.n_rows:
-        return NotCertifiableError(f"{head}; of more labels like these, none would be either.")
-    needed = _labels_needed(profile, promise)
+        return NotCertifiableError(f"{head}; more labels like these would not change that.")
+    needed = _labels_needed(profile, test)
     if needed is None:
         best = 1 - profile.expected_rate(_trusted_rows(profile))
         return NotCertifiableError(
-            f"{head}; more labels would not help, for as far as these tell, the precision is "
-            f"{best:.1%} at its best. Lower the target or improve the model."
+            f"{head}; more labels would not help: the best precision that these show is "
+            f"{best:.1%}. Lower the target or improve the model."
         )
     # The plan is rounder than the test that has just failed: it may say none.
     more = max(1, needed - profile.n_rows)
@@ -177,18 +168,18 @@ def not_certifiable(
 
 def _trusted_rows(profile: Profile) -> int:
     """Fewest top rows whose error rate is taken at its word when planning."""
-    share = math.ceil(profile.n_rows * _SMALLEST_SHARE)
-    return profile.with_ties(min(profile.n_rows, max(20, share)))
+    smallest = math.ceil(profile.n_rows * _SMALLEST_FRACTION)
+    return profile.with_ties(min(profile.n_rows, max(20, smallest)))
 
 
-def _labels_needed(profile: Profile, promise: Promise) -> int | None:
+def _labels_needed(profile: Profile, test: PrecisionTest) -> int | None:
     """Fewest labels with which the first test would pass, if new rows err at the observed rates."""
     trusted = _trusted_rows(profile)
 
     def passes(n_labels: int) -> bool:
-        # The strictest threshold of a larger sample accepts a smaller share, so look up the errors
-        # of that share among the rows at hand, and round the expected number of errors up.
-        start = promise.start(n_labels)
+        # The strictest threshold of a larger sample accepts a smaller fraction: look up the errors
+        # of that fraction among the rows at hand, and round the expected number of errors up.
+        start = test.start(n_labels)
         if start > n_labels:
             return False
         seen = math.ceil(start * profile.n_rows / n_labels - 1e-9)
@@ -197,11 +188,11 @@ def _labels_needed(profile: Profile, promise: Promise) -> int | None:
         rate = profile.expected_rate(seen)
         # The rows at hand keep their errors, also where these are more than the rate has it.
         kept = profile.errors(seen) + round(rate * (n_accepted - seen))
-        return promise.holds(n_accepted, max(kept, math.ceil(rate * n_accepted - 1e-9)))
+        return test.passes(n_accepted, max(kept, math.ceil(rate * n_accepted - 1e-9)))
 
-    low = high = max(profile.n_rows, promise.fewest[0] - 1)
+    low = high = max(profile.n_rows, test.fewest[0] - 1)
     while not passes(high):
-        if high > 1_000 * (profile.n_rows + promise.fewest[0]):
+        if high > 1_000 * (profile.n_rows + test.fewest[0]):
             return None  # no better than the target where the model is most sure of itself
         low, high = high, math.ceil(high * 1.02) + (high == low)
     while high - low > 1:

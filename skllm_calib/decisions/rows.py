@@ -35,7 +35,7 @@ def top_label(proba: Floats) -> tuple[Floats, Codes]:
     return scored.max(axis=1), scored.argmax(axis=1)
 
 
-def read_proba(proba: ArrayLike, n_classes: int | None = None) -> Floats:
+def read_proba(proba: ArrayLike, classes: NDArray[Any] | None = None) -> Floats:
     """Return an (n, K) matrix; rows that could not be scored are NaN throughout."""
     rows = np.asarray(proba)
     if rows.dtype.kind == "f" and rows.ndim in (1, 2):
@@ -50,6 +50,7 @@ def read_proba(proba: ArrayLike, n_classes: int | None = None) -> Floats:
         checked = check_proba(rows)
     except ValueError as error:
         raise ValueError(_renamed(error)) from None
+    n_classes = None if classes is None else classes.size
     if n_classes is not None and checked.shape[1] != n_classes:
         raise ValueError(
             f"proba describes {checked.shape[1]} classes, but the policy was fitted with "
@@ -61,8 +62,8 @@ def read_proba(proba: ArrayLike, n_classes: int | None = None) -> Floats:
 
 
 def read_rows(
-    proba: ArrayLike,
     y: ArrayLike | None,
+    proba: ArrayLike,
     sample_weight: ArrayLike | None,
     classes: ArrayLike | None,
     seed: int,

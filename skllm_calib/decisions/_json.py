@@ -1,0 +1,90 @@
+"""What decisions that are kept as JSON share: text and files, on top of plain values."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from skllm_calib.utils.files import write_text
+
+__all__ = ["JsonMixin"]
+
+
+class JsonMixin:
+    """JSON and files for a class with ``to_dict`` and ``from_dict``."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the object that :meth:`to_dict` described."""
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as JSON.
+
+        Returns
+        -------
+        text : str
+            Strict JSON, without the NaN and Infinity that some readers refuse.
+        """
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str or bytes
+            JSON of :meth:`to_json`. It is data: nothing in it is run.
+
+        Returns
+        -------
+        loaded : object
+            An equal object.
+
+        Raises
+        ------
+        ValueError
+            If the text is something else, or contradicts itself.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"This is not a saved {cls.__name__}: it is not JSON ({error})."
+            ) from None
+        return cls.from_dict(content)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write :meth:`to_json` to a file, which is replaced in one step or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        """
+        write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        loaded : object
+            An equal object.
+        """
+        return cls.from_json(Path(path).read_bytes())

@@ -1,0 +1,27 @@
+"""Decision rules: what may be asked of a policy, each with what it promises.
+
+``RULES`` names the rules that a saved policy may hold. A rule of another package is added to it
+before such a policy is read.
+"""
+
+from skllm_calib.decisions.rules.base import DecisionRule, Findings, PolicyEvidence, Promise
+from skllm_calib.decisions.rules.budget import ReviewBudget
+from skllm_calib.decisions.rules.cost import ExpectedCost
+from skllm_calib.decisions.rules.precision import TargetPrecision
+
+__all__ = [
+    "RULES",
+    "DecisionRule",
+    "ExpectedCost",
+    "Findings",
+    "PolicyEvidence",
+    "Promise",
+    "ReviewBudget",
+    "TargetPrecision",
+]
+
+RULES: dict[str, type[DecisionRule]] = {
+    "target_precision": TargetPrecision,
+    "review_budget": ReviewBudget,
+    "expected_cost": ExpectedCost,
+}
