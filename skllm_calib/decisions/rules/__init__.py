@@ -4,9 +4,18 @@
 before such a policy is read.
 """
 
-from skllm_calib.decisions.rules.base import DecisionRule, Findings, PolicyEvidence, Promise
+from skllm_calib.decisions.rows import Rows, top_label
+from skllm_calib.decisions.rules.base import (
+    DecisionRule,
+    Findings,
+    PolicyEvidence,
+    Promise,
+    evidence_of,
+)
+from skllm_calib.decisions.rules.bounds import precision_lower_bound, rate_upper_bound
 from skllm_calib.decisions.rules.budget import ReviewBudget
 from skllm_calib.decisions.rules.cost import ExpectedCost
+from skllm_calib.decisions.rules.deciders import ThresholdDecider
 from skllm_calib.decisions.rules.precision import TargetPrecision
 
 __all__ = [
@@ -17,7 +26,13 @@ __all__ = [
     "PolicyEvidence",
     "Promise",
     "ReviewBudget",
+    "Rows",
     "TargetPrecision",
+    "ThresholdDecider",
+    "evidence_of",
+    "precision_lower_bound",
+    "rate_upper_bound",
+    "top_label",
 ]
 
 RULES: dict[str, type[DecisionRule]] = {
