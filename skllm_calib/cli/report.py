@@ -24,8 +24,7 @@ from skllm_calib.cli.rows import (
     unseen,
 )
 from skllm_calib.cli.tables import Table, read_table
-from skllm_calib.display._matplotlib import import_pyplot
-from skllm_calib.operations.report import CalibrationReport
+from skllm_calib.operations.report import CalibrationReport, require_page
 
 HELP = "write a report on labelled rows, as a page and as JSON"
 
@@ -113,7 +112,7 @@ def _prices(text: str) -> tuple[float, float]:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be done before anything is asked and paid for."""
-    import_pyplot("skllm-calib report")
+    require_page("skllm-calib report")
     for option, path, endings in (
         ("--out", args.out, (".html", ".htm")),
         ("--json", args.json, (".json",)),

@@ -16,9 +16,9 @@ from skllm_calib.decisions import accept_threshold
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.metrics._headline import INTERVAL, measure
-from skllm_calib.operations.report._figures import shares
-from skllm_calib.operations.report._reading import ask
-from skllm_calib.operations.report._words import about
+from skllm_calib.operations.report.asking import ask
+from skllm_calib.operations.report.figures import shares
+from skllm_calib.operations.report.words import about
 
 __all__ = [
     "QUESTION",

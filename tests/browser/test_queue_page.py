@@ -78,7 +78,7 @@ def test_the_name_is_asked(tab, few):
     assert tab.undecided() == []
     tab.page.keyboard.type("Ann Other")
     tab.page.keyboard.press("Enter")
-    expect(tab.page.locator("header")).to_have_text("Reviewer: Ann Other3 waiting0 done")
+    expect(tab.page.locator("header")).to_have_text("Reviewer: Ann Other 3 waiting 0 done")
 
 
 def test_keys(tab, few):
@@ -127,7 +127,7 @@ def test_open_at_another_reviewer(new_tab, serve):
     first, second = new_tab(), new_tab("dark")
     start(first, url, "Ann")
     start(second, url, "Bob")
-    heading(second).to_have_text("Every row that waits is open at another reviewer.")
+    heading(second).to_have_text("All waiting rows are open at other reviewers.")
     assert sound(second)
     first.page.keyboard.press("1")
     status(first).to_have_text("Saved a as ham.")

@@ -14,7 +14,12 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from numpy.typing import NDArray
 
-from skllm_calib.operations.queue import page
+from skllm_calib.operations.queue.page import (
+    message_page,
+    name_page,
+    queue_templates,
+    work_page,
+)
 from skllm_calib.operations.queue.results import QueueStatistics
 
 __all__ = ["QueueServer"]
@@ -58,6 +63,8 @@ class QueueServer:
     ------
     OSError
         If the port is taken.
+    MissingDependency
+        If Jinja is not installed.
 
     Notes
     -----
@@ -68,6 +75,7 @@ class QueueServer:
     """
 
     def __init__(self, queue: LabelQueue, port: int = 0) -> None:
+        queue_templates()  # raises where they cannot be filled, before anybody opens a page
         self._token = secrets.token_urlsafe(24)
         desk = _Desk(queue)
         handler = type("Handler", (_Handler,), {"queue": queue, "desk": desk, "token": self._token})
@@ -147,11 +155,11 @@ class _Handler(BaseHTTPRequestHandler):
         reviewer = _first(parse_qs(address.query), "reviewer").strip()
         nonce = secrets.token_urlsafe(16)
         if not reviewer:
-            self._answer(HTTPStatus.OK, page.who_are_you(nonce), nonce)
+            self._answer(HTTPStatus.OK, name_page(nonce), nonce)
             return
         row = self.desk.next_row(reviewer)
         last = self.queue.last_label(reviewer)
-        shown = page.work(
+        shown = work_page(
             nonce,
             reviewer,
             row=row,
@@ -212,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         nonce = secrets.token_urlsafe(16)
-        self._answer(status, page.message(nonce, message), nonce)
+        self._answer(status, message_page(nonce, message), nonce)
 
     def _answer(self, status: HTTPStatus, page: str, nonce: str) -> None:
         body = page.encode(errors="replace")

@@ -6,21 +6,18 @@ import datetime
 import json
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from skllm_calib._version import __version__
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
-from skllm_calib.operations.report._charts import charts_of
-from skllm_calib.operations.report._figures import figures_of
-from skllm_calib.operations.report._material import Material, gather
-from skllm_calib.operations.report._page import page
-from skllm_calib.operations.report._reading import ask, texts_of
-from skllm_calib.operations.report._sections import sections_of
-from skllm_calib.operations.report._words import in_short
+from skllm_calib.operations.report.asking import ask, texts_of
+from skllm_calib.operations.report.charts import charts_of
+from skllm_calib.operations.report.figures import figures_of
+from skllm_calib.operations.report.material import Material, gather
+from skllm_calib.operations.report.page import frame, page, report_templates
+from skllm_calib.operations.report.words import in_short
 from skllm_calib.utils.files import write_text
 
 __all__ = ["CalibrationReport"]
@@ -288,16 +285,16 @@ class CalibrationReport:
         Raises
         ------
         MissingDependency
-            If matplotlib is not installed.
+            If Jinja or matplotlib is not installed.
         """
-        charts = charts_of(self._material)
-        card = self.figures["card"] or {}
-        about = [card.get("model_as_served") or card.get("model"), self.created]
+        templates = report_templates("CalibrationReport.to_html")
         return page(
-            self.title,
-            " · ".join(str(part) for part in about if part),
-            sections_of(self.figures, charts, self._price),
-            f"Made by skllm-calib {__version__} on {self.created}.",
+            templates,
+            self.figures,
+            charts_of(self._material),
+            title=self.title,
+            created=self.created,
+            price_per_million=self._price,
         )
 
     def to_dict(self, *, texts: bool = False) -> dict[str, Any]:
@@ -381,8 +378,5 @@ class CalibrationReport:
         )
 
     def _repr_html_(self) -> str:
-        # In a frame of its own, so that neither page styles the other.
-        return (
-            f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.to_html())}" sandbox '
-            'style="width: 100%; height: 40rem; border: 1px solid"></iframe>'
-        )
+        html = self.to_html()
+        return frame(report_templates("CalibrationReport"), self.title, html)

@@ -169,7 +169,7 @@ def test_two_reviewers_at_once(server, queue):
     assert first != second
     assert shown(get(server, "A")) == first  # the page may be loaded again
     get(server, "C")
-    assert "is open at another reviewer" in get(server, "D").text
+    assert "open at other reviewers" in get(server, "D").text
     for reviewer, label in (("A", "spam"), ("B", "<b>ham</b>")):
         act(server, reviewer, "label", id=first, label=label)
     (dispute,) = queue.disputed()

@@ -26,7 +26,7 @@ from skllm_calib import (
 )
 from skllm_calib.datasets import load_messages
 from skllm_calib.metrics import aurc, brier_score
-from skllm_calib.operations.report._words import limits
+from skllm_calib.operations.report.words import limits
 
 NAMES = np.array(["animals & <plants>", "chemicals", "textiles"])
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "path", "rect", "use"}
@@ -212,7 +212,7 @@ def test_worst_and_doubtful_rows(rows, html_of):
     assert first["true"] == y[row] != first["predicted"]
     assert first["second_probability"] == pytest.approx(np.sort(proba[row])[-2])
     assert first["text"] is None
-    assert "The surest errors" in html_of(report)
+    assert "The most confident errors" in html_of(report)
     perfect = CalibrationReport.from_predictions([0, 1] * 20, [0.02, 0.97] * 20, n_rows=0)
     assert "No row is wrong." in html_of(perfect)
 
@@ -302,7 +302,7 @@ def test_many_classes(html_of):
     proba = rng.dirichlet(np.full(77, 0.1), 400)
     y = np.array([rng.choice(names, p=row) for row in proba])
     html = html_of(CalibrationReport.from_predictions(y, proba, labels=names))
-    assert "Confusion: true class" not in html
+    assert "Confusion matrix" not in html
     assert "Most frequent confusions" in html
     assert "fewer than 20 rows" in html
 
@@ -383,7 +383,7 @@ def test_a_calibrated_model_is_asked_once_and_tells_all(messages, counted, html_
     assert X[int(figures["rows"]["worst"][0]["id"])] in "".join(Whole(html).text)
     hidden = CalibrationReport.from_estimator(clf, X[200:260], y[200:260], show_texts=False)
     assert hidden.figures["rows"]["doubtful"][0]["text"] is None
-    assert "no price of a token was given" in html_of(hidden)
+    assert "no price per token was given" in html_of(hidden)
 
 
 def test_the_policy_of_a_review_classifier_is_reported(messages, counted):

@@ -20,7 +20,7 @@ from skllm_calib.display import (
 )
 from skllm_calib.display._matplotlib import import_pyplot
 from skllm_calib.metrics._headline import BINS
-from skllm_calib.operations.report._material import Material
+from skllm_calib.operations.report.material import Material
 
 __all__ = ["charts_of"]
 

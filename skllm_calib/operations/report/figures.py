@@ -19,7 +19,7 @@ from skllm_calib.metrics import (
     risk_coverage_curve,
 )
 from skllm_calib.metrics._headline import BINS, measure
-from skllm_calib.operations.report._material import Material
+from skllm_calib.operations.report.material import Material
 
 __all__ = ["figures_of", "shares"]
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.log_proba.validation import check_input, check_labels, check_proba, two_columns
-from skllm_calib.operations.report._reading import RunUsage
+from skllm_calib.operations.report.asking import RunUsage
 
 __all__ = ["Failure", "Material", "gather"]
 
