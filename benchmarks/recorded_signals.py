@@ -26,8 +26,8 @@ from sklearn.metrics import roc_auc_score
 
 from skllm_calib.calibration.ensemble.pooling import fit_weights, pool, split_uncertainty
 from skllm_calib.calibrators import VectorScaling
+from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.numerics import floor_and_normalise
-from skllm_calib.log_proba.scores import stratified_folds
 from skllm_calib.metrics import debiased_calibration_error
 
 Floats = NDArray[np.float64]

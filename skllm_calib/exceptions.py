@@ -12,18 +12,20 @@
     │   ├── Refused                   a content filter or the model declined
     │   ├── SignalUnavailable         the model does not show this evidence; names those it does
     │   └── UnreadableReply           the server answered something that cannot be used
+    ├── InvalidInput                  labels or numbers that cannot be used (also a ValueError)
     ├── MissingDependency             an optional package is needed (also an ImportError)
     ├── PromptError                   a template that cannot be filled (also a ValueError)
     ├── CalibrationMismatch           a saved calibration used with another model or prompt
     ├── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
     └── BadLines                      lines of a file that cannot be used (also a ValueError)
 
-The two wings of the library share this file and nothing else.
+`FailedRowsWarning` is the one warning class: some rows could not be scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AuthenticationFailed",
@@ -33,6 +35,7 @@ __all__ = [
     "CalibrationMismatch",
     "ContextTooLong",
     "FailedRowsWarning",
+    "InvalidInput",
     "MissingDependency",
     "ModelNotFound",
     "NotCertifiableError",
@@ -100,6 +103,47 @@ class UnreadableReply(BackendError):
     """The server answered something that cannot be used."""
 
 
+class InvalidInput(SkllmCalibError, ValueError):
+    """Labels, probabilities, weights or a parameter that cannot be used as they are.
+
+    Parameters
+    ----------
+    message : str
+        What to tell the user; it names the parameter, and the row and the value where there is one.
+    parameter : str or None, default=None
+        The argument at fault, as the function that was called names it.
+    row : int or None, default=None
+        Position of the first row at fault, counted from 0.
+    value : object, default=None
+        What was found there.
+
+    Examples
+    --------
+    >>> from skllm_calib.exceptions import InvalidInput
+    >>> from skllm_calib.metrics import brier_score
+    >>> try:
+    ...     brier_score(["ham", None], [0.2, 0.7])
+    ... except InvalidInput as error:
+    ...     print(error.parameter, error.row)
+    y_true 1
+    """
+
+    def __init__(
+        self,
+        message: str,
+        parameter: str | None = None,
+        row: int | None = None,
+        value: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.row = row
+        self.value = value
+
+    def __reduce__(self) -> tuple[type[InvalidInput], tuple[Any, ...]]:
+        return type(self), (str(self), self.parameter, self.row, self.value)
+
+
 class MissingDependency(SkllmCalibError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 
@@ -157,4 +201,4 @@ class BadLines(SkllmCalibError, ValueError):
 
 
 class FailedRowsWarning(UserWarning):
-    """Some rows could not be answered and are NaN in the result."""
+    """Some rows could not be scored and are NaN."""

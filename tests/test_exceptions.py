@@ -6,9 +6,14 @@ import pickle
 import pytest
 
 from skllm_calib import exceptions
-from skllm_calib.exceptions import ContextTooLong, NotCertifiableError, SkllmCalibError
+from skllm_calib.exceptions import (
+    ContextTooLong,
+    InvalidInput,
+    NotCertifiableError,
+    SkllmCalibError,
+)
 
-ALL = [getattr(exceptions, name) for name in exceptions.__all__]
+ALL = [getattr(exceptions, name) for name in exceptions.__all__ if name != "FailedRowsWarning"]
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -33,3 +38,10 @@ def test_familiar_bases():
 def test_numbers_survive(error, name):
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert getattr(twin, name) == 7
+
+
+def test_invalid_input_knows_where():
+    error = InvalidInput("y has no label in row 3", "y", 3, None)
+    assert isinstance(error, ValueError)
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (str(twin), twin.parameter, twin.row, twin.value) == (str(error), "y", 3, None)

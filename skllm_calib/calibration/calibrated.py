@@ -31,17 +31,15 @@ from skllm_calib._version import __version__
 from skllm_calib.calibration.calibrators import AutoCalibrator, BaseCalibrator, get_calibrator
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.exceptions import CalibrationMismatch
+from skllm_calib.log_proba.folds import N_FOLDS, Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
 from skllm_calib.log_proba.labels import check_labels
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
-    N_FOLDS,
-    Split,
     cross_fitted,
     log_proba_of,
     needs_cross_fitting,
     served_model,
-    stratified_folds,
 )
 from skllm_calib.log_proba.wrapper import WrapperMixin
 from skllm_calib.metrics._headline import INTERVAL, measure
@@ -151,7 +149,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        labels = check_labels(y, "y", keep_all=True)
+        labels = check_labels(y)
         check_classification_targets(labels)
         weight = None
         if sample_weight is not None:

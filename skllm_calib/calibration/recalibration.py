@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.log_proba.folds import deal_folds
+
 if TYPE_CHECKING:  # metrics work without the calibrators until one is asked for
     from skllm_calib.calibration.calibrators import BaseCalibrator
 
 Floats = NDArray[np.float64]
-
-
-def deal_folds(
-    codes: NDArray[np.int64], n_folds: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Deal the rows out like cards, class by class, shuffled within each class."""
-    shuffled = rng.permutation(codes.size)
-    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    fold = np.empty(codes.size, dtype=np.int64)
-    fold[by_class] = np.arange(codes.size) % n_folds
-    return fold
 
 
 def fit_and_apply(
@@ -60,7 +51,9 @@ def cross_fitted(
     # Sorted rows make the folds, and so the figures, independent of the order of the rows.
     order = np.lexsort((weight, *log_proba.T, codes))
     log_proba, codes, weight = log_proba[order], codes[order], weight[order]
-    fold = deal_folds(codes, n_folds, rng)
+    part, dealt = deal_folds(codes, n_folds, rng)
+    fold = np.empty_like(dealt)
+    fold[part] = dealt
     out = np.empty_like(log_proba)
     for number in range(n_folds):
         learn, apply = np.flatnonzero(fold != number), np.flatnonzero(fold == number)

@@ -23,8 +23,9 @@ from sklearn.utils.validation import (
 
 from skllm_calib.decisions.policy import ReviewPolicy
 from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.labels import check_labels
-from skllm_calib.log_proba.scores import cross_fitted, indexed, stratified_folds
+from skllm_calib.log_proba.scores import cross_fitted, indexed
 from skllm_calib.log_proba.wrapper import WrapperMixin
 
 __all__ = ["ReviewClassifier"]
@@ -166,7 +167,7 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        labels = check_labels(y, "y", keep_all=True)
+        labels = check_labels(y)
         check_classification_targets(labels)
         if _num_samples(X) != labels.size:
             raise ValueError(

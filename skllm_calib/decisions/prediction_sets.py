@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.log_proba.validation import check_input, check_labels, check_proba, distinct
+from skllm_calib.log_proba.labels import check_classes, check_labels, distinct
+from skllm_calib.log_proba.validation import check_input, check_proba
 from skllm_calib.metrics._binning import DECIMALS
 
 __all__ = ["PredictionSets"]
@@ -201,7 +202,7 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
         """
         self._validate_params()
         proba = check_proba(proba)
-        known = distinct(np.asarray(y)) if classes is None else check_labels(classes)
+        known = distinct(check_labels(y)) if classes is None else check_classes(classes)
         if known.size != proba.shape[1]:
             raise ValueError(
                 f"{'y holds' if classes is None else 'classes lists'} {known.size} class(es), "

@@ -16,7 +16,8 @@ from skllm_calib.decisions._risk_matrix_checks import (
     check_order,
     is_number,
 )
-from skllm_calib.log_proba.validation import check_labels, check_proba, check_weight
+from skllm_calib.log_proba.labels import check_classes
+from skllm_calib.log_proba.validation import check_proba, check_weight
 from skllm_calib.metrics._binning import DECIMALS
 
 __all__ = ["RiskMatrix"]
@@ -135,7 +136,7 @@ class RiskMatrix:
         self.event_class = event_class
         if classes is None and isinstance(impact, Mapping):
             classes = np.unique(np.array(list(impact)))
-        self.classes = None if classes is None else check_labels(classes)
+        self.classes = None if classes is None else check_classes(classes)
         if event_class is not None and (
             self.classes is None or event_class not in self.classes.tolist()
         ):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.log_proba.validation import (
     check_input,
-    check_labels,
     check_proba,
     check_weight,
     two_columns,
@@ -74,7 +74,7 @@ def read_rows(
     codes = None
     try:
         if y is None:
-            names = np.arange(n_classes) if classes is None else check_labels(classes)
+            names = np.arange(n_classes) if classes is None else check_classes(classes)
             if names.size != n_classes:
                 raise ValueError(f"classes lists {names.size}, but proba describes {n_classes}.")
         else:
@@ -102,7 +102,4 @@ def _thinned(weight: Floats, seed: int) -> NDArray[np.bool_]:
 def _renamed(error: ValueError) -> str:
     """Call the input what ``fit`` calls it; the checks of the metrics have other names."""
     text = str(error).replace("y_true", "y").replace("y_proba", "proba")
-    return text.replace("labels lists", "classes lists").replace(
-        "with labels=, for scorers with calibration_scoring(labels=estimator.classes_).",
-        "with classes=.",
-    )
+    return text.replace("labels lists", "classes lists").replace("labels=", "classes=")

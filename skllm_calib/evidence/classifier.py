@@ -35,7 +35,7 @@ from skllm_calib.evidence.signals import OrderAveragedSignal, Signal, resolve_si
 from skllm_calib.evidence.text_input import Rows, read_rows
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError, FailedRowsWarning
-from skllm_calib.log_proba.labels import check_known, check_labels, label_wording
+from skllm_calib.log_proba.labels import check_classes, check_known, check_labels, label_wording
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.utils.progress import bar
 
@@ -224,11 +224,11 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
                 )
             if self.n_shots:
                 raise ValueError(f"n_shots={self.n_shots} needs labelled examples: pass y to fit")
-            self._fit_classes = check_labels(self.classes, "classes")
+            self._fit_classes = check_classes(self.classes, at_least=1, sort=True)
             examples: list[int] = []
             codes = np.empty(0, dtype=np.intp)
         else:
-            labels = check_labels(y, "y", keep_all=True)
+            labels = check_labels(y)
             check_classification_targets(labels)
             check_consistent_length(rows.fields, labels)
             used = counts > 0
@@ -309,7 +309,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         present = np.unique(labels)
         if self.classes is None:
             return present
-        classes = declared = check_labels(self.classes, "classes")
+        classes = declared = check_classes(self.classes, at_least=1, sort=True)
         given, positions = set(present.tolist()), np.arange(len(classes))
         if not given <= set(classes.tolist()) and given <= set(positions.tolist()):
             # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
@@ -329,7 +329,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         if "_fit_classes" in self.__dict__:
             return self._fit_classes
         if self.classes is not None:
-            return check_labels(self.classes, "classes")
+            return check_classes(self.classes, at_least=1, sort=True)
         raise AttributeError(f"{type(self).__name__} has no classes_ before fit or classes=[...]")
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -524,7 +524,11 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
     def _named_classes(self) -> NDArray[Any]:
         """Return the labels that the model is asked for; ``classes_`` may be their positions."""
-        return self.classes_ if self.classes is None else check_labels(self.classes, "classes")
+        return (
+            self.classes_
+            if self.classes is None
+            else check_classes(self.classes, at_least=1, sort=True)
+        )
 
     def _shown(self) -> list[tuple[Mapping[str, str], int]]:
         return getattr(self, "_examples", [])

@@ -1,87 +1,272 @@
-"""Class labels: what counts as one, and how it is worded."""
+"""Class labels: what counts as one, which classes there are, and their numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 
-__all__ = ["check_known", "check_labels", "label_wording"]
+from skllm_calib.exceptions import InvalidInput
+
+__all__ = [
+    "check_classes",
+    "check_known",
+    "check_labels",
+    "check_pos_label",
+    "distinct",
+    "encode",
+    "encode_labels",
+    "is_missing",
+    "known_labels",
+    "label_wording",
+    "shown",
+]
+
+# The range that integer labels usually keep to.
+_FEW = 1000
 
 
-def check_labels(labels: ArrayLike, name: str, *, keep_all: bool = False) -> NDArray[Any]:
-    """Return labels as a one-dimensional array of one type: str, int, float or bool.
+def is_missing(value: object) -> bool:
+    """Tell whether a value stands for "not known": None, NaN, NaT or pandas' NA."""
+    # pandas' NA can neither be compared nor imported without pandas: its name comes first.
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    return isinstance(value, Number | np.generic) and bool(value != value)  # noqa: PLR0124 (NaN)
+
+
+def check_labels(labels: Any, name: str = "y", *, n_rows: int | None = None) -> NDArray[Any]:
+    """Return one label per row as a one-dimensional array of str, int, float or bool.
+
+    Lists, tuples, arrays, Series, Categoricals, one-column frames and Arrow arrays are read alike,
+    whatever their index. A column vector is taken with scikit-learn's ``DataConversionWarning``.
 
     Parameters
     ----------
-    labels : array-like of shape (n_labels,)
-        Lists, arrays, Series and Categoricals of any library.
-    name : str
-        What to call them in an error.
-    keep_all : bool, default=False
-        False returns the different ones, sorted; True one a row, as given.
+    labels : array-like of shape (n_samples,) or (n_samples, 1)
+        All texts, all numbers, or all booleans.
+    name : str, default="y"
+        What the caller names them.
+    n_rows : int, default=None
+        How many there have to be.
 
     Returns
     -------
-    ndarray
+    ndarray of shape (n_samples,)
+        May be the caller's own array: nobody may write to it.
 
     Raises
     ------
-    ValueError
-        If a label is missing, or labels are of several types.
+    InvalidInput
+        If a label is missing or of another type than the others, or the shape is wrong.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skllm_calib.log_proba.labels import check_labels
+    >>> check_labels(pd.Series([3, 1], dtype="Int64"))
+    array([3, 1])
+    >>> check_labels(["ham", float("nan")])
+    Traceback (most recent call last):
+    ...
+    skllm_calib.exceptions.InvalidInput: y has no label in row 1 (1 such row): every row needs one
     """
-    if hasattr(labels, "to_pylist"):  # pyarrow
-        labels = labels.to_pylist()
-    elif hasattr(labels, "to_list"):  # pandas and polars: nullable types become plain ones
-        # pandas 2.2 has deprecated the to_list of a Categorical; polars has no tolist.
-        labels = getattr(labels, "tolist", labels.to_list)()
-    array = np.asarray(labels)
-    if array.dtype.kind == "T":  # numpy's StringDType, which scikit-learn cannot take
-        array = array.astype(object)
-    if array.ndim == 0:  # a bare text, a set, a number
-        raise ValueError(f"{name}={labels!r}: must be a list or array of labels")
-    array = column_or_1d(array, warn=True)
-    if array.dtype == object or array.dtype.kind == "U":
-        array = _one_type(labels, array, name)
-    elif array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"Input {name} contains NaN: every row needs a label")
-    elif array.dtype.kind == "f" and np.isinf(array).any():
-        raise ValueError(
-            f"Input {name} contains infinity or a value too large for {array.dtype!r}."
+    array = _one_dimensional(labels, name, n_rows)
+    missing = _missing_rows(array)
+    if missing.size:
+        row = int(missing[0])
+        rows = "row" if missing.size == 1 else "rows"
+        raise InvalidInput(
+            f"{name} has no label in row {row} ({missing.size} such {rows}): every row needs one",
+            name,
+            row,
+            array[row : row + 1].tolist()[0],
         )
-    if array.size == 0:
-        raise ValueError(f"{name} is empty: at least one label is needed")
-    return array if keep_all else np.unique(array)
+    return _of_one_type(array, name)
 
 
-def _one_type(labels: Any, array: NDArray[Any], name: str) -> NDArray[Any]:
-    # numpy turns [1, "a"] into texts silently; the list itself still tells.
-    items = list(labels) if isinstance(labels, list | tuple) else array.tolist()
-    for item in items:
-        # pandas' NA comes first: it cannot be asked whether it equals itself.
-        if item is None or type(item).__name__ == "NAType" or item != item:  # noqa: PLR0124 (NaN)
-            raise ValueError(f"Input {name} contains NaN or None: every row needs a label")
-    kinds = {
-        "text" if isinstance(i, str) else "bool" if isinstance(i, bool | np.bool_) else "number"
-        for i in items
-        if np.ndim(i) == 0
-    }
-    if len(kinds) > 1:
-        raise ValueError(
-            f"{name} mixes labels of several types ({', '.join(sorted(kinds))}): use one, for "
-            "example texts only"
+def encode_labels(
+    labels: Any, classes: NDArray[Any], name: str = "y", *, n_rows: int | None = None
+) -> NDArray[np.int64]:
+    """Return the class number of each label, and -1 where a label is missing.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,) or None
+        As in `check_labels`, but some may be missing. None: all of them are (needs `n_rows`).
+    classes : ndarray of shape (n_classes,)
+        Sorted classes, as of `check_classes`.
+    name : str, default="y"
+        What the caller names the labels.
+    n_rows : int, default=None
+        How many there have to be.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    InvalidInput
+        If a label is not one of the classes, or the shape is wrong.
+    """
+    if labels is None:
+        return np.full(n_rows or 0, -1, dtype=np.int64)
+    array = _one_dimensional(labels, name, n_rows)
+    missing = _missing_rows(array)
+    if not missing.size:
+        return encode(_of_one_type(array, name), classes, name)
+    codes = np.full(array.size, -1, dtype=np.int64)
+    known = np.setdiff1d(np.arange(array.size), missing)
+    if known.size:
+        filled = array.astype(object)
+        filled[missing] = filled[known[0]]  # so that rows keep their numbers in errors
+        codes[known] = encode(_of_one_type(filled, name), classes, name)[known]
+    return codes
+
+
+def known_labels(labels: Any, name: str = "y") -> NDArray[Any] | None:
+    """Return the labels that are not missing, as `check_labels` does; None if all are."""
+    array = _one_dimensional(labels, name, None)
+    known = np.setdiff1d(np.arange(array.size), _missing_rows(array))
+    return _of_one_type(array[known], name) if known.size else None
+
+
+def check_classes(
+    classes: Any, name: str = "classes", *, at_least: int = 2, sort: bool = False
+) -> NDArray[Any]:
+    """Return distinct classes in sorted order, of one type.
+
+    Parameters
+    ----------
+    classes : array-like of shape (n_classes,)
+        Labels in any container.
+    name : str, default="classes"
+        What the caller names them.
+    at_least : int, default=2
+        How many there have to be.
+    sort : bool, default=False
+        False refuses classes that are not sorted, as columns stand in sorted order; True sorts
+        them and leaves out repetitions, where no column depends on their order.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    InvalidInput
+        If they are too few, repeated or not sorted, or no labels.
+    """
+    given = check_labels(classes, name)
+    ordered = np.unique(given)
+    if not sort and ordered.size < given.size:
+        raise InvalidInput(
+            f"{name} must not repeat a class, got {shown(given.tolist())}", name, value=classes
         )
-    return np.asarray(items) if len(kinds) == 1 else array
+    if ordered.size < at_least:
+        raise InvalidInput(
+            f"{name} must list at least {'two' if at_least == 2 else at_least} classes, got "
+            f"{given.tolist()}",
+            name,
+            value=classes,
+        )
+    if not sort and not np.array_equal(ordered, given):
+        # Sorting in silence would swap columns for everyone who listed them in their own order.
+        raise InvalidInput(
+            f"{name} must be sorted, with the columns in the same order, as in "
+            f"estimator.classes_: expected {shown(ordered.tolist())}, got {shown(given.tolist())}",
+            name,
+            value=classes,
+        )
+    return ordered
+
+
+def check_pos_label(pos_label: object, classes: NDArray[Any], name: str = "pos_label") -> int:
+    """Return the number of the class that 1-D probabilities belong to; None is the last one."""
+    names: list[Any] = classes.tolist()
+    if pos_label is None:
+        return len(names) - 1
+    if pos_label not in names:
+        raise InvalidInput(
+            f"{name}={pos_label!r} is not one of the labels {shown(names)}", name, value=pos_label
+        )
+    return names.index(pos_label)
+
+
+def distinct(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the classes that occur among checked labels, sorted as scikit-learn sorts them."""
+    if labels.dtype.kind in "bi" and labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if high - low <= 1:
+            return np.unique(np.array([low, high])).astype(labels.dtype)
+        if high - low < _FEW:  # to count them is faster than to sort them
+            counts = np.bincount(labels.astype(np.int64, copy=False) - low)
+            return (low + np.flatnonzero(counts)).astype(labels.dtype)
+    return np.asarray(np.unique(labels))
+
+
+def encode(labels: NDArray[Any], classes: NDArray[Any], name: str = "y") -> NDArray[np.int64]:
+    """Return the class number of each checked label, refusing those that are none of the classes.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        As of `check_labels`.
+    classes : ndarray of shape (n_classes,)
+        As of `check_classes`. 1, 1.0 and True are the same label; 1 and "1" are not.
+    name : str, default="y"
+        What the caller names the labels.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    InvalidInput
+        If a label is not one of the classes.
+    """
+    kinds = labels.dtype.kind, classes.dtype.kind
+    if not labels.size:
+        return np.zeros(0, dtype=np.int64)
+    if all(kind in "bi" for kind in kinds) and int(classes[-1]) - int(classes[0]) < classes.size:
+        # Integers without a gap number themselves.
+        codes = labels.astype(np.int64, copy=False)
+        codes = codes if classes[0] == 0 else codes - int(classes[0])
+        within = labels.min() >= classes[0] and labels.max() <= classes[-1]
+        unknown = np.flatnonzero(not within and (labels < classes[0]) | (labels > classes[-1]))
+    elif kinds == ("U", "U") or all(kind in "biuf" for kind in kinds):
+        codes = np.searchsorted(classes, labels).astype(np.int64)
+        unknown = np.flatnonzero(classes[np.minimum(codes, classes.size - 1)] != labels)
+    else:  # texts on one side, numbers on the other
+        codes, unknown = np.zeros(labels.size, dtype=np.int64), np.array([0])
+    if unknown.size:
+        row = int(unknown[0])
+        value = labels[row : row + 1].tolist()[0]
+        raise InvalidInput(
+            f"{name} holds {value!r} in row {row}, which is not one of the labels "
+            f"{shown(classes.tolist())}",
+            name,
+            row,
+            value,
+        )
+    return codes
 
 
 def check_known(given: Iterable[Any], labels: Sequence[Any], name: str) -> None:
-    """Raise ValueError if `given` has a label that is not among `labels`."""
-    strange = [label for label in given if label not in set(labels)]
+    """Refuse a label in `given` that is not among `labels`."""
+    known = set(labels)
+    strange = [label for label in given if label not in known]
     if strange:
-        raise ValueError(f"{name} has {strange[0]!r}, which is not in classes {list(labels)}")
+        raise InvalidInput(
+            f"{name} has {strange[0]!r}, which is not in classes {list(labels)}",
+            name,
+            value=strange[0],
+        )
 
 
 def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) -> list[str]:
@@ -100,7 +285,7 @@ def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) 
 
     Raises
     ------
-    ValueError
+    InvalidInput
         If a wording is empty, is used twice, or belongs to no label.
     """
     given = label_texts or {}
@@ -109,11 +294,136 @@ def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) 
     by_text: dict[str, Any] = {}
     for label, text in zip(labels, texts, strict=True):
         if not text:
-            raise ValueError(f"the text of label {label!r} is empty: give it one in label_texts")
+            raise InvalidInput(
+                f"the text of label {label!r} is empty: give it one in label_texts",
+                "label_texts",
+                value=text,
+            )
         if text in by_text:
-            raise ValueError(
+            raise InvalidInput(
                 f"labels {by_text[text]!r} and {label!r} have the same text {text!r}: the model "
-                "could not tell them apart; give them different ones in label_texts"
+                "could not tell them apart; give them different ones in label_texts",
+                "label_texts",
+                value=text,
             )
         by_text[text] = label
     return texts
+
+
+def shown(values: Sequence[Any], most: int = 8) -> str:
+    """Write a list for a message, a long one by its first entries."""
+    if len(values) <= most:
+        return repr(list(values))
+    return f"[{', '.join(map(repr, values[:most]))}, ... ({len(values)} in all)]"
+
+
+def _one_dimensional(labels: Any, name: str, n_rows: int | None) -> NDArray[Any]:
+    """Return any container of labels as an array of shape (n,); objects where types may differ."""
+    array = _as_array(labels, name)
+    if array.ndim == 0:  # a bare text, a set, a number
+        raise InvalidInput(
+            f"{name}={labels!r}: must be a list or array of labels", name, value=labels
+        )
+    if array.ndim != 1 and array.shape[1:] != (1,):
+        why = ""
+        if array.ndim == 2 and array.dtype.kind == "f":
+            why = ", and this looks like probabilities: labels and probabilities may be swapped"
+        raise InvalidInput(
+            f"{name} must hold one label per row, shape (n_samples,) as 1d array, got shape "
+            f"{array.shape}{why}",
+            name,
+            value=array.shape,
+        )
+    array = np.asarray(column_or_1d(array, warn=True))
+    if array.size == 0:
+        raise InvalidInput(f"{name} is empty: at least one label is needed", name, value=labels)
+    if n_rows is not None and array.size != n_rows:
+        raise InvalidInput(
+            f"{name} has {array.size} labels for {n_rows} rows: one per row is needed",
+            name,
+            value=array.size,
+        )
+    return array
+
+
+def _as_array(labels: Any, name: str) -> NDArray[Any]:
+    dtype = getattr(labels, "dtype", None)
+    if isinstance(labels, np.ma.MaskedArray):
+        labels = labels.tolist()  # None where masked
+    elif hasattr(labels, "to_pylist"):  # pyarrow
+        labels = labels.to_pylist()
+    elif isinstance(dtype, np.dtype) and dtype.kind in "biufU":
+        return np.asarray(labels)
+    elif hasattr(labels, "to_list"):  # pandas and polars: nullable types become plain ones
+        # pandas 2.2 has deprecated the to_list of a Categorical; polars has no tolist.
+        labels = getattr(labels, "tolist", labels.to_list)()
+    try:
+        array = np.asarray(labels)
+        # numpy turns [1, "a"] into texts and [True, 2] into numbers silently.
+        if isinstance(labels, list | tuple) and array.ndim == 1:
+            return np.array(labels, dtype=object)
+    except ValueError as error:
+        raise InvalidInput(
+            f"{name} must hold one label per row, got entries of different lengths", name
+        ) from error
+    return array.astype(object) if array.dtype.kind == "T" else array
+
+
+def _missing_rows(array: NDArray[Any]) -> NDArray[np.intp]:
+    if array.dtype.kind in "biuUS":
+        return np.zeros(0, dtype=np.intp)
+    if array.dtype.kind in "fmM":
+        return np.flatnonzero(np.isnan(array))
+    items = array.tolist()
+    if all(issubclass(kind, str | Integral) for kind in set(map(type, items))):
+        return np.zeros(0, dtype=np.intp)
+    return np.flatnonzero([is_missing(item) for item in items])
+
+
+def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return labels that are all there as texts, booleans or numbers."""
+    if array.dtype.kind == "O":
+        items = array.tolist()
+        kinds = {kind: _kind(kind) for kind in set(map(type, items))}
+        if len(set(kinds.values())) > 1:
+            first = kinds[type(items[0])]
+            row = next(i for i, item in enumerate(items) if kinds[type(item)] != first)
+            raise InvalidInput(
+                f"{name} mixes labels of several types: {first} in row 0 and "
+                f"{kinds[type(items[row])]} in row {row} ({items[row]!r}); use one, for example "
+                "strings only",
+                name,
+                row,
+                items[row],
+            )
+        types = {"string": str, "boolean": np.bool_, "number": None}
+        if (kind := kinds[type(items[0])]) in types:
+            array = np.array(items, dtype=types[kind])
+        if array.dtype.kind == "f" and all(issubclass(kind, Integral) for kind in kinds):
+            array = np.array(items, dtype=object)  # integers that only a float could hold
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        row = int(np.isinf(array).argmax())
+        raise InvalidInput(
+            f"Input {name} contains infinity or a value too large for {array.dtype!r}.",
+            name,
+            row,
+            array[row].item(),
+        )
+    if array.dtype.kind not in "biufU":
+        value = array.tolist()[0]
+        raise InvalidInput(
+            f"{name} must hold strings, integers, booleans or floats, but row 0 is {value!r} "
+            f"({type(value).__name__}): convert the labels, for example to strings",
+            name,
+            0,
+            value,
+        )
+    return array
+
+
+def _kind(kind: type) -> str:
+    if issubclass(kind, str):
+        return "string"
+    if issubclass(kind, bool | np.bool_):
+        return "boolean"
+    return "number" if issubclass(kind, Real) else kind.__name__

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import _safe_indexing, indexable
 
+from skllm_calib.log_proba.folds import Split
+from skllm_calib.log_proba.numerics import log_normalise
+
 __all__ = [
-    "N_FOLDS",
-    "Split",
     "cross_fitted",
     "indexed",
     "log_proba_of",
     "needs_cross_fitting",
     "served_model",
-    "stratified_folds",
 ]
-
-N_FOLDS = 5
-Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def needs_cross_fitting(estimator: Any) -> bool:
@@ -80,7 +75,7 @@ def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
         margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
         if margin.ndim == 1:
             margin = np.column_stack([np.zeros_like(margin), margin])
-        return np.asarray(margin - np.logaddexp.reduce(margin, axis=1, keepdims=True))
+        return log_normalise(margin)
     raise TypeError(
         f"{type(estimator).__name__} has neither predict_proba nor decision_function: there is no "
         "score to calibrate"
@@ -141,19 +136,3 @@ def indexed(X: Any) -> Any:
     if isinstance(X, np.ndarray) and X.dtype.kind == "T":
         X = X.astype(object)  # numpy before 2.3.2 reads freed memory when it takes rows of these
     return X
-
-
-def stratified_folds(y: NDArray[Any], n_folds: int = N_FOLDS, seed: int = 0) -> list[Split]:
-    """Split into folds that keep the shares of the classes as far as their counts allow."""
-    n_folds = min(n_folds, len(y))
-    if n_folds < 2:
-        raise ValueError("n_samples = 1 is not enough to cross-fit: pass more labelled rows")
-    _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if counts.max() < n_folds:
-        splitter = KFold(n_folds, shuffle=True, random_state=seed)
-    else:
-        splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # It warns of classes with fewer rows than folds; those are dealt with row by row.
-        warnings.simplefilter("ignore", UserWarning)
-        return list(splitter.split(codes, codes))

@@ -1,4 +1,12 @@
-"""Labels and probabilities in every accepted form -> one plain form the metrics can trust."""
+"""Labels, probabilities and weights in every accepted form -> one plain form to compute with.
+
+All public functions and estimators that take them read them here, so that the same input means the
+same everywhere, or is refused with the same `InvalidInput`, which knows parameter, row and value.
+
+- `check_input` reads labels, probabilities and weights together.
+- `check_proba`, `check_log_proba`, `check_weight` read one of them.
+- `check_labels`, `check_classes`, `encode_labels` (in `log_proba.labels`) read labels alone.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +14,54 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import (
+    check_classes,
+    check_labels,
+    check_pos_label,
+    distinct,
+    encode,
+    encode_labels,
+    known_labels,
+    shown,
+)
+from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.tables import (
+    Table,
+    column_order,
+    labels_of_names,
+    named_class,
+    read_table,
+)
+
+__all__ = [
+    "FIT_NAMES",
+    "METRIC_NAMES",
+    "Checked",
+    "Names",
+    "check_input",
+    "check_log_proba",
+    "check_proba",
+    "check_weight",
+    "two_columns",
+]
 
 # Rows may miss 1 by rounding only. Two-decimal self-reports (0.99, 1.01) must be refused, not used.
 _SUM_TOLERANCE = 1e-5
-# The range that integer labels usually keep to.
-_FEW = 1000
+
+
+class Names(NamedTuple):
+    """How a function names its arguments, for its errors."""
+
+    y: str
+    proba: str
+    classes: str
+    weight: str = "sample_weight"
+
+
+METRIC_NAMES = Names("y_true", "y_proba", "labels")
+FIT_NAMES = Names("y", "proba", "classes")
 
 
 class Checked(NamedTuple):
@@ -26,153 +76,41 @@ class Checked(NamedTuple):
     weight: NDArray[np.float64]
 
 
-def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``(1 - p, p)`` of shape (n, 2), each column in one piece."""
-    columns = np.empty((2, positive.size))
-    np.subtract(1, positive, out=columns[0])
-    columns[1] = positive
-    return columns.T
-
-
-def check_proba(y_proba: ArrayLike, *, flat: bool = False) -> NDArray[np.float64]:
-    """Return probabilities as an (n, K) float64 matrix; 1-D ``p`` becomes ``(1 - p, p)``.
-
-    Rows are checked, never renormalised: dividing would break ties between equal confidences in
-    their last bit. What is returned may be the caller's own array.
-
-    Parameters
-    ----------
-    y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1]; the rows of a matrix sum to 1.
-    flat : bool, default=False
-        Leave 1-D probabilities as they are.
-
-    Returns
-    -------
-    proba : ndarray of shape (n_samples, n_classes), or (n_samples,)
-        The same in float64.
-
-    Raises
-    ------
-    ValueError
-        If the shape is wrong, a value is NaN or outside [0, 1], or a row does not sum to 1.
-    """
-    raw = np.asarray(y_proba)
-    try:
-        proba = np.asarray(raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"y_proba must hold numbers, got dtype {raw.dtype}.") from error
-    if proba.ndim not in (1, 2) or proba.shape[0] == 0:
-        raise ValueError(
-            "y_proba must have shape (n_samples,) or (n_samples, n_classes) with at least one "
-            f"row, got shape {proba.shape}."
-        )
-    if proba.ndim == 2 and proba.shape[1] < 2:
-        raise ValueError(f"y_proba needs at least two columns, one a class, got {proba.shape}.")
-    # One pass over good input; which row is wrong is looked up only when one is (NaN included).
-    if not (proba.min() >= 0 and proba.max() <= 1):
-        _refuse_values(proba.reshape(proba.shape[0], -1))
-    if proba.ndim == 1:
-        return proba if flat else two_columns(proba)
-    sums = proba @ np.ones(proba.shape[1])  # several times faster than sum(axis=1)
-    precision = np.finfo(raw.dtype).eps if raw.dtype.kind == "f" else 0.0
-    wrong = np.flatnonzero(np.abs(sums - 1) > max(_SUM_TOLERANCE, float(precision) ** 0.5))
-    if wrong.size:
-        raise ValueError(
-            f"every row of y_proba must sum to 1, but row {wrong[0]} sums to "
-            f"{sums[wrong[0]]:.6g} ({wrong.size} row(s) in all). Renormalise the rows, or pass "
-            "probabilities instead of scores."
-        )
-    return proba
-
-
-def check_log_proba(log_proba: ArrayLike, name: str = "log_proba") -> NDArray[np.float64]:
-    """Return scores as normalised (n, K) log-probabilities; minus infinity is allowed."""
-    rows = np.asarray(log_proba, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] < 2:
-        raise ValueError(
-            f"{name} must have shape (n_samples, n_classes) with at least one row and two columns, "
-            f"got {rows.shape}."
-        )
-    wrong = np.flatnonzero(~(rows < np.inf).all(axis=1) | np.isneginf(rows).all(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"{name} holds NaN or infinity, or no possible class, in row {wrong[0]}: "
-            f"{rows[wrong[0]].tolist()}."
-        )
-    return np.asarray(rows - logsumexp(rows, axis=1, keepdims=True), dtype=np.float64)
-
-
-def _refuse_values(rows: NDArray[np.float64]) -> None:
-    missing = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if missing.size:
-        raise ValueError(
-            f"y_proba holds NaN or infinity in {missing.size} row(s), first in row {missing[0]}."
-        )
-    outside = np.flatnonzero(((rows < 0) | (rows > 1)).any(axis=1))
-    raise ValueError(
-        f"y_proba must lie in [0, 1], but row {outside[0]} is {rows[outside[0]].tolist()}."
-    )
-
-
-def check_weight(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
-    """Return one finite, non-negative float64 weight a row (ones when none are given)."""
-    if sample_weight is None:
-        return np.broadcast_to(1.0, (n_rows,))  # takes no memory; nobody may write to it
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weight.shape}.")
-    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-    if wrong.size:
-        raise ValueError(
-            f"sample_weight must be finite and not negative, but row {wrong[0]} has "
-            f"{weight[wrong[0]]}."
-        )
-    if not weight.any():
-        raise ValueError("sample_weight is zero everywhere.")
-    return weight
-
-
-def check_labels(labels: ArrayLike) -> NDArray[Any]:
-    """Return the column classes, which must be distinct and sorted as scikit-learn sorts them."""
-    classes = np.asarray(labels)
-    if classes.ndim != 1 or classes.size < 2:
-        raise ValueError(f"labels must list at least two classes, got {labels!r}.")
-    ordered = np.unique(classes)
-    if ordered.size < classes.size:
-        raise ValueError(f"labels must not repeat a class, got {classes.tolist()}.")
-    if not np.array_equal(ordered, classes):
-        # Sorting in silence would swap columns for everyone who listed them in their own order.
-        raise ValueError(
-            "labels must be sorted, and the columns of y_proba in the same order, as in "
-            f"estimator.classes_; got {classes.tolist()}, expected {ordered.tolist()}."
-        )
-    return classes
-
-
 def check_input(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
+    y: Any,
+    proba: Any,
     *,
     labels: ArrayLike | None = None,
     pos_label: object = None,
     sample_weight: ArrayLike | None = None,
+    names: Names = METRIC_NAMES,
+    allow_unlabelled: bool = False,
+    allow_unscored: bool = False,
     flat: bool = False,
 ) -> Checked:
     """Validate labels, probabilities and weights together; rows of weight zero are dropped.
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        True labels: strings, integers or booleans.
-    y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities; 1-D holds those of ``pos_label``.
+    y : array-like of shape (n_samples,) or None
+        True labels, in any container that `check_labels` reads.
+    proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+        Probabilities, as in `check_proba`. The columns of a frame that are named by the labels are
+        taken by name.
     labels : array-like of shape (n_classes,), default=None
-        Sorted classes of the columns; taken from `y_true` when None.
+        Sorted classes of the columns. None takes them from `y`; where it lacks some, or there is
+        no `y`, from the names of the columns.
     pos_label : object, default=None
-        The class that 1-D probabilities belong to; the last label when None.
+        The class that 1-D probabilities belong to. None takes the one that a Series is named by,
+        otherwise the last class.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
+    names : Names, default=METRIC_NAMES
+        What errors call the arguments.
+    allow_unlabelled : bool, default=False
+        Whether labels may be missing, all of them with ``y=None``; their code is -1.
+    allow_unscored : bool, default=False
+        Whether rows may have no probabilities, as in `check_proba`.
     flat : bool, default=False
         Leave 1-D probabilities as they are, for those who make columns of a few rows at a time.
 
@@ -183,106 +121,399 @@ def check_input(
 
     Raises
     ------
-    ValueError
-        If anything does not fit; the message names the row or the value.
+    InvalidInput
+        If anything does not fit; it knows the parameter, the row and the value.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skllm_calib.log_proba.validation import check_input
+    >>> proba = pd.DataFrame({"spam": [0.9, 0.2], "ham": [0.1, 0.8]})
+    >>> checked = check_input(["spam", "ham"], proba)
+    >>> checked.classes.tolist(), checked.codes.tolist(), checked.proba.tolist()
+    (['ham', 'spam'], [1, 0], [[0.1, 0.9], [0.8, 0.2]])
     """
-    proba = check_proba(y_proba, flat=flat)
-    n_columns = 2 if proba.ndim == 1 else proba.shape[1]
-    truth = np.asarray(y_true)
-    if truth.ndim != 1:
-        raise ValueError(f"y_true must have shape (n_samples,), got {truth.shape}.")
-    if truth.shape[0] != proba.shape[0]:
-        raise ValueError(
-            f"y_true has {truth.shape[0]} rows and y_proba has {proba.shape[0]}; they must agree."
-        )
-    check_present(truth)
-    classes = distinct(truth) if labels is None else check_labels(labels)
-    if classes.size != n_columns:
-        raise ValueError(_column_message(classes, n_columns, labels is None))
-    lookup = {label: code for code, label in enumerate(classes.tolist())}
-    if pos_label is not None and pos_label not in lookup:
-        raise ValueError(f"pos_label={pos_label!r} is not one of the labels {classes.tolist()}.")
-    codes = encode(truth, classes)
-    if np.ndim(y_proba) == 1 and pos_label is not None and lookup[pos_label] == 0:
-        proba = 1 - proba if flat else proba[:, ::-1]
-    weight = check_weight(sample_weight, proba.shape[0])
-    if sample_weight is None or weight.min() > 0:
-        return Checked(proba, codes, classes, weight)
-    keep = weight > 0
-    return Checked(proba[keep], codes[keep], classes, weight[keep])
-
-
-def check_present(truth: NDArray[Any]) -> None:
-    """Refuse labels that are missing."""
-    if truth.dtype.kind in "biuU":
-        return
-    if truth.dtype.kind == "f":
-        missing = np.flatnonzero(np.isnan(truth))
-        row = int(missing[0]) if missing.size else None
-    else:
-        # pandas' NA can neither be compared nor imported without pandas: its name comes first.
-        row = next(
-            (
-                row
-                for row, value in enumerate(truth.tolist())
-                if value is None or type(value).__name__ == "NAType" or value != value  # noqa: PLR0124 (NaN)
-            ),
-            None,
-        )
-    if row is not None:
-        raise ValueError(f"y_true has no label in row {row}.")
-
-
-def distinct(truth: NDArray[Any]) -> NDArray[Any]:
-    """Return the classes that occur, sorted as scikit-learn sorts them."""
-    if truth.dtype.kind in "bi" and truth.size:
-        low, high = int(truth.min()), int(truth.max())
-        if high - low <= 1:
-            return np.unique(np.array([low, high])).astype(truth.dtype)
-        if high - low < _FEW:  # to count them is faster than to sort them
-            counts = np.bincount(truth.astype(np.int64, copy=False) - low)
-            return (low + np.flatnonzero(counts)).astype(truth.dtype)
-    if truth.dtype.kind != "O":
-        return np.asarray(np.unique(truth))
-    # Comparing a million objects with each other is slow, hashing them is not.
-    found = list(set(truth.tolist()))
-    return np.unique(np.fromiter(found, dtype=object, count=len(found)))
-
-
-def encode(truth: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the number of the class of each label, refusing labels that are none of them."""
-    kinds = truth.dtype.kind, classes.dtype.kind
-    if all(kind in "bi" for kind in kinds) and int(classes[-1]) - int(classes[0]) < classes.size:
-        # Integers without a gap number themselves.
-        codes = truth.astype(np.int64, copy=False)
-        codes = codes if classes[0] == 0 else codes - int(classes[0])
-        within = truth.min() >= classes[0] and truth.max() <= classes[-1]
-        unknown = np.flatnonzero(not within and (truth < classes[0]) | (truth > classes[-1]))
-    elif kinds == ("U", "U") or all(kind in "biuf" for kind in kinds):
-        codes = np.searchsorted(classes, truth).astype(np.int64)
-        unknown = np.flatnonzero(classes[np.minimum(codes, classes.size - 1)] != truth)
-    else:
-        lookup = {label: code for code, label in enumerate(classes.tolist())}
-        codes = np.array([lookup.get(value, -1) for value in truth.tolist()], dtype=np.int64)
-        unknown = np.flatnonzero(codes < 0)
-    if unknown.size:
-        row = int(unknown[0])
-        raise ValueError(
-            f"y_true holds {truth[row : row + 1].tolist()[0]!r} in row {row}, which is not one of "
-            f"the labels {classes.tolist()}."
-        )
-    return codes
-
-
-def _column_message(classes: NDArray[Any], n_columns: int, inferred: bool) -> str:
-    if inferred:
-        return (
-            f"y_true holds {classes.size} class(es), {classes.tolist()}, but y_proba describes "
-            f"{n_columns}: say which with labels=, for scorers with "
-            "calibration_scoring(labels=estimator.classes_)."
-        )
-    return (
-        f"labels lists {classes.size} classes, {classes.tolist()}, but y_proba describes "
-        f"{n_columns}. If it comes from cross-validation, the estimator was fitted on a fold "
-        "without one of the classes: stratify the folds or declare the classes to the estimator."
+    if y is None and not allow_unlabelled:
+        raise InvalidInput(f"{names.y} is None: labels are needed", names.y)
+    try:
+        table = _read_proba(proba, names.proba)
+    except InvalidInput as error:
+        raise _with_order(error, names) from error.__cause__
+    n_rows = len(table.values)
+    truth = None
+    if y is not None and not allow_unlabelled:
+        truth = _check_truth(y, n_rows, table, names)
+    classes = _resolve_classes(labels, truth, y, table, names)
+    checked = _check_table(
+        table, names.proba, classes, pos_label, allow_unscored=allow_unscored, flat=flat
     )
+    if truth is not None:
+        codes = encode(truth, classes, names.y)
+    else:
+        codes = encode_labels(y, classes, names.y, n_rows=n_rows)
+    weight = check_weight(sample_weight, n_rows, names.weight)
+    if sample_weight is None or weight.min() > 0:
+        return Checked(checked, codes, classes, weight)
+    keep = weight > 0
+    return Checked(checked[keep], codes[keep], classes, weight[keep])
+
+
+def check_proba(
+    proba: Any,
+    name: str = "proba",
+    *,
+    classes: NDArray[Any] | None = None,
+    pos_label: object = None,
+    allow_unscored: bool = False,
+    flat: bool = False,
+) -> NDArray[np.float64]:
+    """Return probabilities as an (n, K) float64 matrix; 1-D ``p`` becomes ``(1 - p, p)``.
+
+    Rows are checked, never renormalised: dividing would break ties between equal confidences in
+    their last bit. What is returned may be the caller's own array.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+        Probabilities in [0, 1]. The rows of a matrix sum to 1, up to 1e-5 or to the square root
+        of the epsilon of their dtype: 3e-4 for float32.
+    name : str, default="proba"
+        What the caller names them.
+    classes : ndarray of shape (n_classes,), default=None
+        Sorted classes. There has to be a column for each, and columns that are named by them are
+        taken by name (see `column_order`).
+    pos_label : object, default=None
+        The class that 1-D probabilities belong to, with `classes`. None takes the one that a
+        Series is named by, otherwise the last class.
+    allow_unscored : bool, default=False
+        Whether a row may hold NaN or a missing value; it is then NaN throughout.
+    flat : bool, default=False
+        Leave 1-D probabilities as they are.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes), or (n_samples,)
+        The same in float64.
+
+    Raises
+    ------
+    InvalidInput
+        If the shape is wrong, a value is missing or outside [0, 1], or a row does not sum to 1.
+    """
+    table = _read_proba(proba, name)
+    return _check_table(table, name, classes, pos_label, allow_unscored=allow_unscored, flat=flat)
+
+
+def check_log_proba(
+    log_proba: Any,
+    name: str = "log_proba",
+    *,
+    classes: NDArray[Any] | None = None,
+    n_classes: int | None = None,
+) -> NDArray[np.float64]:
+    """Return scores as normalised (n, K) log-probabilities; minus infinity is allowed.
+
+    Parameters
+    ----------
+    log_proba : array-like of shape (n_samples, n_classes)
+        Log-probabilities, up to a constant of each row.
+    name : str, default="log_proba"
+        What the caller names them.
+    classes : ndarray of shape (n_classes,), default=None
+        Sorted classes, as in `check_proba`.
+    n_classes : int, default=None
+        How many columns there have to be.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+
+    Raises
+    ------
+    InvalidInput
+        If the shape is wrong, or a row holds NaN, plus infinity or no possible class.
+    """
+    rows, names, _ = read_table(log_proba, name)
+    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] < 2:
+        raise InvalidInput(
+            f"{name} must have shape (n_samples, n_classes) with at least one row and two columns, "
+            f"got {rows.shape}",
+            name,
+            value=rows.shape,
+        )
+    if classes is not None:
+        rows = _in_order(rows, names, classes, name)
+    elif n_classes is not None and rows.shape[1] != n_classes:
+        raise InvalidInput(
+            f"{name} has {rows.shape[1]} columns for {n_classes} classes", name, value=rows.shape
+        )
+    check_log_rows(rows, name)
+    return log_normalise(rows)
+
+
+def check_log_rows(rows: NDArray[np.float64], name: str = "log_proba") -> None:
+    """Refuse rows of log-probabilities with NaN or plus infinity, or without a possible class."""
+    if np.isfinite(rows.sum()):  # one glance at good input
+        return
+    for bad, problem in (
+        (np.isnan(rows).any(axis=1), "contains NaN"),
+        (np.isposinf(rows).any(axis=1), "contains plus infinity"),
+        (np.isneginf(rows).all(axis=1), "has no finite entry"),
+    ):
+        if bad.any():
+            row = int(bad.argmax())
+            raise InvalidInput(
+                f"{name}: row {row} {problem} ({bad.sum()} such rows). Leave such rows out or give "
+                "them a fallback first",
+                name,
+                row,
+                rows[row].tolist(),
+            )
+
+
+def check_weight(
+    sample_weight: Any, n_rows: int, name: str = "sample_weight"
+) -> NDArray[np.float64]:
+    """Return one finite, non-negative float64 weight per row (ones when none are given).
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights in any container.
+    n_rows : int
+        How many there have to be.
+    name : str, default="sample_weight"
+        What the caller names them.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Nobody may write to it.
+
+    Raises
+    ------
+    InvalidInput
+        If the shape is wrong, a weight is missing, infinite or negative, or all are zero.
+    """
+    if sample_weight is None:
+        return np.broadcast_to(1.0, (n_rows,))  # takes no memory; nobody may write to it
+    weight = read_table(sample_weight, name).values
+    if weight.shape != (n_rows,):
+        raise InvalidInput(
+            f"{name} must have shape ({n_rows},), got {weight.shape}", name, value=weight.shape
+        )
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if wrong.size:
+        row = int(wrong[0])
+        raise InvalidInput(
+            f"{name} must be finite and not negative, but row {row} has {weight[row]}",
+            name,
+            row,
+            float(weight[row]),
+        )
+    if not weight.any():
+        raise InvalidInput(f"{name} is zero everywhere: no row counts", name, value=0.0)
+    return weight
+
+
+def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``(1 - p, p)`` of shape (n, 2), each column in one piece."""
+    columns = np.empty((2, positive.size))
+    np.subtract(1, positive, out=columns[0])
+    columns[1] = positive
+    return columns.T
+
+
+def _with_order(error: InvalidInput, names: Names) -> InvalidInput:
+    """Say in which order the arguments stand, where one holds what the other should."""
+    return InvalidInput(
+        f"{error}; the order of arguments is ({names.y}, {names.proba})",
+        error.parameter,
+        error.row,
+        error.value,
+    )
+
+
+def _check_truth(y: Any, n_rows: int, table: Table, names: Names) -> NDArray[Any]:
+    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        raise InvalidInput(
+            f"{names.y} must hold one label per row, got a matrix of shape {np.shape(y)}; the "
+            f"order of arguments is ({names.y}, {names.proba})",
+            names.y,
+            value=np.shape(y),
+        )
+    truth = check_labels(y, names.y)
+    if len(truth) != n_rows:
+        raise InvalidInput(
+            f"{names.y} has {len(truth)} rows and {names.proba} has {n_rows}; they must agree",
+            names.y,
+            value=len(truth),
+        )
+    return truth
+
+
+def _resolve_classes(
+    labels: Any, truth: NDArray[Any] | None, y: Any, table: Table, names: Names
+) -> NDArray[Any]:
+    """Return the classes of the columns: those given, those of y, or those named by a frame."""
+    n_columns = 2 if table.values.ndim == 1 else table.values.shape[1]
+    if labels is not None:
+        classes = check_classes(labels, names.classes)
+        if classes.size != n_columns:
+            raise InvalidInput(
+                f"{names.classes} lists {classes.size} classes, {shown(classes.tolist())}, but "
+                f"{names.proba} describes {n_columns}. In cross-validation a fold may lack a "
+                "class: stratify the folds, or declare the classes to the estimator",
+                names.classes,
+                value=classes.tolist(),
+            )
+        return classes
+    if truth is None and y is not None:  # some labels may be missing
+        truth = known_labels(y, names.y)
+    present = [] if truth is None else distinct(truth).tolist()
+    if len(present) != n_columns and table.values.ndim == 2:
+        named = labels_of_names(table.names, present)
+        if named is not None:
+            return np.unique(named)
+    if truth is None:
+        return np.arange(n_columns)
+    classes = distinct(truth)
+    if classes.size != n_columns:
+        swapped = ""
+        if truth.dtype.kind == "f" and (truth % 1 != 0).any():
+            swapped = f"; the order of arguments is ({names.y}, {names.proba})"
+        raise InvalidInput(
+            f"{names.y} holds {classes.size} class(es), {shown(classes.tolist())}, but "
+            f"{names.proba} describes {n_columns}: pass all of them as {names.classes}=, as "
+            f"estimator.classes_ has them{swapped}",
+            names.y,
+            value=classes.tolist(),
+        )
+    return classes
+
+
+def _read_proba(proba: Any, name: str) -> Table:
+    table = read_table(proba, name)
+    shape = table.values.shape
+    if len(shape) not in (1, 2) or shape[0] == 0:
+        raise InvalidInput(
+            f"{name} must have shape (n_samples,) or (n_samples, n_classes) with at least one "
+            f"row, got shape {shape}",
+            name,
+            value=shape,
+        )
+    if len(shape) == 2 and shape[1] < 2:
+        raise InvalidInput(
+            f"{name} needs at least two columns, one per class, got shape {shape}; pass the "
+            "probabilities of one of two classes as one dimension",
+            name,
+            value=shape,
+        )
+    return table
+
+
+def _check_table(
+    table: Table,
+    name: str,
+    classes: NDArray[Any] | None,
+    pos_label: object,
+    *,
+    allow_unscored: bool,
+    flat: bool,
+) -> NDArray[np.float64]:
+    proba = table.values
+    # One pass over good input; which row is wrong is looked up only when one is (NaN included).
+    unscored = None
+    if not (proba.min() >= 0 and proba.max() <= 1):
+        unscored = _check_values(proba, name, allow_unscored=allow_unscored)
+    if proba.ndim == 2:
+        _check_sums(proba, table.precision, name)
+        if unscored is not None:
+            proba = np.where(unscored[:, None], np.nan, proba)
+        return proba if classes is None else _in_order(proba, table.names, classes, name)
+    if classes is not None:
+        if classes.size != 2:
+            raise InvalidInput(
+                f"{name} has one dimension, which is enough for two classes, but there are "
+                f"{classes.size}: pass shape (n_samples, {classes.size}), a single row as "
+                f"(1, {classes.size})",
+                name,
+                value=proba.shape,
+            )
+        if _positive(table, classes, pos_label, name) == 0:
+            return 1 - proba if flat else two_columns(proba)[:, ::-1]
+    return proba if flat else two_columns(proba)
+
+
+def _positive(table: Table, classes: NDArray[Any], pos_label: object, name: str) -> int:
+    """Return the class that one-dimensional probabilities belong to."""
+    positive = check_pos_label(pos_label, classes)
+    named = named_class(table.names, classes.tolist())
+    if named is None or named == positive:
+        return positive
+    if pos_label is None:
+        return named
+    raise InvalidInput(
+        f"pos_label={pos_label!r}, but {name} is a Series named {(table.names or [''])[0]!r}, "
+        "which is another class: rename it, or leave pos_label out",
+        "pos_label",
+        value=pos_label,
+    )
+
+
+def _in_order(
+    rows: NDArray[np.float64], names: list[Any] | None, classes: NDArray[Any], name: str
+) -> NDArray[np.float64]:
+    """Return the columns in the order of the classes."""
+    order = column_order(names, classes.tolist(), name)
+    if rows.shape[1] != classes.size:
+        raise InvalidInput(
+            f"{name} has {rows.shape[1]} columns for the {classes.size} classes "
+            f"{shown(classes.tolist())}. A single row is a matrix of shape (1, {classes.size})",
+            name,
+            value=rows.shape,
+        )
+    if order is None or order == list(range(len(order))):
+        return rows
+    return rows[:, order]
+
+
+def _check_values(
+    proba: NDArray[np.float64], name: str, *, allow_unscored: bool
+) -> NDArray[np.bool_] | None:
+    """Refuse values that are no probabilities; return which rows have none, if they may."""
+    rows = proba.reshape(proba.shape[0], -1)
+    missing = np.asarray(np.isnan(rows).any(axis=1))
+    outside = np.flatnonzero(((rows < 0) | (rows > 1)).any(axis=1))
+    if missing.any() and not allow_unscored:
+        row = int(missing.argmax())
+        raise InvalidInput(
+            f"{name} holds NaN or a missing value in {missing.sum()} row(s), first in row {row}",
+            name,
+            row,
+            rows[row].tolist(),
+        )
+    if outside.size:
+        row = int(outside[0])
+        raise InvalidInput(
+            f"{name} must lie in [0, 1], but row {row} is {rows[row].tolist()}",
+            name,
+            row,
+            rows[row].tolist(),
+        )
+    return missing if allow_unscored else None
+
+
+def _check_sums(proba: NDArray[np.float64], precision: float, name: str) -> None:
+    sums = proba @ np.ones(proba.shape[1])  # several times faster than sum(axis=1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > max(_SUM_TOLERANCE, precision**0.5))
+    if wrong.size:
+        row = int(wrong[0])
+        raise InvalidInput(
+            f"every row of {name} must sum to 1, but row {row} sums to {sums[row]:.6g} "
+            f"({wrong.size} row(s) in all). Renormalise the rows, or pass probabilities instead of "
+            "scores",
+            name,
+            row,
+            proba[row].tolist(),
+        )

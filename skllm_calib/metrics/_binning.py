@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import shown
+from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.validation import Checked, two_columns
 
 Strategy = Literal["uniform", "quantile"]
@@ -67,7 +69,11 @@ def _is_top_label(kind: object) -> bool:
 def _check_kind(checked: Checked, kind: object) -> None:
     names = checked.classes.tolist()
     if not _is_top_label(kind) and kind not in names:
-        raise ValueError(f"kind must be 'top-label' or one of the labels {names}, got {kind!r}.")
+        raise InvalidInput(
+            f"kind must be 'top-label' or one of the labels {shown(names)}, got {kind!r}",
+            "kind",
+            value=kind,
+        )
 
 
 def _judge(checked: Checked, kind: object, rows: slice) -> Judged:
@@ -94,10 +100,8 @@ def is_sweep(n_bins: object) -> bool:
 
 def check_bins(n_bins: object, strategy: object) -> None:
     """Refuse binning parameters that mean nothing."""
-    if not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1:
-        raise ValueError(f"n_bins must be an integer of at least 1, got {n_bins!r}.")
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}.")
+    check_count(n_bins, "n_bins")
+    check_choice(strategy, "strategy", ("uniform", "quantile"))
 
 
 def assign_bins(
@@ -293,4 +297,4 @@ def combine(mass: NDArray[np.float64], gap: NDArray[np.float64], norm: Norm) -> 
         return float(np.sqrt(mass @ gap**2))
     if norm == "max":
         return float(np.abs(gap).max())
-    raise ValueError(f"norm must be 'l1', 'l2' or 'max', got {norm!r}.")
+    raise InvalidInput(f"norm must be 'l1', 'l2' or 'max', got {norm!r}", "norm", value=norm)

@@ -10,13 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm as normal
 
-from skllm_calib.log_proba.validation import (
-    Checked,
-    check_input,
-    check_labels,
-    check_proba,
-    check_weight,
-)
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics._binning import (
     Bins,
     Judged,
@@ -126,16 +121,14 @@ def calibration_noise_floor(
         raise ValueError(f"quantile must lie between 0 and 1, got {quantile!r}.")
     if n_simulations == 0 and (quantile is not None or norm == "max"):
         raise ValueError("quantile and norm='max' need a simulation: set n_simulations=1000.")
-    proba = check_proba(y_proba)
-    classes = np.arange(proba.shape[1]) if labels is None else check_labels(labels)
-    if classes.size != proba.shape[1]:
-        raise ValueError(f"labels lists {classes.size} classes, y_proba has {proba.shape[1]}.")
+    checked = check_input(
+        None, y_proba, labels=labels, sample_weight=sample_weight, allow_unlabelled=True
+    )
     if labels is None and not (isinstance(kind, str) and kind == "top-label"):
-        raise ValueError(f"kind={kind!r} needs labels= to know which column it is.")
-    weight = check_weight(sample_weight, proba.shape[0])
-    keep = weight > 0
-    codes = np.zeros(int(keep.sum()), dtype=np.int64)  # the outcomes play no part
-    judged = judge(Checked(proba[keep], codes, classes, weight[keep]), kind)
+        raise InvalidInput(
+            f"kind={kind!r} needs labels= to know which column it is", "kind", value=kind
+        )
+    judged = judge(checked, kind)  # the outcomes play no part
     number = assign_bins(judged.confidence, judged.weight, n_bins, strategy)
     bins = summarise(judged, number)
     if n_simulations == 0:

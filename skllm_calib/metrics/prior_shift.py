@@ -6,15 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
-from skllm_calib.log_proba.validation import (
-    check_labels,
-    check_log_proba,
-    check_present,
-    distinct,
-    encode,
-)
+from skllm_calib.log_proba.labels import check_classes, check_labels, distinct, encode
+from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.validation import check_log_proba
 
 __all__ = ["ClassPriorEstimate", "adjust_to_prior", "estimate_class_prior"]
 
@@ -128,7 +123,7 @@ def estimate_class_prior(
             f"log_proba has {n_rows} rows, too few to estimate the shares of {n_classes} classes: "
             f"at least {needed} are needed."
         )
-    names: list[Any] = list(range(n_classes)) if labels is None else check_labels(labels).tolist()
+    names: list[Any] = list(range(n_classes)) if labels is None else check_classes(labels).tolist()
     if len(names) != n_classes:
         raise ValueError(f"labels lists {len(names)} classes, log_proba has {n_classes} columns.")
     absent = np.flatnonzero(np.isneginf(rows).all(axis=0))
@@ -148,7 +143,9 @@ def estimate_class_prior(
         if labelled_log_proba is None or y is None:
             raise ValueError("method='bbse' needs labelled_log_proba and y, rows with labels.")
         known = check_log_proba(labelled_log_proba, "labelled_log_proba")
-        rates, counts, names = _confusion(known, np.asarray(y), labels, n_classes)
+        rates, counts, names = _confusion(
+            known, check_labels(y, n_rows=len(known)), labels, n_classes
+        )
         prior, variance = _by_confusion(rows, rates, counts)
     error = np.sqrt(np.maximum(variance, 0.0))
     worst = int(error.argmax())
@@ -199,8 +196,7 @@ def adjust_to_prior(log_proba: ArrayLike, old_prior: ArrayLike, new_prior: Array
     rows = check_log_proba(log_proba)
     old = _check_prior(old_prior, rows.shape[1], "old_prior")
     new = _check_prior(new_prior, rows.shape[1], "new_prior")
-    moved = rows + np.log(new) - np.log(old)
-    return np.asarray(moved - logsumexp(moved, axis=1, keepdims=True), dtype=np.float64)
+    return log_normalise(rows + np.log(new) - np.log(old))
 
 
 def _check_prior(prior: ArrayLike, n_classes: int, name: str) -> Floats:
@@ -250,10 +246,7 @@ def _confusion(
         raise ValueError(
             f"labelled_log_proba has {known.shape[1]} columns and log_proba {n_classes}."
         )
-    if truth.shape != (len(known),):
-        raise ValueError(f"y must have shape ({len(known)},), got {truth.shape}.")
-    check_present(truth)
-    classes = distinct(truth) if labels is None else check_labels(labels)
+    classes = distinct(truth) if labels is None else check_classes(labels)
     if classes.size != n_classes:
         raise ValueError(
             f"y holds {classes.size} of the {n_classes} classes: every class has to occur among "

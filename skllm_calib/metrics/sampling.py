@@ -91,7 +91,7 @@ def suggest_rows_to_label(
     """
     if strategy not in ("stratified", "random"):
         raise ValueError(f"strategy must be 'stratified' or 'random', got {strategy!r}.")
-    confidence = check_proba(y_proba).max(axis=1)
+    confidence = check_proba(y_proba, "y_proba").max(axis=1)
     if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n <= confidence.size:
         raise ValueError(f"n must be an integer from 1 to the {confidence.size} rows, got {n!r}.")
     if strategy == "random":

@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 # Only what derives from this class shares one prediction in multi-metric scoring.
 from sklearn.metrics._scorer import _BaseScorer
 
-from skllm_calib.log_proba.validation import check_labels
+from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.metrics._binning import NumberOfBins, Strategy, check_bins, is_sweep
 from skllm_calib.metrics.calibration_error import (
     classwise_calibration_error,
@@ -99,7 +99,7 @@ def calibration_scoring(
     check_coverage(coverage)
     known: dict[str, Any] = {}
     if labels is not None:
-        known["labels"] = check_labels(np.unique(np.asarray(labels))).tolist()
+        known["labels"] = check_classes(labels, "labels", sort=True).tolist()
     binned = {**known, "n_bins": n_bins, "strategy": strategy}
     return {
         "ece": _scorer(expected_calibration_error, **binned),

@@ -413,7 +413,7 @@ def test_wrong_parameters(options, message):
         ([0.2, 0.9], None, {}, "needs labels"),
         ([0.2, 1.9], [0, 1], {}, "proba must lie in"),
         ([[0.2, 0.9]], [0], {"classes": [0, 1]}, "row of proba must sum to 1"),
-        ([0.2, 0.9], [0, 0], {}, "say which with classes="),
+        ([0.2, 0.9], [0, 0], {}, "pass all of them as classes="),
         ([0.2, 0.9], [0, 2], {"classes": [0, 1]}, "y holds 2 in row 1"),
         ([0.2, 0.9], [0, 1], {"sample_weight": [1, -1]}, "sample_weight"),
         ([[0.1, 0.2, 0.7]], [0], {"classes": [0, 1]}, "classes lists 2"),

@@ -5,8 +5,34 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.exceptions import DataConversionWarning
 
-from skllm_calib.log_proba.labels import check_known, check_labels, label_wording
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import (
+    check_classes,
+    check_known,
+    check_labels,
+    distinct,
+    encode,
+    encode_labels,
+    label_wording,
+)
+
+
+class Missing:
+    """Compares like the missing value of pandas: neither true nor false."""
+
+    def __eq__(self, other):
+        return self
+
+    __ne__ = __eq__
+    __hash__ = None
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+Missing.__name__ = "NAType"
 
 
 @pytest.mark.parametrize(
@@ -27,10 +53,12 @@ from skllm_calib.log_proba.labels import check_known, check_labels, label_wordin
     ],
 )
 def test_containers(labels):
-    found = check_labels(labels, "y")
-    assert found.tolist() == ["a", "b"]
+    found = check_labels(labels)
+    assert found.tolist() == ["b", "a", "b"]
     assert found.dtype.kind == "U"
-    assert check_labels(labels, "y", keep_all=True).tolist() == ["b", "a", "b"]
+    assert check_classes(labels, sort=True).tolist() == ["a", "b"]
+    assert distinct(found).tolist() == ["a", "b"]
+    assert encode_labels(labels, np.array(["a", "b"])).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -54,22 +82,60 @@ def test_types_are_kept(labels, kind):
         ["a", None],
         ["a", float("nan")],
         [1.0, float("nan")],
+        ("a", pd.NaT),
         np.array(["a", np.nan], dtype=object),
         np.array(["a", pd.NA], dtype=object),
+        np.array(["a", Missing()], dtype=object),
+        np.ma.array(["a", "b"], mask=[False, True]),
         pd.Series(["a", pd.NA], dtype="string"),
         pd.Series([1, None], dtype="Int64"),
+        pd.Series([True, None], dtype="boolean"),
+        pd.Series(["a", None], dtype="category"),
+        pd.Series(["a", None], dtype=pd.ArrowDtype(pa.string())),
         pl.Series(["a", None]),
+        pa.array([1, None]),
     ],
 )
 def test_missing_labels(labels):
-    with pytest.raises(ValueError, match="Input y contains NaN"):
+    with pytest.raises(InvalidInput, match="y has no label in row 1 \\(1 such row\\)") as caught:
         check_labels(labels, "y")
+    assert (caught.value.parameter, caught.value.row) == ("y", 1)
+    first = check_labels(labels[:1])
+    assert encode_labels(labels, first).tolist() == [0, -1]
 
 
-@pytest.mark.parametrize("labels", [["a", 1], ["a", True], np.array(["a", 1], dtype=object)])
+def test_labels_that_are_to_come():
+    classes = np.array(["a", "b"])
+    assert encode_labels(None, classes, n_rows=2).tolist() == [-1, -1]
+    assert encode_labels([None, float("nan")], classes).tolist() == [-1, -1]
+    with pytest.raises(InvalidInput, match="y holds 'c' in row 2") as caught:
+        encode_labels([None, "a", "c"], classes)
+    assert (caught.value.row, caught.value.value) == (2, "c")
+
+
+@pytest.mark.parametrize(
+    "labels", [["a", 1], ["a", True], [0, True], np.array(["a", 1], dtype=object), [1, "nan"]]
+)
 def test_mixed_types(labels):
-    with pytest.raises(ValueError, match="y mixes labels"):
+    with pytest.raises(InvalidInput, match="y mixes labels") as caught:
         check_labels(labels, "y")
+    assert (caught.value.row, caught.value.value) == (1, list(labels)[1])
+
+
+@pytest.mark.parametrize("labels", [[b"a", b"b"], [object()], [(1, 2)], [2**64, 1], [1j]])
+def test_what_is_no_label(labels):
+    with pytest.raises(InvalidInput, match="y must"):
+        check_labels(labels, "y")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([[1], [0]]), [["b"], ["a"]], pd.DataFrame({"y": [1, 0]}, index=[7, 9])]
+)
+def test_column_vectors(labels):
+    with pytest.warns(DataConversionWarning):
+        found = check_labels(labels)
+    assert distinct(found)[encode(found, distinct(found))].tolist() == found.tolist()
+    assert found.shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +146,16 @@ def test_mixed_types(labels):
         ({"a", "b"}, "must be a list"),
         (3, "classes=3"),
         ([["a", "b"], ["c", "d"]], "1d"),
+        ([["a", "b"], ["c"]], "different lengths"),
+        (["b", "a"], "must be sorted.*expected \\['a', 'b'\\]"),
+        (["a", "a", "b"], "must not repeat"),
+        (["a"], "at least two"),
     ],
 )
-def test_what_is_no_list_of_labels(labels, problem):
-    with pytest.raises(ValueError, match=problem):
-        check_labels(labels, "classes")
+def test_what_is_no_list_of_classes(labels, problem):
+    with pytest.raises(InvalidInput, match=problem) as caught:
+        check_classes(labels)
+    assert caught.value.parameter == "classes"
 
 
 def test_wording():

@@ -119,7 +119,7 @@ def test_a_share_outside_its_range_ends_at_the_nearest_one():
         ({"max_standard_error": 0.001}, "standard error of 0.0.* above max_standard_error=0.001"),
         ({"log_proba": np.zeros(9)}, "shape"),
         ({"log_proba": np.full((60, 3), np.nan)}, "row 0"),
-        ({"log_proba": np.full((60, 3), -np.inf)}, "no possible class"),
+        ({"log_proba": np.full((60, 3), -np.inf)}, "has no finite entry"),
         ({"log_proba": np.tile([0.0, 0.0, -np.inf], (60, 1))}, "class 2 is impossible in all 60"),
         ({"log_proba": np.zeros((60, 3))}, "do not tell the shares of the classes apart"),
     ],
@@ -142,7 +142,7 @@ def test_a_sharper_limit_says_how_many_rows_it_takes():
     [
         (lambda y, s: (None, s), "labelled_log_proba and y"),
         (lambda y, s: (y, s[:, :2]), "has 2 columns and log_proba 3"),
-        (lambda y, s: (y[1:], s), "y must have shape"),
+        (lambda y, s: (y[1:], s), "y has .* labels for .* rows"),
         (lambda y, s: (np.minimum(y, 1), s), "y holds 2 of the 3 classes"),
         (lambda y, s: (np.where(np.arange(len(y)) < 5, 2, np.minimum(y, 1)), s), "class 2 has 5"),
         (lambda y, s: (y, np.zeros_like(s)), "condition number of"),

@@ -14,7 +14,6 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
-from skllm_calib.calibration.calibrators._folds import merge_copies, n_parts, spread_over_folds
 from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters
 from skllm_calib.calibration.calibrators.beta import BetaCalibration
 from skllm_calib.calibration.calibrators.discrete import DiscreteCalibration
@@ -22,6 +21,7 @@ from skllm_calib.calibration.calibrators.isotonic import IsotonicCalibration
 from skllm_calib.calibration.calibrators.matrix import MatrixScaling
 from skllm_calib.calibration.calibrators.temperature import TemperatureScaling
 from skllm_calib.calibration.calibrators.vector import VectorScaling
+from skllm_calib.log_proba.folds import deal_folds, n_parts
 from skllm_calib.log_proba.numerics import LOWEST_LOG_PROBA, Codes, Floats, log_normalise
 
 __all__ = ["AutoCalibrator"]
@@ -167,7 +167,8 @@ class AutoCalibrator(BaseCalibrator):
             self.scores_ = {}
             self.weights_ = dict.fromkeys(members, 1.0)
         else:
-            part, fold = spread_over_folds(codes, weight, n_folds, self.random_state)
+            parts = n_parts(weight, n_folds)
+            part, fold = deal_folds(codes, n_folds, self.random_state, parts)
             share = weight[part] / np.bincount(part)[part]
             held_out = np.stack(
                 [
@@ -235,6 +236,15 @@ class AutoCalibrator(BaseCalibrator):
             out["confidence curve"] = self.confidence_curve_.coefficients.tolist()
             out["confidence knots"] = self.confidence_curve_.knots.tolist()
         return out
+
+
+def merge_copies(log_proba: Floats, codes: Codes, weight: Floats) -> tuple[Floats, Codes, Floats]:
+    """Put equal rows with equal labels together, adding up their weights."""
+    key = np.column_stack([codes, log_proba.round(10)])
+    _, first, copy_of = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    total = np.zeros(len(first))
+    np.add.at(total, copy_of.ravel(), weight)
+    return log_proba[first], codes[first], total
 
 
 def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:

@@ -24,6 +24,7 @@ from sklearn.utils.validation import (
 
 from skllm_calib.calibration.ensemble.pooling import fit_weights, pool, split_uncertainty
 from skllm_calib.calibration.ensemble.variants import variants
+from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.labels import check_known, check_labels
 from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
 from skllm_calib.log_proba.predicting import LogProbaMixin
@@ -33,7 +34,6 @@ from skllm_calib.log_proba.scores import (
     log_proba_of,
     needs_cross_fitting,
     served_model,
-    stratified_folds,
 )
 
 __all__ = ["LLMEnsembleClassifier"]
@@ -238,7 +238,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         weights = None if self._fits_weights() else self._given_weights()
         labels, counts = None, None
         if y is not None:
-            labels = check_labels(y, "y", keep_all=True)
+            labels = check_labels(y)
             check_classification_targets(labels)
             if sample_weight is not None:
                 counts = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.log_proba.validation import (
+from skllm_calib.log_proba.labels import (
+    check_classes,
     check_labels,
-    check_present,
-    check_proba,
-    check_weight,
     distinct,
     encode,
+    encode_labels,
 )
+from skllm_calib.log_proba.validation import check_proba, check_weight
 
 __all__ = [
     "ReferenceRows",
@@ -54,10 +53,7 @@ class Waiting(NamedTuple):
 
 def check_columns(proba: ArrayLike, n_classes: int | None = None, name: str = "proba") -> Floats:
     """Return an (n, K) matrix of probabilities."""
-    try:
-        rows = check_proba(proba)
-    except ValueError as error:
-        raise ValueError(str(error).replace("y_proba", name)) from None
+    rows = check_proba(proba, name)
     if n_classes is not None and rows.shape[1] != n_classes:
         raise ValueError(
             f"{name} describes {rows.shape[1]} classes, but the monitor was fitted with "
@@ -75,13 +71,9 @@ def check_reference(
     """Validate the input of `fit`."""
     rows = check_columns(proba)
     n_rows, n_classes = rows.shape
-    labels = None if y is None else np.asarray(y)
-    if labels is not None:
-        if labels.shape != (n_rows,):
-            raise ValueError(f"y must have shape ({n_rows},), got {labels.shape}.")
-        _said_of("y", check_present, labels)
+    labels = None if y is None else check_labels(y, n_rows=n_rows)
     if classes is not None:
-        names = check_labels(classes)
+        names = check_classes(classes)
     else:
         names = np.arange(n_classes) if labels is None else distinct(labels)
     if names.size != n_classes:
@@ -90,18 +82,10 @@ def check_reference(
             f"{how} {names.size} class(es), {names.tolist()}, but proba describes {n_classes}: say "
             "which with classes=."
         )
-    codes = None if labels is None else _said_of("y", encode, labels, names)
+    codes = None if labels is None else encode(labels, names)
     weight = check_weight(sample_weight, n_rows)
     keep = weight > 0
     return ReferenceRows(rows[keep], None if codes is None else codes[keep], names, weight[keep])
-
-
-def _said_of(name: str, check: Callable[..., Any], *values: Any) -> Any:
-    """Run a check of labels; it calls them `y_true`, as the metrics do."""
-    try:
-        return check(*values)
-    except ValueError as error:
-        raise ValueError(str(error).replace("y_true", name)) from None
 
 
 def watched(proba: Floats, column: int | None) -> tuple[Floats, Codes]:
@@ -128,22 +112,7 @@ def check_ids(ids: Any, n_rows: int, name: str = "ids") -> list[RowId]:
 
 def check_known_labels(y: Any, n_rows: int, classes: NDArray[Any]) -> Codes:
     """Return the class number of each label, and -1 where it is missing (None, NaN or NA)."""
-    if y is None:
-        return np.full(n_rows, -1, dtype=np.int64)
-    labels = np.asarray(y)
-    if labels.shape != (n_rows,):
-        raise ValueError(f"y must have shape ({n_rows},), got {labels.shape}.")
-    codes = np.full(n_rows, -1, dtype=np.int64)
-    known = np.flatnonzero([not _is_missing(value) for value in labels.tolist()])
-    names = set(classes.tolist())
-    for row in known.tolist():  # here, as the row is counted with those that have no label
-        if labels[row : row + 1].tolist()[0] not in names:
-            raise ValueError(
-                f"y holds {labels[row : row + 1].tolist()[0]!r} in row {row}, which is not one of "
-                f"the classes {classes.tolist()}."
-            )
-    codes[known] = encode(labels[known], classes)
-    return codes
+    return encode_labels(y, classes, n_rows=n_rows)
 
 
 def check_weights(sample_weight: ArrayLike | None, n_rows: int, largest: float) -> Floats:
@@ -157,8 +126,3 @@ def check_weights(sample_weight: ArrayLike | None, n_rows: int, largest: float) 
             "smallest probability with which a row is chosen to be labelled."
         )
     return weight
-
-
-def _is_missing(value: Any) -> bool:
-    # pandas' NA can neither be compared nor imported without pandas: its name comes first.
-    return bool(value is None or type(value).__name__ == "NAType" or value != value)  # noqa: PLR0124

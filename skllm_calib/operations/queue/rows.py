@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skllm_calib.log_proba.validation import check_labels, check_proba
+from skllm_calib.log_proba.labels import check_classes
+from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["ACTIONS", "KEYS", "Classes", "Entry", "audit_draw", "check_row", "records", "row_id"]
 
@@ -38,7 +39,7 @@ class Classes:
 
     def __init__(self, classes: Any) -> None:
         try:
-            self.array = check_labels(classes)
+            self.array = check_classes(classes)
         except ValueError as error:
             raise ValueError(
                 str(error).replace("labels", "classes", 1).replace("y_proba", "proba")

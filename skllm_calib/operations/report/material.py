@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
-from skllm_calib.log_proba.validation import check_input, check_labels, check_proba, two_columns
+from skllm_calib.log_proba.validation import check_input, check_proba, two_columns
 from skllm_calib.operations.report.asking import RunUsage
 
 __all__ = ["Failure", "Material", "gather"]
@@ -117,7 +117,7 @@ def gather(
     checked = check_input(
         truth[keep],
         proba[keep],
-        labels=labels if labels is None else check_labels(labels),
+        labels=labels,
         sample_weight=None if weight is None else weight[keep],
     )
     if earlier is not None:

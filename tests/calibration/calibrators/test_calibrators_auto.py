@@ -12,9 +12,9 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from skllm_calib.calibration.calibrators._folds import merge_copies, spread_over_folds
-from skllm_calib.calibration.calibrators.auto import _members, _stack
+from skllm_calib.calibration.calibrators.auto import _members, _stack, merge_copies
 from skllm_calib.calibrators import AutoCalibrator, BetaCalibration, TemperatureScaling
+from skllm_calib.log_proba.folds import deal_folds, n_parts
 from skllm_calib.log_proba.numerics import floor_and_normalise
 
 
@@ -80,7 +80,7 @@ def test_scores_are_those_of_cross_validation():
     log_proba, codes = simulate(60)
     scores = AutoCalibrator().fit(log_proba, codes).scores_
     log_proba, codes, weight = merge_copies(floor_and_normalise(log_proba), codes, np.ones(60))
-    part, fold = spread_over_folds(codes, weight, 5, 0)
+    part, fold = deal_folds(codes, 5, 0, n_parts(weight, 5))
     loss = np.empty(60)
     for number in range(5):
         out = fold == number
@@ -215,3 +215,11 @@ def test_discrete_scores_are_compared_as_well_as_others():
     assert auto.scores_["vector"]["log_loss"] == pytest.approx(entropy, abs=0.05)
     assert auto.scores_["temperature"]["log_loss"] > 0.6
     assert auto.weights_["temperature"] < 0.1
+
+
+def test_copies_are_merged_and_their_weights_added():
+    log_proba = np.log([[0.3, 0.7], [0.5, 0.5], [0.3, 0.7], [0.3, 0.7]])
+    rows, codes, weight = merge_copies(log_proba, np.array([0, 1, 0, 1]), np.array([1, 2, 3, 4.0]))
+    np.testing.assert_allclose(np.exp(rows), [[0.3, 0.7], [0.3, 0.7], [0.5, 0.5]])
+    assert codes.tolist() == [0, 1, 1]
+    assert weight.tolist() == [4.0, 4.0, 2.0]

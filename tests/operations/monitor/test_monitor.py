@@ -441,7 +441,7 @@ ROW = [[0.5, 0.3, 0.2]]
         ({"proba": [[0.5, 0.3, 0.3]]}, "every row of proba must sum to 1"),
         ({"proba": ROW, "y": ["d"]}, r"y holds 'd' in row 0.*\['a', 'b', 'c'\]"),
         ({"proba": ROW * 3, "y": [None, "a", "d"]}, "y holds 'd' in row 2"),
-        ({"proba": ROW, "y": ["a", "b"]}, r"y must have shape \(1,\)"),
+        ({"proba": ROW, "y": ["a", "b"]}, "y has 2 labels for 1 rows"),
         ({"proba": ROW, "ids": ["x", "y"]}, "ids must hold 1 ids, one a row, got 2"),
         ({"proba": ROW, "ids": [1.5]}, "ids must be strings or integers, got 1.5"),
         ({"proba": ROW * 3, "ids": ["x", "y", "y"]}, "ids holds 'y' more than once"),
@@ -494,7 +494,7 @@ def test_bad_labels_are_refused_and_leave_no_trace(monitor, labels, message):
         ({}, {"y": ["a", "b"]}, r"y holds 2 class\(es\).*say which with classes="),
         ({}, {"y": ["a", None], "classes": CLASSES}, "y has no label in row 1"),
         ({}, {"y": ["a", "d"], "classes": CLASSES}, "y holds 'd' in row 1"),
-        ({}, {"y": ["a"]}, r"y must have shape \(2,\)"),
+        ({}, {"y": ["a"]}, "y has 1 labels for 2 rows"),
         ({}, {"probes": [0.5, 0.5]}, "probes describes 2 classes"),
     ],
 )
