@@ -211,7 +211,6 @@ def test_dates_are_no_labels():
         at_90(max_reviews=0.5).fit(None, [0.2, 0.9], classes=days)
 
 
-
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "policy.json"
     fitted(POLICIES["default"]).save(path)
