@@ -21,6 +21,7 @@ from skllm_calib import (
     OpenAIBackend,
     Prompt,
 )
+from skllm_calib.backends import TestingBackend
 
 TEXTS = [f"message {i:02d}" for i in range(40)]
 LABELS = ["ham", "spam"] * 20
@@ -29,13 +30,19 @@ PASSWORD = "password-of-the-address"
 QUESTIONS = {"prompt": ["Spam? {hint} {text}", Prompt("{text}", instruction="Spam? {hint}")]}
 
 
-@pytest.fixture
-def silence(counted, monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def silence(tmp_path_factory):
     """Make estimators of each kind; after that, asking and opening connections are errors."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield from _silence(monkeypatch, tmp_path_factory.mktemp("silence"))
+
+
+def _silence(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKLLM_CALIB_CACHE", str(tmp_path / "default.sqlite"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OTHER_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", f"https://user:{PASSWORD}@localhost:1/v1")
-    testing = counted()
+    testing = TestingBackend(name="silence")
     (tmp_path / "model.gguf").write_bytes(b"GGUF, as far as its name goes")
     llm = LLMClassifier(testing, cache=None)
     few_shot = LLMClassifier(testing, n_shots=1, cache=None)
