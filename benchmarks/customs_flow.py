@@ -183,8 +183,8 @@ class Office:
         print(f"   {len(weight)} labels, weighted to stand for {weight.sum():.0f} rows")
         monitor = CalibrationMonitor(
             detectors=("e_detector", "confidences", "predicted_labels"), max_weight=1 / AUDIT
-        ).fit(self.reference, self.of("certify")[1], classes=self.classes)
-        monitor.update(self.proba, ids=range(len(y)))
+        ).fit(self.of("certify")[1], self.reference, classes=self.classes)
+        monitor.update(None, self.proba, ids=range(len(y)))
         monitor.add_labels([int(i) for i in self.said.ids], self.said.y, weight)
         state = monitor.summary()
         print(

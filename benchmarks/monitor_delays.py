@@ -80,11 +80,13 @@ def calm_table(rng: np.random.Generator, n_streams: int, n_rows: int, run_length
         )
         found: dict[str, list[int]] = {kind: [] for kind in DETECTORS}
         for _ in range(n_streams):
-            monitor.fit(draw(rng, 1000)[0])  # the promise is about reference and stream together
+            monitor.fit(
+                None, draw(rng, 1000)[0]
+            )  # the promise is about reference and stream together
             proba, y = draw(rng, n_rows)
             wrong = rng.random(n_rows) < gap / 0.85  # spoil right ones: accuracy falls by the gap
             y = np.where(wrong & (proba.argmax(axis=1) == y), (y + 1) % 3, y)
-            for alarm in monitor.update(proba, y):
+            for alarm in monitor.update(y, proba):
                 found[alarm.kind].append(alarm.row + 1)
         for kind, rows in found.items():
             watched = sum(rows) + (n_streams - len(rows)) * n_rows
@@ -116,12 +118,14 @@ def delay_table(rng: np.random.Generator, n_streams: int) -> None:
         delays: dict[str, list[float]] = {rule: [] for rule in rules}
         for _ in range(n_streams):
             reference = draw(rng, 1000)[0]
-            monitor = CalibrationMonitor().fit(reference)
-            strict = CalibrationMonitor(detectors=LABELLED, tolerance=0, drift=0.05).fit(reference)
+            monitor = CalibrationMonitor().fit(None, reference)
+            strict = CalibrationMonitor(detectors=LABELLED, tolerance=0, drift=0.05).fit(
+                None, reference
+            )
             before, after = draw(rng, CHANGE), draw(rng, AFTER, drift)
             rows = np.concatenate([before[0], after[0]]), np.concatenate([before[1], after[1]])
-            first: dict[str, int | None] = {a.kind: a.row for a in monitor.update(*rows)}
-            first |= {f"{a.kind}, tolerance 0": a.row for a in strict.update(*rows)}
+            first: dict[str, int | None] = {a.kind: a.row for a in monitor.update(*rows[::-1])}
+            first |= {f"{a.kind}, tolerance 0": a.row for a in strict.update(*rows[::-1])}
             figures = rolling_ece(rows)
             first[rules[-2]] = first_above(figures, 0.02)
             first[rules[-1]] = first_above(figures, tuned)

@@ -215,7 +215,7 @@ def test_the_same_rows_twice_are_noticed_by_their_ids(run, started, tmp_path):
     before = started.read_bytes()
     code, _, err = run("update", "new.csv", "--id", "id")
     assert code == 1
-    assert "the column of --id holds '1000', a row that waits for its label already" in err
+    assert "the column of --id holds '1000', which already waits for its label" in err
     assert started.read_bytes() == before
 
 
@@ -244,7 +244,7 @@ def test_rows_of_another_classifier(run, started, tmp_path):
 
 def test_a_monitor_of_integers_made_in_python(run, tmp_path):
     p = np.random.default_rng(0).beta(3, 1, size=100)
-    CalibrationMonitor().fit(p, classes=[2, 10]).save(tmp_path / "m.json")
+    CalibrationMonitor().fit(None, p, classes=[2, 10]).save(tmp_path / "m.json")
     (tmp_path / "n.csv").write_text("id,proba_10,proba_2,true\n7,0.9,0.1,10\n8,0.9,0.1,\n")
     assert run("update", "n.csv", "--id", "id", "--label", "true")[0] == 0
     (tmp_path / "late.csv").write_text("id,true\n8,2\n")
@@ -280,7 +280,7 @@ def test_labels_of_unknown_ids(run, started, tmp_path):
     code, _, err = run(*argv)
     assert code == 1
     assert "1 id(s) do not wait for a label, first '7': never given to 'monitor update" in err
-    assert "With --ignore-unknown they are passed over" in err
+    assert "Pass --ignore-unknown to skip them" in err
     assert started.read_bytes() == before
     code, out, err = run(*argv, "--ignore-unknown")
     assert (code, out) == (0, "Status: calm. 20 rows and 2 labels so far.\n")

@@ -111,7 +111,7 @@ def _start(args: argparse.Namespace) -> int:
     _say_failed(rows, args)
     with in_words_of_the_file(rows.numbers):
         monitor.fit(
-            rows.proba, rows.y, rows.weight, classes=rows.labels, fingerprint=args.fingerprint
+            rows.y, rows.proba, rows.weight, classes=rows.labels, fingerprint=args.fingerprint
         )
     Path(args.state).parent.mkdir(parents=True, exist_ok=True)
     monitor.save(args.state)
@@ -148,7 +148,7 @@ def _update(args: argparse.Namespace) -> int:
     proba, y = rows.for_monitor(kept.monitor, args.file)
     with in_words_of_the_file(rows.numbers):
         raised = kept.monitor.update(
-            proba, y, rows.weight, ids=rows.ids, fingerprint=args.fingerprint
+            y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint
         )
     kept.save()
     _say_failed(rows, args)

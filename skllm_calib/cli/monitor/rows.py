@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,7 @@ _WORDS = {
     "ids holds": "the column of --id holds",
     "never given to update": "never given to 'monitor update --id' (or the row had failed)",
     "(max_pending)": "(--max-pending)",
-    "With unknown='ignore' they": "With --ignore-unknown they",
+    "Pass unknown='ignore'": "Pass --ignore-unknown",
 }
 
 
@@ -140,7 +139,9 @@ def in_words_of_the_file(numbers: Sequence[int]) -> Iterator[None]:
         text = str(e)
         for theirs, ours in _WORDS.items():
             text = text.replace(theirs, ours)
-        text = re.sub(r"\brow (\d+)", lambda found: f"row {numbers[int(found[1])]}", text)
+        row = getattr(e, "row", None)
+        if row is not None:
+            text = text.replace(f"row {row}", f"row {numbers[row]}", 1)
         raise ValueError(text) from e
 
 

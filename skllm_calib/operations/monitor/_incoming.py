@@ -1,45 +1,30 @@
-"""What comes in, checked in full before anything of the watch is changed."""
+"""What comes in beside labels and probabilities, checked before anything is changed."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.log_proba.labels import (
-    check_classes,
-    check_labels,
-    distinct,
-    encode,
-    encode_labels,
-)
-from skllm_calib.log_proba.validation import check_proba, check_weight
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.validation import check_weight
 
 __all__ = [
-    "ReferenceRows",
+    "Floats",
     "RowId",
     "Waiting",
-    "check_columns",
+    "check_equal_weights",
     "check_ids",
-    "check_known_labels",
-    "check_reference",
+    "check_new",
+    "check_waiting",
     "check_weights",
     "watched",
 ]
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 RowId = str | int
-
-
-class ReferenceRows(NamedTuple):
-    """Checked input of `fit`: (n, K), (n,) or None, (K,), (n,); no row has weight zero."""
-
-    proba: Floats
-    codes: Codes | None
-    classes: NDArray[Any]
-    weight: Floats
 
 
 class Waiting(NamedTuple):
@@ -51,44 +36,7 @@ class Waiting(NamedTuple):
     weight: float
 
 
-def check_columns(proba: ArrayLike, n_classes: int | None = None, name: str = "proba") -> Floats:
-    """Return an (n, K) matrix of probabilities."""
-    rows = check_proba(proba, name)
-    if n_classes is not None and rows.shape[1] != n_classes:
-        raise ValueError(
-            f"{name} describes {rows.shape[1]} classes, but the monitor was fitted with "
-            f"{n_classes}. A single row is a matrix of shape (1, {n_classes})."
-        )
-    return rows
-
-
-def check_reference(
-    proba: ArrayLike,
-    y: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    classes: ArrayLike | None,
-) -> ReferenceRows:
-    """Validate the input of `fit`."""
-    rows = check_columns(proba)
-    n_rows, n_classes = rows.shape
-    labels = None if y is None else check_labels(y, n_rows=n_rows)
-    if classes is not None:
-        names = check_classes(classes)
-    else:
-        names = np.arange(n_classes) if labels is None else distinct(labels)
-    if names.size != n_classes:
-        how = "classes lists" if classes is not None else "y holds"
-        raise ValueError(
-            f"{how} {names.size} class(es), {names.tolist()}, but proba describes {n_classes}: say "
-            "which with classes=."
-        )
-    codes = None if labels is None else encode(labels, names)
-    weight = check_weight(sample_weight, n_rows)
-    keep = weight > 0
-    return ReferenceRows(rows[keep], None if codes is None else codes[keep], names, weight[keep])
-
-
-def watched(proba: Floats, column: int | None) -> tuple[Floats, Codes]:
+def watched(proba: Floats, column: int | None) -> tuple[Floats, NDArray[np.intp]]:
     """Return the watched confidence of each row and the class that it is about."""
     if column is not None:
         return proba[:, column], np.full(len(proba), column)
@@ -96,33 +44,91 @@ def watched(proba: Floats, column: int | None) -> tuple[Floats, Codes]:
     return proba[np.arange(top.size), top], top
 
 
-def check_ids(ids: Any, n_rows: int, name: str = "ids") -> list[RowId]:
+def check_ids(ids: Any, *, n_rows: int | None = None) -> list[RowId]:
     """Return distinct ids as plain strings and integers, which JSON keeps apart."""
     values = [value.item() if isinstance(value, np.generic) else value for value in ids]
-    if len(values) != n_rows:
-        raise ValueError(f"{name} must hold {n_rows} ids, one a row, got {len(values)}.")
-    for value in values:
+    if n_rows is not None and len(values) != n_rows:
+        raise InvalidInput(
+            f"ids must hold one id per row, {n_rows} in all, got {len(values)}.",
+            "ids",
+            value=len(values),
+        )
+    seen: set[RowId] = set()
+    for row, value in enumerate(values):
         if not isinstance(value, str | int) or isinstance(value, bool):
-            raise ValueError(f"{name} must be strings or integers, got {value!r}.")
-    if len(set(values)) < n_rows:
-        repeated = next(value for number, value in enumerate(values) if value in values[:number])
-        raise ValueError(f"{name} holds {repeated!r} more than once.")
+            raise InvalidInput(
+                f"ids must be strings or integers, got {value!r} in row {row}.", "ids", row, value
+            )
+        if value in seen:
+            raise InvalidInput(f"ids holds {value!r} more than once.", "ids", row, value)
+        seen.add(value)
     return values
 
 
-def check_known_labels(y: Any, n_rows: int, classes: NDArray[Any]) -> Codes:
-    """Return the class number of each label, and -1 where it is missing (None, NaN or NA)."""
-    return encode_labels(y, classes, n_rows=n_rows)
+def check_new(ids: Sequence[RowId], waiting: Collection[RowId]) -> None:
+    """Refuse ids of rows that wait for a label already."""
+    for row, name in enumerate(ids):
+        if name in waiting:
+            raise InvalidInput(
+                f"ids holds {name!r}, which already waits for its label: give every row its own "
+                "id.",
+                "ids",
+                row,
+                name,
+            )
 
 
-def check_weights(sample_weight: ArrayLike | None, n_rows: int, largest: float) -> Floats:
-    """Return weights of at most `largest`, on which the bets of the e-detector rely."""
+def check_waiting(ids: Sequence[RowId], waiting: Collection[RowId], max_pending: int) -> None:
+    """Refuse ids of rows that do not wait for a label."""
+    unknown = [row for row, name in enumerate(ids) if name not in waiting]
+    if unknown:
+        first = ids[unknown[0]]
+        raise InvalidInput(
+            f"{len(unknown)} id(s) do not wait for a label, first {first!r}: never given to "
+            f"update, labelled already, or dropped as one of more than {max_pending:,} "
+            "(max_pending). Pass unknown='ignore' to skip them.",
+            "ids",
+            unknown[0],
+            first,
+        )
+
+
+def check_weights(
+    sample_weight: ArrayLike | None, n_rows: int, largest: float, default: float | None = None
+) -> Floats:
+    """Return weights of at most `largest`, on which the bets of the e-detector rely.
+
+    Without weights all rows get the default, or 1.
+    """
+    if sample_weight is None:
+        return np.full(n_rows, 1.0 if default is None else default)
     weight = check_weight(sample_weight, n_rows)
     above = np.flatnonzero(weight > largest)
     if above.size:
-        raise ValueError(
-            f"sample_weight is {weight[above[0]]:.6g} in row {above[0]}, above the largest that "
-            f"the monitor is prepared for, {largest:.6g}. Fit it with max_weight= one over the "
-            "smallest probability with which a row is chosen to be labelled."
+        row = int(above[0])
+        raise InvalidInput(
+            f"sample_weight is {weight[row]:.6g} in row {row}, above the largest that the monitor "
+            f"is prepared for, {largest:.6g}. Fit it with max_weight= one over the smallest "
+            "probability with which a row is chosen to be labelled.",
+            "sample_weight",
+            row,
+            float(weight[row]),
         )
     return weight
+
+
+def check_equal_weights(weight: Floats, expected: float | None) -> None:
+    """Refuse weights other than the only one that "cusum" has thresholds for."""
+    if expected is None:
+        return
+    other = np.flatnonzero((weight != expected) & (weight > 0))
+    if other.size:
+        row = int(other[0])
+        raise InvalidInput(
+            f"sample_weight is {weight[row]:.6g} in row {row}, but the thresholds of 'cusum' are "
+            f"for rows that all weigh {expected:.6g}, as in fit. Fit with the weights of reference "
+            "rows that were sampled in the same way, or leave 'cusum' out of detectors.",
+            "sample_weight",
+            row,
+            float(weight[row]),
+        )

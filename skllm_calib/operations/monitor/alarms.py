@@ -58,7 +58,7 @@ class CalibrationAlarm:
 
 
 def labels_to_recalibrate(accuracy: float, n_classes: int) -> int:
-    """About how many labels a recalibration takes.
+    """Return about how many labels a recalibration takes.
 
     With n labels even a single share is off by ``sqrt(2 / pi * a * (1 - a) / n)`` on average, with
     a the accuracy. The n for which this is two points is rounded up to tens: 210 at an accuracy of
@@ -103,8 +103,8 @@ def look_action(needed: int, since_row: int) -> str:
 def shares_action(needed: int, since_row: int) -> str:
     """Say what to do when labels are predicted more or less often."""
     return (
-        f"{look_action(needed, since_row)} If nothing but the shares of the classes has changed, "
-        "estimate_class_prior and adjust_to_prior repair it without labels."
+        f"{look_action(needed, since_row)} If only the class shares have changed, "
+        "estimate_class_prior and adjust_to_prior correct for it without labels."
     )
 
 
@@ -112,5 +112,5 @@ def model_action(needed: int, since_row: int) -> str:
     """Say what to do when another model answers."""
     return (
         f"Recalibrate with about {needed:,} labels of rows since row {since_row:,}; until then the "
-        "probabilities are those of a calibration for another model."
+        "probabilities are not calibrated for this model."
     )

@@ -8,59 +8,53 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skllm_calib.operations.monitor import _state
-from skllm_calib.operations.monitor._drift import uniform_draws
-from skllm_calib.operations.monitor._export import prometheus_text
-from skllm_calib.operations.monitor._fitting import (
-    DETECTORS,
-    describe,
-    fresh_watches,
-    warn_of_a_gap,
-    watched_column,
-)
+from skllm_calib.log_proba.labels import check_labels, encode, encode_labels
+from skllm_calib.log_proba.parameters import check_choice
+from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
 from skllm_calib.operations.monitor._incoming import (
     Floats,
     RowId,
-    Waiting,
-    check_columns,
+    check_equal_weights,
     check_ids,
-    check_known_labels,
-    check_reference,
+    check_new,
+    check_waiting,
     check_weights,
-    watched,
 )
-from skllm_calib.operations.monitor._model import ModelWatch, check_fingerprint
-from skllm_calib.operations.monitor._watches import LabelWatch, Now, Reading, RowWatch
+from skllm_calib.operations.monitor._model import check_fingerprint
+from skllm_calib.operations.monitor._prometheus import prometheus_text
+from skllm_calib.operations.monitor._reference import (
+    DETECTORS,
+    check_detectors,
+    new_state,
+)
+from skllm_calib.operations.monitor._state import MonitorState, read_json, write_json
 from skllm_calib.operations.monitor.alarms import CalibrationAlarm
 from skllm_calib.utils.files import write_text
 
 __all__ = ["CalibrationMonitor"]
 
-_MODEL = ("fingerprint", "probes")
-
 
 class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
-    """Watch over a calibrated classifier in production.
+    """Watch a calibrated classifier in production, and raise an alarm when its calibration fails.
 
-    Rows come with their probabilities, some of them with a label, at once or later. Every detector
-    keeps a promise on its false alarms over a stream of any length, however often one looks:
+    Rows come with their probabilities; their labels may come at once, later, or never. Every
+    detector bounds its false alarms over a stream of any length, however often one looks:
 
-    * "cusum": two-sided cumulative sum of confidence minus correctness [1]_. Its thresholds are
+    * "cusum": two-sided cumulative sum of confidence minus correctness [1]_, with thresholds
       computed [2]_ from the confidences of the reference rows.
-    * "e_detector": bets on confidence minus correctness, with a proven bound [3]_ that holds for
-      confidences of any distribution and for any weights up to `max_weight`.
+    * "e_detector": bets on confidence minus correctness, with a proven bound [3]_ for confidences
+      of any distribution and for any weights up to `max_weight`.
     * "confidences" and "predicted_labels" need no labels: bets on the ranks of new rows among all
       rows so far [4]_ [5]_, exact for a reference of any size.
 
-    Besides, a change of the model is seen by its `fingerprint`, or by its answers to fixed
-    questions (:meth:`check_probes`). A detector that has raised an alarm rests until :meth:`reset`;
-    after a recalibration, :meth:`fit` the monitor on its probabilities instead.
+    A change of the model itself is seen by its `fingerprint`, or by its answers to fixed questions
+    (:meth:`check_probes`). A detector that has raised an alarm is silent until :meth:`reset`; after
+    a recalibration, :meth:`fit` the monitor on the new probabilities instead.
 
     Parameters
     ----------
@@ -73,46 +67,35 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
     unlabelled_run_length : float, default=100_000
         Mean number of *rows* until a false alarm, at least, for each of the other two.
     tolerance : float in [0, 0.25], default=0.01
-        Gap between mean confidence and accuracy that is no reason for an alarm. A calibrator
-        fitted on a few hundred labels is never exact; with 0, that is found in the end.
+        Gap between mean confidence and accuracy that raises no alarm. A calibrator fitted on a few
+        hundred labels is never exact; with 0, even its error is found in the end.
     drift : float, default=0.06
-        Gap that "cusum" is tuned to find soonest; above `tolerance`.
+        Gap that "cusum" is tuned to find soonest; must exceed `tolerance`.
     max_weight : float, default=None
-        Largest sample weight that labelled rows may have; that of the reference rows when None.
+        Largest sample weight of labelled rows. None takes that of the reference rows.
     probe_tolerance : float, default=0.02
-        Mean total variation distance between old and new answers to the probes that is no reason
-        for an alarm. Hosted models never repeat exactly: ask twice, and put it above what you see.
+        Mean total variation distance between old and new answers to the probes that raises no
+        alarm. Hosted models never repeat exactly: ask twice, and set it above what you see.
     max_pending : int, default=100_000
-        Number of rows that may wait for a label; the oldest are dropped.
+        Number of rows that may wait for a label; beyond it, the oldest are dropped.
     random_state : int, default=0
-        Seed of the draws that break ties among equal confidences and labels.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The classes.
-    n_rows_, n_labels_ : int
-        Rows and labels seen since `fit`. The next row has the number ``n_rows_``.
-    alarms_ : list of CalibrationAlarm
-        Alarms since the last reset.
-    max_weight_ : float
-        Largest weight allowed.
+        Seed of the random numbers that break ties among equal confidences and labels.
 
     See Also
     --------
-    skllm_calib.metrics.can_claim : What a fixed labelled sample allows to say.
+    skllm_calib.metrics.can_claim : Whether a fixed labelled sample supports a claim.
     skllm_calib.metrics.estimate_class_prior : New shares of the classes, without labels.
 
     Notes
     -----
-    A promise is about streams without a change. Labels have to be given for all rows, or for a
-    random sample of them with ``1 / probability`` as `sample_weight`; and the wait for a label must
-    not depend on whether it is right. Four detectors raise more false alarms than one: their rates
-    add up. The promise of "cusum" is about streams with confidences like those of the reference,
-    and that of the label-free detectors about reference and stream together, drawn anew.
+    The bounds hold for streams without a change. Labels have to be given for all rows, or for a
+    random sample of them with ``1 / probability`` as `sample_weight`, and the delay of a label must
+    not depend on whether the row is right. The false alarm rates of several detectors add up. The
+    bound of "cusum" assumes confidences like those of the reference; those of the label-free
+    detectors are about reference and stream together, drawn anew.
 
-    The estimated start of a change is the maximum likelihood estimate of the detector: a hint of
-    where to look, with an error of some dozens of rows.
+    The start of a change is a maximum likelihood estimate: a hint of where to look, with an error
+    of some dozens of rows.
 
     References
     ----------
@@ -133,12 +116,12 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
     >>> from skllm_calib.operations.monitor import CalibrationMonitor
     >>> rng = np.random.default_rng(0)
     >>> p = rng.beta(3, 1, size=500)  # calibrated probabilities of "yes"
-    >>> monitor = CalibrationMonitor().fit(p, classes=["no", "yes"])
+    >>> monitor = CalibrationMonitor().fit(None, p, classes=["no", "yes"])
     >>> calm = rng.beta(3, 1, size=1000)
-    >>> monitor.update(calm, np.where(rng.random(1000) < calm, "yes", "no"))
+    >>> monitor.update(np.where(rng.random(1000) < calm, "yes", "no"), calm)
     []
     >>> sure = rng.beta(3, 1, size=1000)  # from now on, too sure of "yes"
-    >>> raised = monitor.update(sure, np.where(rng.random(1000) < sure - 0.15, "yes", "no"))
+    >>> raised = monitor.update(np.where(rng.random(1000) < sure - 0.15, "yes", "no"), sure)
     >>> sorted(alarm.kind for alarm in raised)
     ['cusum', 'e_detector']
     >>> print(raised[0])
@@ -161,11 +144,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         "random_state": [Interval(Integral, 0, None, closed="left")],
     }
 
-    classes_: NDArray[Any]
-    n_rows_: int
-    n_labels_: int
-    alarms_: list[CalibrationAlarm]
-    max_weight_: float
+    _state: MonitorState
 
     def __init__(
         self,
@@ -194,30 +173,32 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
 
     def fit(
         self,
+        y: ArrayLike | None,
         proba: ArrayLike,
-        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         classes: ArrayLike | None = None,
         fingerprint: str | None = None,
         probes: ArrayLike | None = None,
     ) -> Self:
-        """Learn what calm looks like, and begin to watch.
+        """Learn what the reference rows are like, and begin to monitor.
 
         Parameters
         ----------
+        y : array-like of shape (n_samples,) or None
+            Labels of the reference rows, if there are any: a gap that exists from the start causes
+            a warning.
         proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Calibrated probabilities of reference rows in [0, 1], columns in sorted order of the
-            classes; 1-D holds those of the last class. They should not have fitted the calibrator.
-        y : array-like of shape (n_samples,), default=None
-            Their labels, where there are any: a gap that is there from the start is warned of.
+            Calibrated probabilities of the reference rows in [0, 1], columns in sorted order of the
+            classes; 1-D holds those of the last class. These rows should not have been used to fit
+            the calibrator.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights such as the labelled rows to come will have, if they are a weighted sample: the
+            Weights like those of the labelled rows to come, if these are a weighted sample: the
             reference rows are taken to be a sample of the same kind.
         classes : array-like of shape (n_classes,), default=None
-            Sorted classes of the columns; those of `y`, or 0, 1, ... when None.
+            Sorted classes of the columns. None takes those of `y`, or 0, 1, ... without `y`.
         fingerprint : str, default=None
-            What tells the model as served from others; the first one seen when None.
+            Identifies the model as served. None takes the first one that :meth:`update` gets.
         probes : array-like of shape (n_probes, n_classes), default=None
             Probabilities of a fixed set of texts, for :meth:`check_probes`.
 
@@ -228,8 +209,8 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError
-            If an input does not fit; the message names the row or the value.
+        InvalidInput
+            If an input cannot be used; it knows the parameter, the row and the value.
 
         Warns
         -----
@@ -237,53 +218,44 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
             If confidence and accuracy of the reference rows differ already.
         """
         self._validate_params()
-        self._check_parameters()
-        given = check_reference(proba, y, sample_weight, classes)
-        answers = None if probes is None else check_columns(probes, given.classes.size, "probes")
+        check_detectors(self.detectors, drift=self.drift, tolerance=self.tolerance)
+        given = check_input(
+            y,
+            proba,
+            labels=classes,
+            sample_weight=sample_weight,
+            names=FIT_NAMES,
+            allow_unlabelled=y is None,
+        )
+        answers = None if probes is None else check_proba(probes, "probes", classes=given.classes)
         served = check_fingerprint(fingerprint)
-        column = watched_column(self.kind, given.classes)
-        largest = float(given.weight.max() if self.max_weight is None else self.max_weight)
-        check_weights(given.weight, len(given.weight), largest)
-        warn_of_a_gap(given, column, self.tolerance)
-
-        self.classes_, self._column, self.max_weight_ = given.classes, column, largest
-        # A cumulative sum is tuned to the weights of the reference; one weight tells of no others.
-        self._only_weight = float(given.weight[0]) if np.ptp(given.weight) == 0 else None
-        self._reference = describe(given, column)
-        self._fresh = fresh_watches(given, column, self._reference, self.get_params(), largest)
-        self._model = ModelWatch(served, answers, self.probe_tolerance, self._reference)
-        self._pending: dict[RowId, Waiting] = {}
-        self._n_dropped = 0
-        self._n_alarms = dict.fromkeys((*self.detectors, *_MODEL), 0)
-        self.n_rows_ = self.n_labels_ = 0
-        self._restart()
+        self._state = new_state(given, self.get_params(), fingerprint=served, probes=answers)
         return self
 
     def update(
         self,
+        y: ArrayLike | None,
         proba: ArrayLike,
-        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         ids: Iterable[RowId] | None = None,
         fingerprint: str | None = None,
     ) -> list[CalibrationAlarm]:
-        """Take one row or many, in the order in which they were classified.
+        """Take one or more rows, in the order in which they were classified.
 
         Parameters
         ----------
+        y : array-like of shape (n_samples,) or None
+            Labels; None or NaN for a row without one, None for no labels at all.
         proba : array-like of shape (n_samples,) or (n_samples, n_classes)
             Calibrated probabilities as in :meth:`fit`. A single row has the shape (1, n_classes).
-        y : array-like of shape (n_samples,), default=None
-            Labels; None or NaN where there is none.
         sample_weight : array-like of shape (n_samples,), default=None
-            One over the probability with which a row was chosen to be labelled. Counts for labelled
-            rows only, and is remembered for those whose label is to come. All rows weigh alike when
-            None.
+            One over the probability with which a row was chosen to be labelled. Rows whose label
+            comes later keep theirs; None weighs all rows alike.
         ids : iterable of str or int, default=None
-            What to call the rows in :meth:`add_labels`; without, their labels cannot come later.
+            Names of the rows for :meth:`add_labels`. Without ids, labels cannot come later.
         fingerprint : str, default=None
-            What tells the model as served from others, such as the name and version in its replies.
+            Identifies the model as served, such as the name and version in its replies.
 
         Returns
         -------
@@ -292,39 +264,23 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError
-            If an input does not fit; the message names the row or the value, and nothing is taken.
+        InvalidInput
+            If an input cannot be used; no row is taken then.
         """
         check_is_fitted(self)
-        rows = check_columns(proba, self.classes_.size)
-        codes = check_known_labels(y, len(rows), self.classes_)
+        state = self._state
+        rows = check_proba(proba, classes=state.classes)
+        codes = encode_labels(y, state.classes, n_rows=len(rows))
         weight = self._check_weights(sample_weight, len(rows))
-        names = None if ids is None else check_ids(ids, len(rows))
-        for name in names or []:
-            if name in self._pending:
-                raise ValueError(f"ids holds {name!r}, a row that waits for its label already.")
+        names = None
+        if ids is not None:
+            names = check_ids(ids, n_rows=len(rows))
+            check_new(names, state.pending)
         served = check_fingerprint(fingerprint)
 
-        raised = [] if served is None else self._raise(self._model.note(served, self._now))
-        confidence, code = watched(rows, self._column)
-        predicted = rows.argmax(axis=1)
-        draws = [
-            uniform_draws(self.random_state, stream, self.n_rows_, len(rows)).tolist()
-            for stream in (0, 1)
-        ]
-        for k, one in enumerate(confidence.tolist()):
-            self.n_rows_ += 1
-            raised += self._raise(
-                self._rows.step(one, int(predicted[k]), (draws[0][k], draws[1][k]), self._now)
-            )
-            waiting = Waiting(self.n_rows_ - 1, one, int(code[k]), float(weight[k]))
-            if codes[k] >= 0:
-                raised += self._judge(waiting, int(codes[k]))
-            elif names is not None:
-                self._pending[names[k]] = waiting
-        while len(self._pending) > self.max_pending:
-            del self._pending[next(iter(self._pending))]
-            self._n_dropped += 1
+        raised = [] if served is None else state.note(state.model.note(served, state.now))
+        raised += state.take_rows(rows, codes, weight, names, self.random_state)
+        state.drop_oldest(self.max_pending)
         return raised
 
     def add_labels(
@@ -335,7 +291,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         *,
         unknown: Literal["raise", "ignore"] = "raise",
     ) -> list[CalibrationAlarm]:
-        """Take labels of rows that came earlier, in the order in which they arrived.
+        """Take labels of earlier rows, in the order in which the labels arrived.
 
         Parameters
         ----------
@@ -346,7 +302,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         sample_weight : array-like of shape (n_labels,), default=None
             Weights, in place of those given to :meth:`update`.
         unknown : {"raise", "ignore"}, default="raise"
-            What to do about ids that do not wait for a label.
+            What to do with ids that do not wait for a label.
 
         Returns
         -------
@@ -355,35 +311,20 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
-        ValueError
-            If an id does not wait for a label, or an input does not fit; nothing is taken then.
+        InvalidInput
+            If an id does not wait for a label, or an input cannot be used; no label is taken then.
         """
         check_is_fitted(self)
-        if unknown not in ("raise", "ignore"):
-            raise ValueError(f"unknown must be 'raise' or 'ignore', got {unknown!r}.")
-        labels = np.asarray(y)
-        if labels.ndim != 1:
-            raise ValueError(f"y must have shape (n_labels,), got {labels.shape}.")
-        names = check_ids(ids, len(labels))
-        codes = check_known_labels(labels, len(labels), self.classes_)
-        if (codes < 0).any():
-            raise ValueError(f"y has no label in row {int((codes < 0).argmax())}.")
-        weight = None if sample_weight is None else self._check_weights(sample_weight, len(labels))
-        strange = [name for name in names if name not in self._pending]
-        if strange and unknown == "raise":
-            raise ValueError(
-                f"{len(strange)} id(s) do not wait for a label, first {strange[0]!r}: never given "
-                f"to update, labelled already, or dropped as one of more than {self.max_pending:,} "
-                "(max_pending). With unknown='ignore' they are passed over."
-            )
-        raised: list[CalibrationAlarm] = []
-        for k, name in enumerate(names):
-            waiting = self._pending.pop(name, None)
-            if waiting is not None:
-                if weight is not None:
-                    waiting = waiting._replace(weight=float(weight[k]))
-                raised += self._judge(waiting, int(codes[k]))
-        return raised
+        check_choice(unknown, "unknown", ("raise", "ignore"))
+        state = self._state
+        names = check_ids(ids)
+        codes = encode(check_labels(y, n_rows=len(names)), state.classes)
+        weight = None
+        if sample_weight is not None:
+            weight = self._check_weights(sample_weight, len(names))
+        if unknown == "raise":
+            check_waiting(names, state.pending, self.max_pending)
+        return state.take_labels(names, codes, weight)
 
     def check_probes(self, proba: ArrayLike) -> list[CalibrationAlarm]:
         """Compare answers to the fixed questions with those at the time of :meth:`fit`.
@@ -404,15 +345,16 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
             If the monitor was fitted without probes, or the shape differs.
         """
         check_is_fitted(self)
-        answers = check_columns(proba, self.classes_.size)
-        return self._raise(self._model.compare(answers, self._now))
+        state = self._state
+        answers = check_proba(proba, classes=state.classes)
+        return state.note(state.model.compare(answers, state.now))
 
     def reset(self) -> Self:
-        """Take note of the alarms and watch on, with the same reference.
+        """Acknowledge the alarms and keep monitoring, with the same reference.
 
-        Every detector starts anew, and the latest fingerprint and answers to the probes are those
-        to compare with. Row numbers go on, and rows go on waiting for their labels. After a
-        recalibration use :meth:`fit`, as the probabilities are others then.
+        Every detector starts anew, and the latest fingerprint and answers to the probes become the
+        expected ones. Row numbers continue, and waiting rows keep waiting for their labels. After a
+        recalibration use :meth:`fit` instead, because the probabilities have changed.
 
         Returns
         -------
@@ -420,8 +362,8 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
             The monitor.
         """
         check_is_fitted(self)
-        self._model.accept(self._now)
-        self._restart()
+        self._state.model.accept(self._state.now)
+        self._state.restart()
         return self
 
     @property
@@ -429,6 +371,34 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         """``"alarm"`` if there was an alarm since the last reset, ``"calm"`` otherwise."""
         check_is_fitted(self)
         return "alarm" if self.alarms_ else "calm"
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The classes, sorted."""
+        return self._state.classes
+
+    @property
+    def n_rows_(self) -> int:
+        """Rows seen since `fit`, which is the number of the next row."""
+        return self._state.n_rows
+
+    @property
+    def n_labels_(self) -> int:
+        """Labels seen since `fit`."""
+        return self._state.n_labels
+
+    @property
+    def alarms_(self) -> list[CalibrationAlarm]:
+        """Alarms since the last reset."""
+        return self._state.alarms
+
+    @property
+    def max_weight_(self) -> float:
+        """Largest weight that a labelled row may have."""
+        return self._state.max_weight
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
 
     def summary(self) -> dict[str, Any]:
         """Return the state for a dashboard, as plain JSON values.
@@ -442,35 +412,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
             threshold, alarmed, n_alarms) and ``alarms``.
         """
         check_is_fitted(self)
-        alarmed = {alarm.kind for alarm in self.alarms_}
-        reference = self._reference
-        labels = zip(reference.names, self._rows.shares, reference.shares, strict=True)
-        return {
-            "status": self.status,
-            "rows": self.n_rows_,
-            "labels": self.n_labels_,
-            "pending_rows": len(self._pending),
-            "dropped_rows": self._n_dropped,
-            "mean_confidence": self._rows.mean_confidence,
-            "labelled_confidence": self._labels.mean_confidence,
-            "labelled_accuracy": self._labels.accuracy,
-            "predicted_labels": [
-                {"label": label, "share": share, "reference_share": expected}
-                for label, share, expected in labels
-            ],
-            "reference": {"confidence": reference.confidence, "accuracy": reference.accuracy},
-            "fingerprint": self._model.latest_fingerprint,
-            "detectors": {
-                kind: {
-                    "statistic": reading.statistic,
-                    "threshold": reading.threshold,
-                    "alarmed": kind in alarmed,
-                    "n_alarms": self._n_alarms[kind],
-                }
-                for kind, reading in self._readings().items()
-            },
-            "alarms": [alarm.to_dict() for alarm in self.alarms_],
-        }
+        return self._state.summary()
 
     def to_prometheus(self, labels: Mapping[str, str] | None = None) -> str:
         """Return the state in the text format that Prometheus scrapes.
@@ -483,21 +425,21 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         text : str
-            Metrics named ``skllm_calib_monitor_...``, each with its HELP and TYPE line. What is
-            not known yet is left out.
+            Metrics named ``skllm_calib_monitor_...``, each with its HELP and TYPE line. Unknown
+            values are left out.
         """
         return prometheus_text(self.summary(), labels or {})
 
     def to_json(self) -> str:
-        """Return the whole state as JSON, from which :meth:`from_json` goes on to the last bit.
+        """Return the whole state as JSON, from which :meth:`from_json` continues exactly.
 
         Returns
         -------
         text : str
-            Parameters and state. Ids of waiting rows are in it; texts never come here.
+            Parameters and state, with the ids of waiting rows; it holds no texts.
         """
         check_is_fitted(self)
-        return _state.to_json(self)
+        return write_json(self.get_params(), self._state)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -506,19 +448,22 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         text : str
-            JSON of :meth:`to_json`. It is data: nothing in it is run.
+            JSON of :meth:`to_json`. No code in it is run.
 
         Returns
         -------
         monitor : CalibrationMonitor
-            A monitor that decides as the other one would have.
+            A monitor that continues as the saved one would have.
 
         Raises
         ------
         ValueError
-            If it is something else, or of another version.
+            If it is not the state of a monitor, or of another version.
         """
-        return _state.from_json(cls, text)
+        parameters, state = read_json(text)
+        monitor = cls(**parameters)
+        monitor._state = state
+        return monitor
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`to_json` to a file, which is replaced in one step or not at all.
@@ -542,57 +487,14 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         monitor : CalibrationMonitor
-            A monitor that decides as the other one would have.
+            A monitor that continues as the saved one would have.
         """
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
-    @property
-    def _now(self) -> Now:
-        return Now(self.n_rows_ - 1, self.n_labels_)
-
-    def _check_parameters(self) -> None:
-        strange = [name for name in self.detectors if name not in DETECTORS]
-        if strange:
-            raise ValueError(f"detectors must be among {DETECTORS}, got {strange[0]!r}.")
-        if not self.drift > self.tolerance:
-            raise ValueError(
-                f"drift must be above tolerance={self.tolerance}, got {self.drift}: a gap within "
-                "the tolerance is not looked for."
-            )
-
-    def _restart(self) -> None:
-        self._labels = LabelWatch.from_dict(self._fresh["labels"], self._reference)
-        self._rows = RowWatch.from_dict(self._fresh["rows"], self._reference)
-        self.alarms_ = []
-
     def _check_weights(self, sample_weight: ArrayLike | None, n_rows: int) -> Floats:
-        known = self._only_weight
-        if sample_weight is None:
-            return np.full(n_rows, 1.0 if known is None else known)
-        weight = check_weights(sample_weight, n_rows, self.max_weight_)
-        other = (weight != known) & (weight > 0)
-        if "cusum" in self.detectors and known is not None and other.any():
-            raise ValueError(
-                f"sample_weight is {weight[other.argmax()]:.6g} in row {other.argmax()}, but the "
-                f"thresholds of 'cusum' are for rows that all weigh {known:.6g}, as in fit. Fit "
-                "with the weights of reference rows that were sampled in the same way, or leave "
-                "'cusum' out of detectors."
-            )
+        weight = check_weights(
+            sample_weight, n_rows, self.max_weight_, default=self._state.only_weight
+        )
+        if "cusum" in self.detectors:
+            check_equal_weights(weight, self._state.only_weight)
         return weight
-
-    def _judge(self, waiting: Waiting, truth: int) -> list[CalibrationAlarm]:
-        if waiting.weight == 0:
-            return []
-        self.n_labels_ += 1
-        row, confidence, code, weight = waiting
-        return self._raise(self._labels.step(row, confidence, code == truth, weight, self._now))
-
-    def _raise(self, raised: list[CalibrationAlarm]) -> list[CalibrationAlarm]:
-        for alarm in raised:
-            self.alarms_.append(alarm)
-            self._n_alarms[alarm.kind] += 1
-        return raised
-
-    def _readings(self) -> dict[str, Reading]:
-        watches = (self._labels, self._rows, self._model)
-        return {kind: reading for watch in watches for kind, reading in watch.readings().items()}

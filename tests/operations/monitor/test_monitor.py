@@ -26,7 +26,7 @@ def draw(rng, n_rows, prior=(0.5, 0.3, 0.2), sharper=1.0, wrong=0.0):
     score = np.log([0.5, 0.3, 0.2]) + 2 * rng.normal(2 * np.eye(3)[y])
     proba = np.exp(sharper * score)
     y = np.where(rng.random(n_rows) < wrong, (y + 1) % 3, y)
-    return proba / proba.sum(axis=1, keepdims=True), np.array(CLASSES)[y]
+    return np.array(CLASSES)[y], proba / proba.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def test_the_start_of_a_change_is_estimated(kind):
 
 def test_an_alarm_says_what_it_saw_and_what_to_do(monitor, rng):
     calm, off = draw(rng, 300), draw(rng, 600, wrong=0.3)
-    proba, y = np.concatenate([calm[0], off[0]]), np.concatenate([calm[1], off[1]])
-    alarm = next(a for a in monitor.update(proba, y) if a.kind == "cusum")
+    y, proba = np.concatenate([calm[0], off[0]]), np.concatenate([calm[1], off[1]])
+    alarm = next(a for a in monitor.update(y, proba) if a.kind == "cusum")
     rows = slice(alarm.since_row, alarm.row + 1)
     confidence = proba[rows].max(axis=1).mean()
     accuracy = (np.array(CLASSES)[proba[rows].argmax(axis=1)] == y[rows]).mean()
@@ -109,14 +109,14 @@ def test_too_little_confidence_is_found_too(rng):
 
 def test_drift_without_labels(rng):
     monitor = CalibrationMonitor().fit(*draw(rng, 1000))
-    assert monitor.update(draw(rng, 1000)[0]) == []
-    sharper = monitor.update(draw(rng, 1000, sharper=2)[0])
+    assert monitor.update(None, draw(rng, 1000)[1]) == []
+    sharper = monitor.update(None, draw(rng, 1000, sharper=2)[1])
     assert [alarm.kind for alarm in sharper] == ["confidences"]
     assert abs(sharper[0].since_row - 1000) < 100
     assert re.search(r"9\d\.\d% on average over .* and 8\d\.\d% in the ref", sharper[0].reason)
     assert sharper[0].n_labels == 0
     monitor.reset()
-    shifted = monitor.update(draw(rng, 500, prior=(0.1, 0.2, 0.7))[0])
+    shifted = monitor.update(None, draw(rng, 500, prior=(0.1, 0.2, 0.7))[1])
     labels = next(alarm for alarm in shifted if alarm.kind == "predicted_labels")
     assert re.search(r"'[ac]' is predicted for", labels.reason)
     assert "estimate_class_prior" in labels.action
@@ -134,11 +134,11 @@ def state(monitor):
 
 
 def test_late_labels_count_like_prompt_ones(rng):
-    reference, (proba, y) = draw(rng, 300), draw(rng, 400, wrong=0.2)
+    reference, (y, proba) = draw(rng, 300), draw(rng, 400, wrong=0.2)
     prompt = CalibrationMonitor().fit(*reference)
     late = CalibrationMonitor().fit(*reference)
-    prompt.update(proba, y)
-    assert late.update(proba, ids=range(400)) == []
+    prompt.update(y, proba)
+    assert late.update(None, proba, ids=range(400)) == []
     assert late.summary()["pending_rows"] == 400
     raised = late.add_labels(np.arange(250), y[:250])
     raised += late.add_labels(range(250, 400), y[250:])
@@ -154,10 +154,10 @@ def test_late_labels_count_like_prompt_ones(rng):
 
 def test_some_labels_now_and_some_later(rng):
     monitor = CalibrationMonitor().fit(*draw(rng, 300))
-    proba, y = draw(rng, 6)
+    y, proba = draw(rng, 6)
     known = y.astype(object)
     known[[1, 2, 4]] = [None, np.nan, None]
-    monitor.update(proba, known, ids=["r0", "r1", "r2", "r3", "r4", 5])
+    monitor.update(known, proba, ids=["r0", "r1", "r2", "r3", "r4", 5])
     assert (monitor.n_rows_, monitor.n_labels_) == (6, 3)
     monitor.add_labels(["r4"], y[[4]])
     assert monitor.n_labels_ == 4
@@ -170,15 +170,15 @@ def test_some_labels_now_and_some_later(rng):
 
 
 def test_labels_of_numbers_with_nan():
-    monitor = CalibrationMonitor().fit([0.2, 0.8], classes=[0, 1])
-    monitor.update([0.3, 0.9, 0.6], [0, np.nan, 1])
+    monitor = CalibrationMonitor().fit(None, [0.2, 0.8], classes=[0, 1])
+    monitor.update([0, np.nan, 1], [0.3, 0.9, 0.6])
     assert (monitor.n_rows_, monitor.n_labels_) == (3, 2)
     assert monitor.summary()["labelled_accuracy"] == 1.0
 
 
 def test_the_oldest_waiting_rows_are_dropped(rng):
     monitor = CalibrationMonitor(max_pending=3).fit(*draw(rng, 300))
-    monitor.update(draw(rng, 5)[0], ids=list("vwxyz"))
+    monitor.update(None, draw(rng, 5)[1], ids=list("vwxyz"))
     assert monitor.summary()["dropped_rows"] == 2
     with pytest.raises(ValueError, match=r"more than 3 \(max_pending\)"):
         monitor.add_labels(["w"], ["a"])
@@ -186,12 +186,12 @@ def test_the_oldest_waiting_rows_are_dropped(rng):
 
 
 def test_single_rows_and_batches_are_the_same(rng):
-    reference, (proba, y) = draw(rng, 300), draw(rng, 120, wrong=0.4)
+    reference, (y, proba) = draw(rng, 300), draw(rng, 120, wrong=0.4)
     at_once = CalibrationMonitor(average_run_length=50).fit(*reference)
     one_by_one = CalibrationMonitor(average_run_length=50).fit(*reference)
-    at_once.update(proba, y)
+    at_once.update(y, proba)
     for k in range(120):
-        one_by_one.update(proba[[k]], y[[k]])
+        one_by_one.update(y[[k]], proba[[k]])
     assert at_once.alarms_
     assert one_by_one.to_json() == at_once.to_json()
 
@@ -201,73 +201,75 @@ def test_a_weight_of_two_counts_twice_in_the_means(rng):
     weight = np.where(np.arange(300) % 2, 1.0, 3.0)
     monitor = CalibrationMonitor().fit(*reference, weight)
     assert monitor.max_weight_ == 3
-    proba, y = np.array([[0.9, 0.05, 0.05], [0.5, 0.3, 0.2]]), ["a", "b"]
-    monitor.update(proba, y, [3.0, 1.0])
+    y, proba = ["a", "b"], np.array([[0.9, 0.05, 0.05], [0.5, 0.3, 0.2]])
+    monitor.update(y, proba, [3.0, 1.0])
     summary = monitor.summary()
     assert summary["labelled_confidence"] == pytest.approx((3 * 0.9 + 0.5) / 4)
     assert summary["labelled_accuracy"] == pytest.approx(3 / 4)
-    monitor.update(proba, y, [0.0, 1.0])  # of no weight, so of no account
+    monitor.update(y, proba, [0.0, 1.0])  # of no weight, so of no account
     assert monitor.n_labels_ == 3
-    confidence = reference[0].max(axis=1)
-    right = np.array(CLASSES)[reference[0].argmax(axis=1)] == reference[1]
+    confidence = reference[1].max(axis=1)
+    right = np.array(CLASSES)[reference[1].argmax(axis=1)] == reference[0]
     expected = [np.average(values, weights=weight) for values in (confidence, right)]
     assert list(summary["reference"].values()) == pytest.approx(expected)
 
 
 def test_equal_weights_are_no_weights(rng):
-    reference, (proba, y) = draw(rng, 300), draw(rng, 400, wrong=0.2)
+    reference, (y, proba) = draw(rng, 300), draw(rng, 400, wrong=0.2)
     plain = CalibrationMonitor().fit(*reference)
     double = CalibrationMonitor().fit(*reference, np.full(300, 2.0))
-    one = [(a.kind, a.row, a.reason) for a in plain.update(proba, y)]
-    two = [(a.kind, a.row, a.reason) for a in double.update(proba, y, np.full(400, 2.0))]
+    one = [(a.kind, a.row, a.reason) for a in plain.update(y, proba)]
+    two = [(a.kind, a.row, a.reason) for a in double.update(y, proba, np.full(400, 2.0))]
     assert len(one) == 2
     assert two == one
     again = CalibrationMonitor().fit(*reference, np.full(300, 2.0))
-    assert [(a.kind, a.row, a.reason) for a in again.update(proba, y)] == one
+    assert [(a.kind, a.row, a.reason) for a in again.update(y, proba)] == one
 
 
 def test_a_weight_given_with_the_label_replaces_the_one_given_with_the_row(rng):
     monitor = CalibrationMonitor(detectors=["e_detector"], max_weight=8).fit(*draw(rng, 50))
-    proba = draw(rng, 2)[0]
-    monitor.update(proba, sample_weight=[2.0, 2.0], ids=["x", "y"])
+    proba = draw(rng, 2)[1]
+    monitor.update(None, proba, sample_weight=[2.0, 2.0], ids=["x", "y"])
     monitor.add_labels(["x"], ["a"])
     monitor.add_labels(["y"], ["a"], [8.0])
     assert state(monitor)["labels"]["totals"][2] == 10
 
 
 def test_one_class_can_be_watched_instead_of_the_top_label(rng):
-    proba, y = draw(rng, 2000)
-    watch = CalibrationMonitor(kind="c").fit(proba, y)
+    y, proba = draw(rng, 2000)
+    watch = CalibrationMonitor(kind="c").fit(y, proba)
     assert watch.summary()["reference"]["confidence"] == pytest.approx(proba[:, 2].mean())
     assert watch.summary()["reference"]["accuracy"] == pytest.approx((y == "c").mean())
     fewer = np.where((y == "c") & (rng.random(2000) < 0.7), "a", y)
-    raised = watch.update(proba, fewer)
+    raised = watch.update(fewer, proba)
     assert {alarm.kind for alarm in raised} == set(LABELLED)
     assert all("too high" in alarm.reason for alarm in raised)
 
 
 def test_another_fingerprint_raises_an_alarm_once(rng):
     monitor = CalibrationMonitor().fit(*draw(rng, 300))
-    assert monitor.update(draw(rng, 10)[0], fingerprint="gpt-1 (May)") == []  # the first one
-    assert monitor.update(draw(rng, 10)[0]) == []
-    (alarm,) = monitor.update(draw(rng, 10)[0], fingerprint="gpt-1 (June)")
+    assert monitor.update(None, draw(rng, 10)[1], fingerprint="gpt-1 (May)") == []  # the first one
+    assert monitor.update(None, draw(rng, 10)[1]) == []
+    (alarm,) = monitor.update(None, draw(rng, 10)[1], fingerprint="gpt-1 (June)")
     assert (alarm.kind, alarm.row, alarm.since_row) == ("fingerprint", 19, 20)
     assert alarm.reason == "The model as served is 'gpt-1 (June)'; it was 'gpt-1 (May)'."
     assert "of rows since row 20" in alarm.action
-    assert monitor.update(draw(rng, 10)[0], fingerprint="gpt-1 (June)") == []
+    assert monitor.update(None, draw(rng, 10)[1], fingerprint="gpt-1 (June)") == []
     assert monitor.summary()["detectors"]["fingerprint"]["alarmed"]
     monitor.reset()  # taken note of
-    assert monitor.update(draw(rng, 10)[0], fingerprint="gpt-1 (June)") == []
+    assert monitor.update(None, draw(rng, 10)[1], fingerprint="gpt-1 (June)") == []
     known = CalibrationMonitor().fit(*draw(rng, 300), fingerprint="v1")
-    assert [a.kind for a in known.update(draw(rng, 1)[0], fingerprint="v2")] == ["fingerprint"]
+    assert [a.kind for a in known.update(None, draw(rng, 1)[1], fingerprint="v2")] == [
+        "fingerprint"
+    ]
 
 
 def test_probes(rng):
-    answers = draw(rng, 20)[0]
+    answers = draw(rng, 20)[1]
     monitor = CalibrationMonitor(probe_tolerance=0.01).fit(*draw(rng, 300), probes=answers)
-    monitor.update(draw(rng, 7)[0])
+    monitor.update(None, draw(rng, 7)[1])
     assert monitor.check_probes(answers) == []
-    monitor.update(draw(rng, 3)[0])
+    monitor.update(None, draw(rng, 3)[1])
     moved = 0.9 * answers + 0.1 / 3
     (alarm,) = monitor.check_probes(moved)
     apart = np.abs(moved - answers).sum(axis=1) / 2
@@ -289,20 +291,20 @@ def play(rng, interrupt):
     weight = rng.choice([1.0, 2.5], 200)
     monitor = CalibrationMonitor(
         average_run_length=150, unlabelled_run_length=300, max_pending=60
-    ).fit(*reference, weight, fingerprint="v1", probes=reference[0][:5])
+    ).fit(*reference, weight, fingerprint="v1", probes=reference[1][:5])
     raised = []
     for step in range(12):
-        proba, y = draw(rng, 25, sharper=1 + step / 6, wrong=step / 40)
+        y, proba = draw(rng, 25, sharper=1 + step / 6, wrong=step / 40)
         weight = rng.choice([1.0, 2.5], 25)
         ids = [f"{step}-{k}" if k % 2 else 100 * step + k for k in range(25)]
         if step % 3:
-            raised += monitor.update(proba, y, weight)
+            raised += monitor.update(y, proba, weight)
         else:
-            raised += monitor.update(proba, None, weight, ids=ids, fingerprint=f"v{step // 4}")
+            raised += monitor.update(None, proba, weight, ids=ids, fingerprint=f"v{step // 4}")
         monitor = interrupt(monitor)
         if step % 3 == 0:
             raised += monitor.add_labels(ids[3:12], y[3:12])
-            raised += monitor.check_probes(draw(rng, 5)[0] if step == 9 else reference[0][:5])
+            raised += monitor.check_probes(draw(rng, 5)[1] if step == 9 else reference[1][:5])
             monitor = interrupt(monitor)
         if step == 7:
             monitor.reset()
@@ -325,11 +327,11 @@ def test_a_saved_and_resumed_watch_decides_the_same_to_the_last_bit(tmp_path):
 
 @pytest.mark.parametrize("classes", [[0, 1], [False, True], ["no", "yes"], [0.5, 1.5]])
 def test_classes_of_every_kind_survive_a_file(classes):
-    monitor = CalibrationMonitor(kind=classes[1]).fit([0.2, 0.8], classes=classes)
+    monitor = CalibrationMonitor(kind=classes[1]).fit(None, [0.2, 0.8], classes=classes)
     resumed = CalibrationMonitor.from_json(monitor.to_json())
     assert resumed.classes_.tolist() == classes
     assert resumed.kind == classes[1]
-    assert resumed.update([0.7, 0.1], classes[::-1]) == []
+    assert resumed.update(classes[::-1], [0.7, 0.1]) == []
     assert resumed.n_labels_ == 2
 
 
@@ -403,8 +405,8 @@ def test_labels_that_prometheus_would_refuse(monitor, name):
 
 def test_the_summary_is_plain_json(monitor, rng):
     assert monitor.summary()["labelled_accuracy"] is None
-    proba, y = draw(rng, 300, wrong=0.4)
-    monitor.update(proba, y)
+    y, proba = draw(rng, 300, wrong=0.4)
+    monitor.update(y, proba)
     summary = monitor.summary()
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["status"] == "alarm"
@@ -422,11 +424,11 @@ def test_a_gap_that_is_there_from_the_start_is_warned_of(rng):
 
 def test_fit_begins_anew_and_clone_copies_parameters(monitor, rng):
     monitor.update(*draw(rng, 400, wrong=0.4), ids=None)
-    monitor.update(draw(rng, 1)[0], ids=["x"])
+    monitor.update(None, draw(rng, 1)[1], ids=["x"])
     monitor.fit(*draw(rng, 300))
     assert (monitor.n_rows_, monitor.status, monitor.summary()["pending_rows"]) == (0, "calm", 0)
     with pytest.raises(NotFittedError):
-        clone(monitor).update(draw(rng, 1)[0])
+        clone(monitor).update(None, draw(rng, 1)[1])
     resumed = CalibrationMonitor.from_json(monitor.to_json())
     assert resumed.average_run_length == clone(resumed).average_run_length == 10_000
 
@@ -437,15 +439,15 @@ ROW = [[0.5, 0.3, 0.2]]
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"proba": [0.5, 0.4]}, r"proba describes 2 classes.*fitted with 3.*shape \(1, 3\)"),
+        ({"proba": [0.5, 0.4]}, r"proba has one dimension.* a single row as \(1, 3\)"),
         ({"proba": [[0.5, 0.3, 0.3]]}, "every row of proba must sum to 1"),
         ({"proba": ROW, "y": ["d"]}, r"y holds 'd' in row 0.*\['a', 'b', 'c'\]"),
         ({"proba": ROW * 3, "y": [None, "a", "d"]}, "y holds 'd' in row 2"),
         ({"proba": ROW, "y": ["a", "b"]}, "y has 2 labels for 1 rows"),
-        ({"proba": ROW, "ids": ["x", "y"]}, "ids must hold 1 ids, one a row, got 2"),
+        ({"proba": ROW, "ids": ["x", "y"]}, "ids must hold one id per row, 1 in all, got 2"),
         ({"proba": ROW, "ids": [1.5]}, "ids must be strings or integers, got 1.5"),
         ({"proba": ROW * 3, "ids": ["x", "y", "y"]}, "ids holds 'y' more than once"),
-        ({"proba": ROW, "ids": ["old"]}, "'old', a row that waits for its label already"),
+        ({"proba": ROW, "ids": ["old"]}, "ids holds 'old', which already waits for its label"),
         ({"proba": ROW, "y": ["a"], "sample_weight": [3]}, "sample_weight is 3 in row 0.*max_w"),
         (
             {"proba": ROW, "y": ["a"], "sample_weight": [0.5]},
@@ -455,10 +457,10 @@ ROW = [[0.5, 0.3, 0.2]]
     ],
 )
 def test_bad_rows_are_refused_and_leave_no_trace(monitor, rows, message):
-    monitor.update(ROW, ids=["old"])
+    monitor.update(None, ROW, ids=["old"])
     before = monitor.to_json()
     with pytest.raises(ValueError, match=message):
-        monitor.update(**rows)
+        monitor.update(**{"y": None} | rows)
     assert monitor.to_json() == before
 
 
@@ -467,13 +469,13 @@ def test_bad_rows_are_refused_and_leave_no_trace(monitor, rows, message):
     [
         ({"ids": ["old"], "y": [None]}, "y has no label in row 0"),
         ({"ids": ["old"], "y": ["d"]}, "y holds 'd' in row 0"),
-        ({"ids": ["old"], "y": "a"}, r"y must have shape \(n_labels,\)"),
+        ({"ids": ["old"], "y": "a"}, "y='a': must be a list"),
         ({"ids": ["old"], "y": ["a"], "unknown": "drop"}, "unknown must be 'raise' or 'ignore'"),
         ({"ids": ["old", "old"], "y": ["a", "a"]}, "more than once"),
     ],
 )
 def test_bad_labels_are_refused_and_leave_no_trace(monitor, labels, message):
-    monitor.update(ROW, ids=["old"])
+    monitor.update(None, ROW, ids=["old"])
     before = monitor.to_json()
     with pytest.raises(ValueError, match=message):
         monitor.add_labels(**labels)
@@ -491,16 +493,16 @@ def test_bad_labels_are_refused_and_leave_no_trace(monitor, labels, message):
         ({"max_weight": 1}, {"sample_weight": [2, 1]}, "sample_weight is 2 in row 0"),
         ({}, {"classes": ["b", "a", "c"]}, "must be sorted"),
         ({}, {"classes": ["a", "b"]}, "classes lists 2 class.*proba describes 3"),
-        ({}, {"y": ["a", "b"]}, r"y holds 2 class\(es\).*say which with classes="),
+        ({}, {"y": ["a", "b"]}, r"y holds 2 class\(es\).*pass all of them as classes="),
         ({}, {"y": ["a", None], "classes": CLASSES}, "y has no label in row 1"),
         ({}, {"y": ["a", "d"], "classes": CLASSES}, "y holds 'd' in row 1"),
-        ({}, {"y": ["a"]}, "y has 1 labels for 2 rows"),
-        ({}, {"probes": [0.5, 0.5]}, "probes describes 2 classes"),
+        ({}, {"y": ["a"]}, "y has 1 rows and proba has 2"),
+        ({}, {"probes": [0.5, 0.5]}, "probes has one dimension"),
     ],
 )
 def test_bad_parameters_and_references_are_refused(parameters, given, message):
     with pytest.raises(ValueError, match=message):
-        CalibrationMonitor(**parameters).fit(ROW * 2, **given)
+        CalibrationMonitor(**parameters).fit(**{"y": None, "proba": ROW * 2} | given)
 
 
 def test_only_the_detectors_asked_for_watch(rng):
@@ -515,4 +517,4 @@ def test_the_monitor_knows_nothing_of_language_models():
     used = set()
     for path in source.glob("*.py"):
         used |= set(re.findall(r"from skllm_calib\.(\w+)", path.read_text(encoding="utf-8")))
-    assert used == {"log_proba", "operations", "utils"}
+    assert used == {"exceptions", "log_proba", "operations", "utils"}

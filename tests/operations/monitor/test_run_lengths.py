@@ -71,9 +71,9 @@ def test_the_run_length_by_hand():
 
 def test_sure_and_never_wrong_rows_have_a_threshold_that_the_first_error_exceeds():
     monitor = CalibrationMonitor(detectors=["cusum"], tolerance=0.0)
-    monitor.fit(np.ones(50), classes=["no", "yes"])
-    assert monitor.update(np.ones(500), ["yes"] * 500) == []
-    assert [alarm.kind for alarm in monitor.update([1.0], ["no"])] == ["cusum"]
+    monitor.fit(None, np.ones(50), classes=["no", "yes"])
+    assert monitor.update(["yes"] * 500, np.ones(500)) == []
+    assert [alarm.kind for alarm in monitor.update(["no"], [1.0])] == ["cusum"]
 
 
 def test_the_class_follows_the_definition_of_the_cusum():
@@ -129,7 +129,7 @@ def two_groups(rng, weighted):
         p = np.where(sure, 0.9, 0.6)
         y = (rng.random(n_rows) < np.where(sure, 0.8, 0.7)).astype(object)
         y[~sure & (rng.random(n_rows) > 0.25)] = None
-        return p, y, np.where(sure, 1.0, 4.0) if weighted else None
+        return y, p, np.where(sure, 1.0, 4.0) if weighted else None
 
     return stream
 
@@ -137,12 +137,12 @@ def two_groups(rng, weighted):
 def test_a_weighted_sample_keeps_the_promise_and_an_unweighted_one_is_misled():
     monitor = CalibrationMonitor(
         detectors=["e_detector"], average_run_length=60, tolerance=0.0, max_weight=4
-    ).fit([0.6, 0.9], classes=[False, True])
+    ).fit(None, [0.6, 0.9], classes=[False, True])
     weighted = lengths_of(monitor, two_groups(np.random.default_rng(5), True), 120, 400)
     assert weighted.mean() > 60 - 4 * weighted.std() / np.sqrt(120)
     patient = CalibrationMonitor(
         detectors=["e_detector"], average_run_length=1e6, tolerance=0.0, max_weight=4
-    ).fit([0.6, 0.9], classes=[False, True])
+    ).fit(None, [0.6, 0.9], classes=[False, True])
     for use_weights in (True, False):
         stream = two_groups(np.random.default_rng(6), use_weights)
         assert bool(patient.reset().update(*stream(8000))) is not use_weights
@@ -152,11 +152,11 @@ def test_calm_streams_keep_the_promise_of_the_e_detector_closely():
     rng = np.random.default_rng(7)
     monitor = CalibrationMonitor(
         detectors=["e_detector"], average_run_length=100, tolerance=0.0
-    ).fit([0.5, 0.9], classes=[False, True])
+    ).fit(None, [0.5, 0.9], classes=[False, True])
 
     def stream(n_rows):
         p = rng.uniform(0.5, 1, n_rows)
-        return p, rng.random(n_rows) < p
+        return rng.random(n_rows) < p, p
 
     lengths = lengths_of(monitor, stream, 150, 500)
     error = lengths.std() / np.sqrt(150)
