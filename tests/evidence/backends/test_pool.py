@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skllm_calib.backends import Message, Reply, Request
-from skllm_calib.evidence.backends.hosted.pool import answer_all
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.exceptions import BackendError
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Reply, Request
-from skllm_calib.evidence.backends.hosted.pool import answer_all
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.label_tokens import Token
 from skllm_calib.exceptions import AuthenticationFailed, BackendError
 

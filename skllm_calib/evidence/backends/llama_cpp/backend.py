@@ -15,9 +15,9 @@ from typing import Any
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.backends.hosted.pool import answer_all
 from skllm_calib.evidence.backends.llama_cpp.engine import LlamaEngine
 from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.exceptions import BackendError, ModelNotFound
 
 __all__ = ["LlamaCppBackend"]

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
 from skllm_calib.evidence.backends.openai.systemone import read_systemone, systemone_body
-from skllm_calib.evidence.label_tokens import N_SHOWN, Distribution, LabelTree, Token
+from skllm_calib.evidence.label_tokens import Distribution, Token
+from skllm_calib.evidence.spellings import Spellings
 from skllm_calib.exceptions import (
     BackendError,
     ContextTooLong,
@@ -36,10 +37,7 @@ __all__ = ["LlamaEngine"]
 _N_LISTED = 500
 _N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
 _WHOLE_VOCABULARY = 1 << 20
-# A token that spells a label in an unusual way ("s" + "pam") is kept from this log-probability on.
-_UNLIKELY = math.log(1e-4)
 _SURELY = 1000.0  # a bias that no logit can match
-_NO_IDS: tuple[int, ...] = ()
 
 
 class _Prompt(NamedTuple):
@@ -94,7 +92,7 @@ class LlamaEngine:
         self._reuse = options["reuse_prefix"]
         self._n_ctx = options["n_ctx"]
         self._model = name
-        self._spellings: dict[tuple[str, ...], _Spellings] = {}
+        self._spellings: dict[tuple[str, ...], Spellings] = {}
 
     @property
     def address(self) -> str:
@@ -179,7 +177,7 @@ class LlamaEngine:
         )
 
     def _read_behind_the_cut(
-        self, prompt: _Prompt, spelled: _Spellings, found: dict[bytes, Distribution]
+        self, prompt: _Prompt, spelled: Spellings, found: dict[bytes, Distribution]
     ) -> None:
         """Where a label may hide behind the end of a list: read a longer list, then its tokens."""
         doubtful = {prefix for prefix, _ in spelled.tree.doubtful(found)}
@@ -242,9 +240,9 @@ class LlamaEngine:
             listed, _ = self._listed(prompt, _WHOLE_VOCABULARY, logit_bias=self._write_plain)
         return listed[token_id].logprob
 
-    def _spelled(self, answers: tuple[str, ...]) -> _Spellings:
+    def _spelled(self, answers: tuple[str, ...]) -> Spellings:
         if answers not in self._spellings:
-            self._spellings[answers] = _Spellings(answers, self._tokenize)
+            self._spellings[answers] = Spellings(answers, self._tokenize)
         return self._spellings[answers]
 
     def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
@@ -291,55 +289,6 @@ class LlamaEngine:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=60) as response:
             return json.load(response)
-
-
-class _Spellings:
-    """How this model's tokenizer spells each answer: the nodes of a tree of token ids.
-
-    Attributes
-    ----------
-    paths : dict of bytes to tuple of int
-        Token ids of each beginning after which some answer goes on.
-    steps : dict of bytes to dict of int to bytes
-        After each beginning, the tokens that go on, and their texts.
-    own_next : dict of (bytes, int) to int
-        The token with which the label itself, written as given, goes on after a beginning.
-    depth : int
-        Tokens of the longest spelling.
-    """
-
-    def __init__(
-        self, answers: tuple[str, ...], tokenize: Callable[[str], list[tuple[int, bytes]]]
-    ) -> None:
-        self.tree = LabelTree(answers)
-        self.paths: dict[bytes, tuple[int, ...]] = {}
-        self.steps: dict[bytes, dict[int, bytes]] = {}
-        self.own_next: dict[tuple[bytes, int], int] = {}
-        self.depth = 0
-        for k, answer in enumerate(answers):
-            for spelling in self.tree.spellings(k):
-                for lead in ("", " "):
-                    prefix, ids = b"", _NO_IDS
-                    for token_id, piece in tokenize(lead + spelling):
-                        # Two spellings may reach the same text over other tokens: first wins.
-                        if self.paths.setdefault(prefix, ids) != ids:
-                            break
-                        self.steps.setdefault(prefix, {})[token_id] = piece
-                        if not lead and spelling == answer:
-                            self.own_next[prefix, k] = token_id
-                        prefix, ids = prefix + piece, (*ids, token_id)
-                        self.depth = max(self.depth, len(ids))
-
-    def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
-        """Keep of the listed tokens those that spell an answer, and the likeliest few."""
-        found = self.tree.distribution(prefix, listed.values())
-        wanted = {listed[i].text for i in self.steps.get(prefix, ()) if i in listed}
-        kept = (
-            t
-            for i, t in enumerate(found.tokens)
-            if i < N_SHOWN or t.text in wanted or t.logprob > _UNLIKELY
-        )
-        return replace(found, tokens=tuple(kept))
 
 
 @lru_cache(maxsize=256)

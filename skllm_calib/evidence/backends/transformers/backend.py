@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.backends.hosted.pool import answer_all
 from skllm_calib.evidence.backends.llama_cpp.backend import file_digest
 from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.backends.transformers.dropout import check_dropout
 from skllm_calib.evidence.backends.transformers.engine import Settings, TorchEngine
 from skllm_calib.exceptions import BackendError, MissingDependency, ModelNotFound

@@ -22,7 +22,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
-from skllm_calib.evidence.backends.llama_cpp.engine import _Spellings
 from skllm_calib.evidence.backends.transformers.dropout import (
     LayerDropout,
     content_seed,
@@ -30,6 +29,7 @@ from skllm_calib.evidence.backends.transformers.dropout import (
 )
 from skllm_calib.evidence.backends.transformers.labels import Path, Pieces, Walk
 from skllm_calib.evidence.label_tokens import Distribution
+from skllm_calib.evidence.spellings import Spellings
 from skllm_calib.exceptions import BackendError, ContextTooLong, ModelNotFound, SignalUnavailable
 
 __all__ = ["Settings", "TorchEngine"]
@@ -58,7 +58,7 @@ class TorchEngine:
         self._name = name
         self._lock = threading.Lock()
         self._memory: tuple[list[int], Any] | None = None  # the last prompt and its cache
-        self._spellings: dict[tuple[str, ...], _Spellings] = {}
+        self._spellings: dict[tuple[str, ...], Spellings] = {}
         self._piece = Pieces(tokenizer)
         config = model.config.get_text_config()
         self._n_context = getattr(config, "max_position_embeddings", None) or math.inf
@@ -115,7 +115,7 @@ class TorchEngine:
         )
 
     def _passes(
-        self, ids: list[int], spelled: _Spellings, request: Request, batch_size: int
+        self, ids: list[int], spelled: Spellings, request: Request, batch_size: int
     ) -> tuple[tuple[Distribution, ...], ...]:
         if (dropout := request.dropout) is None:
             return ()
@@ -145,7 +145,7 @@ class TorchEngine:
                 walk.look_further()
         return walks
 
-    def _spelled(self, answers: tuple[str, ...]) -> _Spellings:
+    def _spelled(self, answers: tuple[str, ...]) -> Spellings:
         if answers not in self._spellings:
             for answer in answers:
                 if b"".join(piece for _, piece in self._tokenize(answer)).strip() != (
@@ -155,7 +155,7 @@ class TorchEngine:
                         f"the tokenizer of this model does not write {answer!r} as it is, so its "
                         "probability cannot be read: use other label texts"
                     )
-            self._spellings[answers] = _Spellings(answers, self._tokenize)
+            self._spellings[answers] = Spellings(answers, self._tokenize)
         return self._spellings[answers]
 
     def _tokenize(self, text: str) -> list[tuple[int, bytes]]:

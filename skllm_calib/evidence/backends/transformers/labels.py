@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from skllm_calib.evidence.backends.llama_cpp.engine import _Spellings
 from skllm_calib.evidence.label_tokens import Distribution, Token
+from skllm_calib.evidence.spellings import Spellings
 
 __all__ = ["Path", "Pieces", "Walk"]
 
@@ -29,7 +29,7 @@ class Walk:
 
     Parameters
     ----------
-    spelled : _Spellings
+    spelled : Spellings
         How the answers are written.
     piece : callable
         The bytes of a token.
@@ -38,7 +38,7 @@ class Walk:
     """
 
     def __init__(
-        self, spelled: _Spellings, piece: Callable[[int], bytes], *, brief: bool = False
+        self, spelled: Spellings, piece: Callable[[int], bytes], *, brief: bool = False
     ) -> None:
         self._spelled, self._piece, self._brief = spelled, piece, brief
         self._paths = dict(spelled.paths)
