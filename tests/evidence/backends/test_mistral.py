@@ -174,7 +174,10 @@ def test_thinking_is_never_text(serve):
     server = serve(lambda body: completion(chunks, usage=usage))
     (reply,) = run(backend(server), text_request())
     assert (reply.text, reply.reasoning_tokens) == ("B!", 30)
-    assert reply.notes == ("reasoning came before the answer; it is no part of the text",)
+    assert reply.notes == (
+        "30 tokens of hidden reasoning came before the answer; they are no evidence of how sure "
+        "the model is",
+    )
 
 
 @pytest.mark.parametrize("content", [None, "", [said(" ")]], ids=repr)
@@ -201,7 +204,7 @@ def test_reasoning_is_given_room_once_it_is_seen(serve):
     replies = run(backend(server), *(text_request(str(i)) for i in range(10)))
     assert [reply.text for reply in replies] == ["A"] * 10
     assert [b["max_tokens"] for b in server.bodies()] == [50] + [2050] * 10
-    assert "allowed 2,000 tokens more" in replies[0].notes[1]
+    assert "allowed 2,000 tokens more" in replies[0].notes[0]
     assert sorted(r.completion_tokens for r in replies) == [101] * 9 + [151]  # nothing uncounted
 
 
@@ -427,7 +430,7 @@ def test_context_too_long(serve, answer, excess):
         (refusal(400, "odd request"), BackendError, "odd request"),
         (Answer(422, {"detail": "odd form"}), BackendError, "odd form"),
         (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
-        (Answer(200, {"id": "1"}), UnreadableReply, "no chat completion"),
+        (Answer(200, {"id": "1"}), UnreadableReply, "no readable answer"),
         (completion(""), UnreadableReply, "wrote nothing"),
     ],
 )
@@ -452,7 +455,7 @@ def test_no_choices(serve):
     [
         (refusal(401, "bad key"), AuthenticationFailed, "MISTRAL_API_KEY"),
         (refusal(403, "not your model"), AuthenticationFailed, "not your model"),
-        (refusal(402, "no money left"), RateLimited, "paid"),
+        (refusal(402, "no money left"), RateLimited, "no credit or quota"),
         (
             refusal(400, "Invalid model: m", type="invalid_model", code="1500"),
             ModelNotFound,
@@ -469,7 +472,7 @@ def test_failures_of_the_whole_run(serve, answer, kind, says):
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 def test_retries_are_counted(serve, status):
     server = serve(lambda body: refusal(status, "later", headers={"Retry-After": "0"}))
     (failure,) = run(backend(server, max_retries=3))
@@ -493,11 +496,11 @@ class Pauses:
 
 
 def test_pauses_before_retries(serve, monkeypatch):
-    from skllm_calib.evidence.backends.mistral import chat
+    from skllm_calib.evidence.backends.mistral import connection
 
     pauses = []
     here = SimpleNamespace(Event=lambda: Pauses(pauses))
-    monkeypatch.setattr(chat, "threading", here)
+    monkeypatch.setattr(connection, "threading", here)
     answers = [
         refusal(429, "slow down", headers={"Retry-After": "2.5"}),
         refusal(503, "later"),
@@ -526,14 +529,14 @@ def test_pauses_before_retries(serve, monkeypatch):
     ],
 )
 def test_forms_of_retry_after(header, least, most):
-    from skllm_calib.evidence.backends.mistral.errors import _seconds
+    from skllm_calib.evidence.backends.mistral.connection import seconds_to_wait
 
-    seconds = _seconds(header)
+    seconds = seconds_to_wait(header)
     assert seconds is None if least is None else least <= seconds <= most
 
 
 def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
-    from skllm_calib.evidence.backends.mistral import chat
+    from skllm_calib.evidence.backends.mistral import connection
 
     ended, paused = [], threading.Event()
 
@@ -551,7 +554,7 @@ def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
         paused.wait(10)
         return refusal(401, "the key was taken back")
 
-    monkeypatch.setattr(chat, "threading", SimpleNamespace(Event=Pause))
+    monkeypatch.setattr(connection, "threading", SimpleNamespace(Event=Pause))
     model = backend(serve(respond), max_retries=5)
     with pytest.raises(AuthenticationFailed, match="taken back"):
         run(model, *(text_request(str(i)) for i in range(3)))
@@ -559,11 +562,11 @@ def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
 
 
 def test_a_server_that_is_down_is_waited_for_once(monkeypatch):
-    from skllm_calib.evidence.backends.mistral import chat
+    from skllm_calib.evidence.backends.mistral import connection
 
     pauses = []
     here = SimpleNamespace(Event=lambda: Pauses(pauses))
-    monkeypatch.setattr(chat, "threading", here)
+    monkeypatch.setattr(connection, "threading", here)
     model = MistralBackend("m", base_url=f"http://127.0.0.1:{free_port()}", max_retries=2)
     run(model, *(request(str(i)) for i in range(9)))
     assert len(pauses) == 2
@@ -630,9 +633,9 @@ def test_refused_parameters_are_learned_once(serve):
     for reply in run(model, *wanted):
         assert reply.refused == ("schema", "seed", "temperature")
         assert reply.notes == (
-            "the model refuses 'schema'; it was left out",
-            "the model refuses 'seed'; it was left out",
-            "the model refuses 'temperature'; it was left out",
+            "the model refuses 'seed'; its default was used",
+            "the model refuses 'temperature'; its default was used",
+            "the model refuses the JSON schema; only the prompt says how to answer",
         )
     assert len(server.seen) == 20 + 3
     assert not REFUSALS.keys() & server.bodies(200)[-1].keys()
@@ -770,7 +773,10 @@ def test_server_that_lists_something_else_after_a_prefix(serve):
         assert mass.low[0] == pytest.approx(0.45)
         assert mass.low[1] == mass.low[2] == 0.0
         assert all(mass.high + 1e-9 >= EXPECTED)
-        assert reply.notes == ("labels that begin alike were not all told apart",)
+        assert reply.notes == (
+            "labels that begin alike were not all told apart: this server does not continue a "
+            "given beginning",
+        )
     assert len(server.seen) == 10 + 1
 
 

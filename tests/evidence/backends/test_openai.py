@@ -200,7 +200,7 @@ def test_key_is_read_at_each_run_and_stripped(serve, monkeypatch):
         run(model)
     assert [s.headers["authorization"] for s in server.seen] == ["Bearer one", "Bearer two"]
     monkeypatch.setenv("MY_KEY", "ключ")
-    with pytest.raises(AuthenticationFailed, match="MY_KEY holds characters") as caught:
+    with pytest.raises(AuthenticationFailed, match="MY_KEY contains characters") as caught:
         run(model)
     assert "ключ" not in str(caught.value)
 
@@ -448,7 +448,7 @@ def test_tokens_that_cannot_be_counted_cost_no_answer(serve):
         (refusal(403, "not your project"), AuthenticationFailed, "not your project"),
         (refusal(403, "no access", code="model_not_found"), ModelNotFound, "no access"),
         (refusal(404, "does not exist"), ModelNotFound, "does not exist"),
-        (refusal(429, "pay", code="insufficient_quota"), RateLimited, "no quota"),
+        (refusal(429, "pay", code="insufficient_quota"), RateLimited, "no credit or quota"),
     ],
 )
 def test_failures_of_the_whole_run(serve, answer, kind, says):
@@ -659,7 +659,7 @@ def test_log_probabilities_missing_from_one_row_only(serve):
 )
 def test_probabilities_after_reasoning_are_no_evidence(serve, answer):
     server = serve(lambda body: answer)
-    with pytest.raises(SignalUnavailable, match="thinks before it answers"):
+    with pytest.raises(SignalUnavailable, match="reasons before it answers"):
         run(backend(server), *(request(str(i)) for i in range(20)))
     assert len(server.seen) == 1
 

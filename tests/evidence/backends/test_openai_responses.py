@@ -323,7 +323,7 @@ def test_empty_answers_are_told(serve):
 def test_probabilities_after_reasoning_are_no_evidence(serve, before, n_reasoning):
     answer = response(output_text("A", [KEYS]), before=before, n_reasoning=n_reasoning)
     server = serve(lambda body: answer)
-    with pytest.raises(SignalUnavailable, match="thinks before it answers"):
+    with pytest.raises(SignalUnavailable, match="reasons before it answers"):
         run(backend(server), *(request(str(i)) for i in range(20)))
     assert len(server.seen) == 1
     (reply,) = run(backend(server), text_request())
@@ -400,7 +400,7 @@ def test_server_without_the_api(serve, status):
 
 
 def test_probabilities_survive_an_sdk_that_hands_on_plain_json():
-    from skllm_calib.evidence.backends.openai.answer import positions_of
+    from skllm_calib.evidence.backends.hosted.answer import positions_of
 
     (first,) = positions_of([KEYS])
     assert [token.text for token in first.listed] == [b"A", b"B", b" A", b"x"]

@@ -473,6 +473,6 @@ def test_half_a_character_fails_its_own_row(serve):
     fine = Request((Message("user", "whole"),), max_tokens=5)
     server = serve(lambda body: completion("yes"))
     answers = dict(OpenAIBackend("m", base_url=server.base_url).run([broken, fine]))
-    assert "half a character" in str(answers[0])
+    assert "unpaired surrogate" in str(answers[0])
     assert isinstance(answers[0], BackendError)
     assert answers[1].text == "yes"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import warnings
 
@@ -76,6 +77,20 @@ def test_every_class_of_the_table_is_a_public_name():
         assert getattr(backends, name) is cls
     with pytest.raises(AttributeError, match="NoBackend"):
         backends.NoBackend  # noqa: B018
+
+
+def test_naming_a_model_imports_neither_other_backends_nor_any_sdk():
+    code = """
+import sys
+import skllm_calib.backends
+skllm_calib.backends.resolve_model("openai:gpt")
+skllm_calib.backends.resolve_model("anthropic:claude").identity()
+skllm_calib.backends.resolve_model("mistral:small").identity()
+heavy = {"openai", "anthropic", "mistralai", "torch", "transformers", "xllamacpp", "httpx"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # ------------------------------------------------------------------------------- other packages

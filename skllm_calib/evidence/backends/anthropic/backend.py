@@ -1,33 +1,30 @@
 """Claude, through Anthropic's Messages API.
 
 Claude shows no log-probabilities, so this backend answers requests for text only. This file holds
-the parameters and the client; ``_anthropic_chat`` talks with the server and ``_anthropic_errors``
-tells what a refusal means. The SDK is optional (the extra `anthropic`) and imported when a first
-request is sent.
+the parameters and the client; ``chat`` writes and reads requests, ``facts`` holds what a model
+takes. The SDK is optional (the extra `anthropic`) and imported when a first request is sent.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
-from skllm_calib.evidence.backends.anthropic.chat import Chat
-from skllm_calib.evidence.backends.anthropic.errors import Dialect
+from skllm_calib.evidence.backends.anthropic.chat import ClaudeModel
+from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
+from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.backends.hosted.hosted import Access, answer_or_stop, no_key, read_key
+from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.run import answer_or_stop
 from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
-
-if TYPE_CHECKING:
-    import anthropic
 
 __all__ = ["AnthropicBackend"]
 
 _ADDRESS = "https://api.anthropic.com"
-_NO_KEY = "no-key"  # the SDK wants one, a gateway of your own may not
 _LEAST_BUDGET = 1024  # the API's own minimum
 
 
@@ -62,8 +59,8 @@ class AnthropicBackend(BaseBackend):
         takes no budget decides for itself how much it reasons, within the room that the budget
         leaves; a note of the reply says so.
     extra_body : dict or None, default=None
-        Further fields of the request, such as ``{"service_tier": "standard_only"}``. They win
-        over what is sent otherwise.
+        Further fields of the request, such as ``{"service_tier": "standard_only"}``. They
+        override the fields this backend sets.
 
     Notes
     -----
@@ -141,11 +138,17 @@ class AnthropicBackend(BaseBackend):
             # Nothing to send, so neither a key nor the SDK is needed.
             return answer_or_stop(self._decline, requests, 1)
         access = self._access(read_key(self._key_name))
-        client = self._client(access)
-        chat = Chat(
-            client.with_options(timeout=self.timeout, max_retries=self.max_retries),
+        if access.key is None and access.public_address == _ADDRESS:
+            raise no_key(access.key_name)
+        sdk = _import_sdk()
+        client = get_client(
             access,
-            self._dialect(access, forms),
+            lambda key: sdk.Anthropic(api_key=key, base_url=access.address),
+            "anthropic",
+        ).with_options(timeout=self.timeout, max_retries=self.max_retries)
+        model = ClaudeModel(
+            AnthropicConnection(sdk, client, access),
+            self._facts(access, forms),
             model=self.model,
             reasoning_effort=self.reasoning_effort,
             reasoning_budget=self.reasoning_budget,
@@ -153,7 +156,7 @@ class AnthropicBackend(BaseBackend):
         )
 
         def answer(request: Request) -> Reply:
-            return chat.answer(request) if _is_text(request) else self._decline(request)
+            return model.answer(request) if _is_text(request) else self._decline(request)
 
         return answer_or_stop(answer, requests, self.max_concurrency)
 
@@ -163,34 +166,16 @@ class AnthropicBackend(BaseBackend):
 
     def _access(self, key: str | None) -> Access:
         address = self.base_url or os.environ.get("ANTHROPIC_BASE_URL") or _ADDRESS
-        return Access(address, self._key_name, key)
+        return Access(address, self._key_name, key, "It is given without /v1")
 
-    def _client(self, access: Access) -> anthropic.Anthropic:
-        if access.key is None and access.public_address == _ADDRESS:
-            raise no_key(access.key_name)
-        try:
-            import anthropic  # noqa: PLC0415 (optional)
-        except ImportError as error:
-            raise MissingDependency(
-                "Claude needs the package 'anthropic': pip install 'skllm-calib[anthropic]' "
-                f"(importing it said: {error})"
-            ) from error
-        key = access.key or _NO_KEY
-
-        def make() -> anthropic.Anthropic:
-            return anthropic.Anthropic(api_key=key, base_url=access.address)
-
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        return get_handle(("anthropic client", access.address, access.key_name, digest), make)
-
-    def _dialect(self, access: Access, forms: tuple[dict[str, Any] | None, ...]) -> Dialect:
+    def _facts(self, access: Access, forms: tuple[dict[str, Any] | None, ...]) -> ClaudeFacts:
         # What a model takes depends on what else is sent, such as a budget for reasoning.
         own = dict(self.extra_body or {})
         beside = (self.reasoning_effort, self.reasoning_budget)
         extra = json.dumps(own, sort_keys=True, default=repr)
-        handle = ("anthropic dialect", access.address, self.model, beside, extra)
+        handle = ("anthropic facts", access.address, self.model, beside, extra)
         fixed = frozenset({*own, *(own.get("output_config") or {})})
-        return get_handle(handle, lambda: Dialect(forms, fixed))
+        return get_handle(handle, lambda: ClaudeFacts(thinking_forms=forms, fixed=fixed))
 
     def _decline(self, request: Request) -> Reply:
         if request.choices:
@@ -204,6 +189,17 @@ class AnthropicBackend(BaseBackend):
             "'self_reported' and 'self_consistency' need only text and would work (see the "
             "signals that this version has in LLMClassifier)."
         )
+
+
+def _import_sdk() -> ModuleType:
+    try:
+        import anthropic  # noqa: PLC0415 (optional)
+    except ImportError as error:
+        raise MissingDependency(
+            "Claude needs the package 'anthropic': pip install 'skllm-calib[anthropic]' "
+            f"(importing it said: {error})"
+        ) from error
+    return anthropic
 
 
 def _is_text(request: Request) -> bool:

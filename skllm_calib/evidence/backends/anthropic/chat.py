@@ -1,38 +1,29 @@
-"""The talk with the Messages API: one request, phrased as the model takes it, and one reply."""
+"""Requests to the Messages API: phrased as the model takes them, and their replies read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from skllm_calib.evidence.backends.anthropic.errors import (
-    Dialect,
-    Problem,
-    lost_failure,
-    refused_wish,
-    status_failure,
-)
+from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
+from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts, refused_parameter
 from skllm_calib.evidence.backends.base import Message, Reply, Request
-from skllm_calib.evidence.backends.hosted.hosted import Access, StopRunError, redact
+from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
+from skllm_calib.evidence.backends.hosted.model import refused_wish
 from skllm_calib.exceptions import BackendError, ContextTooLong, Refused, UnreadableReply
 
-if TYPE_CHECKING:
-    import anthropic
-
-__all__ = ["Chat"]
+__all__ = ["ClaudeModel"]
 
 
-class Chat:
+class ClaudeModel:
     """Asks one model for texts; many threads may do so at once.
 
     Parameters
     ----------
-    client : anthropic.Anthropic
-        The client of this run.
-    access : Access
-        Where it sends requests to, for messages.
-    dialect : Dialect
+    connection : AnthropicConnection
+        Where to send.
+    facts : ClaudeFacts
         What is known of the model behind that address.
     model : str
     reasoning_effort : str or None
@@ -43,43 +34,45 @@ class Chat:
 
     def __init__(
         self,
-        client: anthropic.Anthropic,
-        access: Access,
-        dialect: Dialect,
+        connection: AnthropicConnection,
+        facts: ClaudeFacts,
         *,
         model: str,
         reasoning_effort: str | None,
         reasoning_budget: int | None,
         extra_body: Mapping[str, Any],
     ) -> None:
-        self._client = client
-        self._once = client.with_options(max_retries=0)
-        self._access = access
-        self._dialect = dialect
+        self._connection = connection
+        self._facts = facts
         self._model = model
         self._effort = reasoning_effort
         self._budget = reasoning_budget
         self._extra_body = extra_body
-        self._stop: StopRunError | None = None
-        self._unreachable = False
 
     def answer(self, request: Request) -> Reply:
         """Return the reply, or raise a BackendError, or a StopRunError."""
         kind = (bool(request.schema), request.temperature)
-        return self._dialect.first_alone(kind, self._answer_now, request)
+        return self._facts.first_alone(kind, self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         while True:
-            if self._stop is not None:  # another row found out that none can be answered
-                raise self._stop
-            body = self._phrase(request)
-            message, failure = self._send(body, request.schema)
-            if failure is None:
-                return self._read(message, request, body)
-            if not isinstance(failure, Problem):
-                raise failure
+            body = self._body(request)
+            reply = self._send(body)
+            if not isinstance(reply, Problem):
+                self._check(reply)
+                return self._read(reply, request, body)
+            if not self._facts.learn(reply, body, request.schema):
+                raise self._failure_of(reply, body)
 
-    def _phrase(self, request: Request) -> dict[str, Any]:
+    def _send(self, body: dict[str, Any]) -> Any | Problem:
+        # The parameters that the SDK names change with its version (the temperature has gone), the
+        # wire format does not: so all but the required ones are sent as they are.
+        required = {name: body[name] for name in ("model", "max_tokens", "messages")}
+        return self._connection.send(
+            lambda client: client.messages.create(**required, extra_body=body)
+        )
+
+    def _body(self, request: Request) -> dict[str, Any]:
         """Write the body in the words that the model takes; what the user set wins."""
         system, turns = _split(request.messages)
         body: dict[str, Any] = {
@@ -89,84 +82,40 @@ class Chat:
         }
         if system:
             body["system"] = system
-        if self._dialect.takes_temperature(request.temperature):
+        if self._facts.takes_temperature(request.temperature):
             body["temperature"] = request.temperature
-        if self._dialect.thinking is not None:
-            body["thinking"] = self._dialect.thinking
+        if self._facts.thinking is not None:
+            body["thinking"] = self._facts.thinking
         output: dict[str, Any] = {}
         if self._effort is not None:
             output["effort"] = self._effort
-        if request.schema and self._dialect.takes_schema(request.schema):
+        if request.schema and self._facts.takes_schema(request.schema):
             output["format"] = {"type": "json_schema", "schema": json.loads(request.schema)}
         output.update(self._extra_body.get("output_config") or {})
         return {**body, **self._extra_body, **({"output_config": output} if output else {})}
 
-    def _send(
-        self, body: dict[str, Any], schema: str
-    ) -> tuple[Any, Problem | BackendError | StopRunError | None]:
-        """Return a message, or why there is none: a Problem where another phrasing may help.
-
-        Failures are returned, so that they are raised without the SDK's own error in their wake:
-        that one holds the request, and with it the key.
-        """
-        import anthropic  # noqa: PLC0415 (optional)
-
-        client = self._once if self._unreachable else self._client
-        # The parameters that the SDK names change with its version (the temperature has gone), the
-        # wire format does not: so all but the required ones are sent as they are.
-        required = {name: body[name] for name in ("model", "max_tokens", "messages")}
-        message, failure = None, None
-        try:
-            message = client.messages.create(**required, extra_body=body)
-        except anthropic.APIStatusError as error:
-            self._unreachable = False
-            problem = Problem.of(error, self._access)
-            if self._dialect.learn(problem, body, schema):
-                return None, problem
-            failure = self._refused_wish(problem, body) or status_failure(problem, self._access)
-        except anthropic.APIError as error:
-            # Nobody answered after every retry: the next rows try once, until one gets through.
-            lost = isinstance(error, anthropic.APIConnectionError)
-            self._unreachable = lost and not isinstance(error, anthropic.APITimeoutError)
-            failure = lost_failure(error, self._access)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            failure = UnreadableReply(f"{self._access.public_address} sent broken JSON: {error}")
-        else:
-            self._unreachable = False
-            failure = self._failure_in(message)
-        if isinstance(failure, StopRunError):
-            self._stop = failure
-        return message, failure
-
-    def _refused_wish(self, problem: Problem, body: Mapping[str, Any]) -> StopRunError | None:
-        """Tell of a parameter that the user set on purpose; no other row fares better."""
-        name = refused_wish(problem, body)
-        if name is None:
-            return None
+    def _failure_of(self, problem: Problem, body: Mapping[str, Any]) -> BackendError | StopRunError:
+        """Return what to raise where no other phrasing can help."""
+        if (name := refused_parameter(problem, body)) is None:
+            return self._connection.failure_of(problem)
+        # The user has set it on purpose, and no other row fares better.
         value = {"reasoning_effort": self._effort, "reasoning_budget": self._budget}[name]
-        return StopRunError(
-            BackendError(
-                f"the model {self._model!r} refuses {name}={value!r}: give a value that it takes, "
-                f"or None for its default; it said: {problem.message}"
-            )
-        )
+        return self._connection.stop_with(refused_wish(self._model, name, value, problem))
 
-    def _failure_in(self, message: Any) -> BackendError | None:
-        """Return the failure that an answer with a good status carries, if it does."""
-        blocks = getattr(message, "content", None)
+    def _check(self, message: Any) -> None:
+        """Raise the failure that an answer with a good status carries, if it does."""
+        access, blocks = self._connection.access, getattr(message, "content", None)
         if not isinstance(blocks, list) or not all(getattr(b, "type", None) for b in blocks):
             error = getattr(message, "error", None)
             said = error.get("message", error) if isinstance(error, dict) else "no content in it"
-            return UnreadableReply(
-                f"{self._access.public_address} sent no message: {redact(str(said), self._access)} "
-                "(is 'base_url' right? It is given without /v1)"
+            raise UnreadableReply(
+                f"{access.public_address} sent no message: {access.redact(str(said))} {access.hint}"
             )
         if getattr(message, "stop_reason", None) == "refusal":
             details = getattr(message, "stop_details", None)
             why = getattr(details, "explanation", None) or getattr(details, "category", None)
-            about = f": {redact(str(why), self._access)}" if why else ""
-            return Refused(f"the model declined{about}")
-        return None
+            about = f": {access.redact(str(why))}" if why else ""
+            raise Refused(f"the model declined{about}")
 
     def _read(self, message: Any, request: Request, body: Mapping[str, Any]) -> Reply:
         text = "".join(block.text or "" for block in message.content if block.type == "text")

@@ -1,43 +1,26 @@
 """Mistral AI, and servers that speak its chat endpoint, through Mistral's own client.
 
-This file holds the parameters and the client, ``_mistral_chat`` sends requests, ``_mistral_labels``
-reads label probabilities, ``_mistral_errors`` tells what a failure means.
+This file holds the parameters and the client, ``chat`` writes and reads requests, ``connection``
+sends them; labels, texts and failures are read in ``hosted``, as for other providers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.backends.hosted.hosted import (
-    Access,
-    answer_or_stop,
-    check_budget,
-    no_key,
-    read_key,
-)
-from skllm_calib.evidence.backends.mistral.chat import Chat, Completion, Dialect, notes_on, usage_of
-from skllm_calib.evidence.backends.mistral.labels import LabelReader
-from skllm_calib.evidence.label_tokens import LabelTree
-from skllm_calib.exceptions import (
-    BackendError,
-    ContextTooLong,
-    MissingDependency,
-    SignalUnavailable,
-    UnreadableReply,
-)
+from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.run import Run, check_budget
+from skllm_calib.evidence.backends.mistral.chat import MistralDialect, MistralModel
+from skllm_calib.evidence.backends.mistral.connection import MistralConnection
+from skllm_calib.exceptions import BackendError, MissingDependency
 
 __all__ = ["MistralBackend"]
 
 _ADDRESS = "https://api.mistral.ai"
-# Tokens for hidden reasoning where the user gives no number. Reasoning about one short text is
-# mostly done well before; what is not used is not paid for.
-_HEADROOM = 2_000
-_NO_KEY = "no-key"  # the client would else take MISTRAL_API_KEY, a key for another server
 
 
 class MistralBackend(BaseBackend):
@@ -63,7 +46,7 @@ class MistralBackend(BaseBackend):
         Seconds to wait for an answer.
     max_retries : int, default=5
         How often a request is sent again after a time-out, a lost connection, or an answer with
-        status 408, 429 or 5xx. A server's Retry-After is honoured, up to a minute.
+        status 408, 409, 429 or 5xx. A server's Retry-After is honoured, up to a minute.
     seed : int or None, default=None
         Seed of the sampling (``random_seed``). Repetition `d` of a request uses ``seed + d``.
     reasoning_effort : str or None, default=None
@@ -130,11 +113,10 @@ class MistralBackend(BaseBackend):
 
     def identity(self) -> dict[str, Any]:
         """Return what changes an answer; no key, and no user or password of the address."""
-        address = Access(self.base_url or _ADDRESS, "", None)
         return {
             "provider": "mistral",
             "model": self.model,
-            "base_url": address.public_address,
+            "base_url": self._access(None).public_address,
             "top_logprobs": self.top_logprobs,
             "seed": self.seed,
             "reasoning_effort": self.reasoning_effort,
@@ -155,34 +137,39 @@ class MistralBackend(BaseBackend):
         ValueError
             For a negative `reasoning_budget`.
         """
-        budget = self.reasoning_budget
-        check_budget(budget)
-        name = self.api_key_env or "MISTRAL_API_KEY"
-        access = Access(self.base_url or _ADDRESS, name, read_key(name))
+        check_budget(self.reasoning_budget)
+        access = self._access(read_key(self._key_name))
         wishes = {"reasoning_effort": self.reasoning_effort, "prompt_mode": self.prompt_mode}
-        fixed = {name: value for name, value in wishes.items() if value is not None}
         # What a model takes may depend on what else is sent, such as its reasoning effort.
-        known = ("mistral dialect", access.address, self.model, json.dumps(fixed, sort_keys=True))
-        chat = Chat(
+        known = ("mistral dialect", access.address, self.model, json.dumps(wishes))
+        connection = MistralConnection(
             self._client(access).complete,
             access,
-            get_handle(known, Dialect),
-            model=self.model,
             timeout=self.timeout,
             max_retries=self.max_retries,
-            seed=self.seed,
-            fixed=fixed,
         )
-        row = _Run(chat, self.top_logprobs, budget)
-        return answer_or_stop(row.answer, requests, self.max_concurrency)
+        model = MistralModel(
+            connection,
+            get_handle(known, MistralDialect),
+            model=self.model,
+            seed=self.seed,
+            wishes=wishes,
+            extra_body={},
+        )
+        run = Run(model, top_logprobs=self.top_logprobs, reasoning_budget=self.reasoning_budget)
+        return run.stream(requests, self.max_concurrency)
+
+    @property
+    def _key_name(self) -> str:
+        return self.api_key_env or "MISTRAL_API_KEY"
+
+    def _access(self, key: str | None) -> Access:
+        return Access(self.base_url or _ADDRESS, self._key_name, key, "It goes without /v1")
 
     def _client(self, access: Access) -> _Client:
         if access.key is None and self.base_url is None:
             raise no_key(access.key_name)
-        key = access.key or _NO_KEY
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        handle = ("mistral client", access.address, access.key_name, digest)
-        return get_handle(handle, lambda: _Client(key, access.address))
+        return get_client(access, lambda key: _Client(key, access.address), "mistral")
 
 
 class _Client:
@@ -211,71 +198,3 @@ class _Client:
     def close(self) -> None:
         """Close the connections."""
         self._connections.close()
-
-
-class _Run:
-    """One call of :meth:`MistralBackend.run`."""
-
-    def __init__(self, chat: Chat, top_logprobs: int, budget: int | None) -> None:
-        self._chat = chat
-        self._top_logprobs = top_logprobs
-        self._budget = budget
-        self._trees: dict[tuple[str, ...], LabelTree] = {}
-
-    def answer(self, request: Request) -> Reply:
-        if request.choices or request.dropout:
-            what = "decision endpoint" if request.choices else "dropout at inference"
-            raise SignalUnavailable(
-                f"Mistral's models have no {what}: use signal='logprobs', 'self_reported' or "
-                "'self_consistency'"
-            )
-        kind = "labels" if request.answers else "schema" if request.schema else "text"
-        return self._chat.dialect.first_alone(kind, self._answer_now, request)
-
-    def _answer_now(self, request: Request) -> Reply:
-        if request.answers:
-            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
-            return LabelReader(self._chat, tree, request, self._top_logprobs).read()
-        return self._text(request)
-
-    def _text(self, request: Request) -> Reply:
-        known, budget = self._chat.dialect, self._budget
-        room = known.headroom if budget is None else budget
-        calls = [self._ask(request, room)]
-        if calls[0].reasoned and budget is None:
-            known.headroom = _HEADROOM
-            if calls[0].finish_reason == "length" and room < _HEADROOM:
-                room = _HEADROOM
-                calls.append(self._ask(request, room))
-        call = calls[-1]
-        if not call.text.strip() and call.finish_reason == "model_length":
-            raise ContextTooLong(
-                f"the prompt leaves no room for an answer in the context of {self._chat.model!r}"
-            )
-        if not call.text.strip() and call.finish_reason == "length":
-            allowed = f"max_tokens={request.max_tokens}"
-            allowed += f" and {room:,} tokens of reasoning" if room else ""
-            raise UnreadableReply(
-                f"the model {self._chat.model!r} used all of {allowed} before it wrote a word of "
-                "its answer, as reasoning models do: allow more with reasoning_budget, or turn "
-                "reasoning off with reasoning_effort='none' where the model takes that"
-            )
-        notes = notes_on(call.refused)
-        if call.reasoned:
-            notes += ("reasoning came before the answer; it is no part of the text",)
-            if room and budget is None:
-                notes += (
-                    f"the model reasons: it was allowed {room:,} tokens more than the answer needs",
-                )
-        return Reply(call.text, notes=notes, refused=call.refused, **usage_of(calls))
-
-    def _ask(self, request: Request, room: int) -> Completion:
-        options: dict[str, Any] = {
-            "max_tokens": request.max_tokens + room,
-            "temperature": request.temperature,
-        }
-        if request.schema:
-            schema = {"name": "answer", "schema": json.loads(request.schema), "strict": True}
-            options["response_format"] = {"type": "json_schema", "json_schema": schema}
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        return self._chat.ask(messages, draw=request.draw, **options)

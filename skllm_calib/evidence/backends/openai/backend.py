@@ -1,46 +1,35 @@
 """OpenAI, Azure OpenAI, and every server that speaks Chat Completions.
 
 vLLM, SGLang, llama.cpp, Ollama and most hosted models speak it, each in a dialect of its own, which
-is found out at run time (``_openai_dialect``). This file holds the parameters and the client.
-``_openai_chat`` and ``_openai_responses`` send requests and give the same neutral answer
-(``_openai_answer``), in which ``_openai_labels`` and ``_openai_text`` read; ``_openai_decisions``
-talks to the decision endpoint; ``_openai_errors`` tells what a failure means.
+is found out at run time (``dialect``). This file holds the parameters and the client. ``chat`` and
+``responses`` write and read requests, ``decisions`` talks to the decision endpoint, ``connection``
+sends; labels, texts and failures are read in ``hosted``, as for other providers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Literal
-
-import openai
+from typing import TYPE_CHECKING, Any, Literal
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.backends.hosted.hosted import (
-    Access,
-    answer_or_stop,
-    check_budget,
-    no_key,
-    read_key,
-)
-from skllm_calib.evidence.backends.openai.answer import Tally
-from skllm_calib.evidence.backends.openai.chat import Chat, Line, Talk
+from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.run import Run, check_budget
+from skllm_calib.evidence.backends.openai.chat import ChatModel
+from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.decisions import Decisions
-from skllm_calib.evidence.backends.openai.dialect import Dialect
-from skllm_calib.evidence.backends.openai.labels import LabelReader
-from skllm_calib.evidence.backends.openai.responses import Responses, responses_dialect
-from skllm_calib.evidence.backends.openai.text import read_text
-from skllm_calib.evidence.label_tokens import LabelTree
-from skllm_calib.exceptions import BackendError, SignalUnavailable
+from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
+from skllm_calib.evidence.backends.openai.responses import ResponsesModel, responses_dialect
+from skllm_calib.exceptions import BackendError
+
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["OpenAIBackend"]
 
 _ADDRESS = "https://api.openai.com/v1"
-_NO_KEY = "no-key"  # the SDK wants one, a local server does not
 
 
 class OpenAIBackend(BaseBackend):
@@ -76,8 +65,8 @@ class OpenAIBackend(BaseBackend):
         Seed of the sampling, where the server takes one; the Responses API has none. Repetition
         `d` of a request uses ``seed + d``.
     extra_body : dict or None, default=None
-        Further fields of the request, such as ``{"service_tier": "flex"}``. They win over what is
-        sent otherwise.
+        Further fields of the request, such as ``{"service_tier": "flex"}``. They override the
+        fields this backend sets.
     reasoning_effort : str or None, default=None
         How much a reasoning model thinks before it answers. OpenAI documents "none", "minimal",
         "low", "medium", "high", "xhigh" and "max", of which a model takes some; one that it does
@@ -192,23 +181,32 @@ class OpenAIBackend(BaseBackend):
         ValueError
             For an unknown `api` or a negative `reasoning_budget`.
         """
+        import openai  # noqa: PLC0415 (slow)
+
         self._check()
         access = self._access()
-        line = Line(
-            self._client(access).with_options(timeout=self.timeout, max_retries=self.max_retries),
+        client = self._client(access)
+        connection = OpenAIConnection(
+            openai,
+            client.with_options(timeout=self.timeout, max_retries=self.max_retries),
             access,
         )
         dialect, extra = self._dialect(access), dict(self.extra_body or {})
-        talk = (Responses if self.api == "responses" else Chat)(
-            line,
+        model = (ResponsesModel if self.api == "responses" else ChatModel)(
+            connection,
             dialect,
             model=self.model,
             seed=self.seed,
+            wishes={"reasoning_effort": self.reasoning_effort},
             extra_body=extra,
-            reasoning_effort=self.reasoning_effort,
         )
-        decisions = Decisions(line, dialect, model=self.model, extra_body=extra)
-        run = _Run(talk, decisions, self.top_logprobs, self.reasoning_budget)
+        decisions = Decisions(connection, dialect, model=self.model, extra_body=extra)
+        run = Run(
+            model,
+            top_logprobs=self.top_logprobs,
+            reasoning_budget=self.reasoning_budget,
+            decide=decisions.read,
+        )
         return run.stream(requests, self.max_concurrency)
 
     def _check(self) -> None:
@@ -227,78 +225,27 @@ class OpenAIBackend(BaseBackend):
                 "resource as base_url, or set AZURE_OPENAI_ENDPOINT"
             )
         name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
-        return Access(address or _ADDRESS, name, read_key(name))
+        return Access(address or _ADDRESS, name, read_key(name), "It often ends in /v1")
 
     def _client(self, access: Access) -> openai.OpenAI:
+        import openai  # noqa: PLC0415 (slow)
+
         azure = self.api_version is not None
         if access.key is None and (azure or access.address == _ADDRESS):
             raise no_key(access.key_name)
-        key = access.key or _NO_KEY
 
-        def make() -> openai.OpenAI:
+        def make(key: str) -> openai.OpenAI:
             if self.api_version is None:
                 return openai.OpenAI(api_key=key, base_url=access.address)
             return openai.AzureOpenAI(
                 api_key=key, azure_endpoint=access.address, api_version=self.api_version
             )
 
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        handle = ("openai client", access.address, self.api_version, access.key_name, digest)
-        return get_handle(handle, make)
+        return get_client(access, make, "openai", self.api_version)
 
-    def _dialect(self, access: Access) -> Dialect:
+    def _dialect(self, access: Access) -> OpenAIDialect:
         # What a model takes may depend on what else is sent, such as its reasoning effort.
         extra = json.dumps(self.extra_body, sort_keys=True, default=repr)
         what = (self.model, self.reasoning_effort, extra)
         handle = ("openai dialect", access.address, self.api_version, self.api, *what)
-        return get_handle(handle, responses_dialect if self.api == "responses" else Dialect)
-
-
-class _Run:
-    """One call of :meth:`OpenAIBackend.run`."""
-
-    def __init__(
-        self,
-        talk: Talk,
-        decisions: Decisions,
-        top_logprobs: int | None,
-        reasoning_budget: int | None,
-    ) -> None:
-        self._talk = talk
-        self._decisions = decisions
-        self._top_logprobs = top_logprobs
-        self._reasoning_budget = reasoning_budget
-        self._trees: dict[tuple[str, ...], LabelTree] = {}
-
-    def stream(
-        self, requests: Sequence[Request], n_workers: int
-    ) -> Iterator[tuple[int, Reply | BackendError]]:
-        return answer_or_stop(self._answer, requests, n_workers)
-
-    def _answer(self, request: Request) -> Reply:
-        if request.dropout is not None:
-            raise SignalUnavailable(
-                "a model behind an API shows no probabilities with dropout, so "
-                "signal='mc_dropout' needs a model on this machine (backend 'transformers')"
-            )
-        return self._talk.dialect.first_alone(_kind(request), self._answer_now, request)
-
-    def _answer_now(self, request: Request) -> Reply:
-        tally = Tally()
-        if request.choices:
-            reply = self._decisions.read(request, tally)
-        elif request.answers:
-            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
-            reply = LabelReader(self._talk, tree, request, tally, self._top_logprobs).read()
-        else:
-            reply = read_text(self._talk, request, tally, self._reasoning_budget)
-        return replace(reply, **asdict(tally))
-
-
-def _kind(request: Request) -> str:
-    """Tell what a model may refuse in such a request."""
-    if request.choices:
-        return "decision"
-    if request.answers:
-        return "labels"
-    return "text with schema" if request.schema else "text"
+        return get_handle(handle, responses_dialect if self.api == "responses" else OpenAIDialect)

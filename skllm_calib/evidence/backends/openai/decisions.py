@@ -10,25 +10,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import openai
-
 from skllm_calib.evidence.backends.base import Choice, Reply, Request
-from skllm_calib.evidence.backends.openai.answer import Tally, first
-from skllm_calib.evidence.backends.openai.chat import Line, Outcome
-from skllm_calib.evidence.backends.openai.dialect import Dialect
-from skllm_calib.evidence.backends.openai.errors import Problem, no_decisions
+from skllm_calib.evidence.backends.hosted.answer import Usage, first
+from skllm_calib.evidence.backends.hosted.failures import Problem, is_temporary
+from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
+from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.evidence.backends.openai.systemone import (
     INSTRUCTIONS,
     decision_of,
     read_systemone,
     systemone_body,
 )
-from skllm_calib.exceptions import (
-    BackendUnavailable,
-    Refused,
-    SignalUnavailable,
-    UnreadableReply,
-)
+from skllm_calib.exceptions import Refused, SignalUnavailable, UnreadableReply
 
 __all__ = ["Decisions"]
 
@@ -45,9 +38,9 @@ class Decisions:
 
     Parameters
     ----------
-    line : Line
+    connection : OpenAIConnection
         Where to send.
-    dialect : Dialect
+    dialect : OpenAIDialect
         What is known of the model behind that address.
     model : str
     extra_body : mapping
@@ -55,38 +48,42 @@ class Decisions:
     """
 
     def __init__(
-        self, line: Line, dialect: Dialect, *, model: str, extra_body: Mapping[str, Any]
+        self,
+        connection: OpenAIConnection,
+        dialect: OpenAIDialect,
+        *,
+        model: str,
+        extra_body: Mapping[str, Any],
     ) -> None:
-        self._line = line
+        self._connection = connection
         self._dialect = dialect
         self._model = model
         self._extra_body = extra_body
 
-    def read(self, request: Request, tally: Tally) -> Reply:
+    def read(self, request: Request, usage: Usage) -> Reply:
         """Return the probability of each choice, and the choice as text.
 
         Parameters
         ----------
         request : Request
             With choices.
-        tally : Tally
+        usage : Usage
             Where the call is counted.
 
         Returns
         -------
         Reply
-            What it says of tokens and of the model is that of the tally.
+            Without what `usage` counts.
         """
         _check(request.choices)
-        known = self._dialect
-        form, reply = self._ask(request)
-        known.decides = True
+        form, reply = self._request(request)
+        self._dialect.decides = True
 
         def read(reply: Any) -> Reply:
-            n_reasoning = tally.add(reply)
+            n_reasoning = usage.add(reply)
             if not first(reply, "answers"):
-                where = self._line.access.public_address
-                raise UnreadableReply(f"{where} sent no decision (is 'base_url' right?)")
+                access = self._connection.access
+                raise UnreadableReply(f"{access.public_address} sent no decision {access.hint}")
             notes: tuple[str, ...] = ()
             if n_reasoning:
                 notes = (
@@ -96,40 +93,46 @@ class Decisions:
             found = form.read(reply, request.choices)
             return Reply(found.text, decision=found.decision, notes=notes)
 
-        return self._line.read(read, reply)
+        return self._connection.read(read, reply)
 
-    def _ask(self, request: Request) -> tuple[_Form, Any]:
+    def _request(self, request: Request) -> tuple[_Form, Any]:
         """Return a reply and the form that it has; find out, once, which form is understood."""
         known = self._dialect
         while known.no_decisions is None:
             form = _FORMS[known.decision_path]
-            outcome = self._send(form, request)
-            if outcome.failure is None:
-                return form, outcome.reply
-            why = _why_none(outcome.problem)
+            reply = self._send(form, request)
+            if not isinstance(reply, Problem):
+                return form, reply
+            why = _why_none(reply)
             if not why:
-                raise self._line.fail(outcome.failure)
-            if form.otherwise and _is_absent(outcome.problem):
+                raise self._connection.failure_of(reply)
+            if form.otherwise and _is_absent(reply):
                 known.decision_path = form.otherwise
             else:
                 known.no_decisions = why
-        raise self._line.stop_with(no_decisions(self._model, known.no_decisions))
+        raise self._connection.stop_with(
+            SignalUnavailable(
+                f"the model {self._model!r} has no decision endpoint here ({known.no_decisions}), "
+                "so signal='decisions' cannot work with it. signal='logprobs' works where a model "
+                "shows log-probabilities, signal='self_reported' and signal='self_consistency' "
+                "with every model."
+            )
+        )
 
-    def _send(self, form: _Form, request: Request) -> Outcome:
+    def _send(self, form: _Form, request: Request) -> Any | Problem:
         body = {"model": self._model, **form.body(request), **self._extra_body}
 
-        def create(client: openai.OpenAI) -> Any:
+        def create(client: Any) -> Any:
             # Not the method of the SDK, which has one for one of the forms only, and that lately.
             return client.post(form.path, body=body, cast_to=object)
 
         if not self._dialect.decides:
             # The SDK waits and tries again after status 501, which here is a final word.
-            outcome = self._line.send(create, once=True)
-            may_pass = isinstance(outcome.failure, BackendUnavailable)
-            is_final = not may_pass or _why_none(outcome.problem)
-            if is_final or not self._line.client.max_retries:
-                return outcome
-        return self._line.send(create)
+            reply = self._connection.send(create, once=True)
+            is_final = not isinstance(reply, Problem) or not is_temporary(reply) or _why_none(reply)
+            if is_final or not self._connection.client.max_retries:
+                return reply
+        return self._connection.send(create)
 
 
 class _Form(NamedTuple):
@@ -191,20 +194,16 @@ def _check(choices: Sequence[Choice]) -> None:
         raise SignalUnavailable("two options of a decision have the same value: they must differ")
 
 
-def _why_none(problem: Problem | None) -> str:
-    """Tell why there are no decisions to be had, "" where the problem is another."""
-    if problem is None:
-        return ""
+def _why_none(problem: Problem) -> str:
+    """Tell why there are no decisions, "" where the problem is another."""
     if problem.status in (404, 405, 501):
         return f"status {problem.status}: {problem.message}"
-    if problem.status not in (400, 422) or problem.param not in ("", "model"):
+    if problem.status not in (400, 422) or problem.params not in ((), ("model",)):
         return ""
-    is_model = problem.param == "model" or _OTHER_MODEL.search(problem.message)
+    is_model = problem.params or _OTHER_MODEL.search(problem.message)
     return problem.message if is_model else ""
 
 
-def _is_absent(problem: Problem | None) -> bool:
+def _is_absent(problem: Problem) -> bool:
     """Tell whether an address is not there, rather than the model behind it."""
-    return (
-        problem is not None and problem.status in (404, 405) and problem.code != "model_not_found"
-    )
+    return problem.status in (404, 405) and problem.code != "model_not_found"

@@ -1,4 +1,4 @@
-"""The talk in OpenAI's Responses API.
+"""Requests in OpenAI's Responses API.
 
 It asks for the same things under other names. An answer begun by the user is not continued there:
 a trailing turn of the assistant is history.
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import openai
-
-from skllm_calib.evidence.backends.hosted.hosted import StopRunError, redact
-from skllm_calib.evidence.backends.openai.answer import Answer, first, positions_of
-from skllm_calib.evidence.backends.openai.chat import Outcome, Talk, schema_form
-from skllm_calib.evidence.backends.openai.dialect import Dialect
-from skllm_calib.evidence.backends.openai.errors import Problem, response_failure
+from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
+from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError, rule_of
+from skllm_calib.evidence.backends.hosted.model import schema_form
+from skllm_calib.evidence.backends.openai.chat import OpenAIModel
+from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.exceptions import (
     BackendError,
     MissingDependency,
@@ -24,7 +22,7 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Responses", "responses_dialect"]
+__all__ = ["ResponsesModel", "responses_dialect"]
 
 # The smallest max_output_tokens that the API takes.
 _LEAST_LENGTH = 16
@@ -32,9 +30,9 @@ _LEAST_LENGTH = 16
 _PARTED = ("reasoning", "text")
 
 
-def responses_dialect() -> Dialect:
+def responses_dialect() -> OpenAIDialect:
     """Return what is known of the API before anything was asked."""
-    return Dialect(
+    return OpenAIDialect(
         length_name="max_output_tokens",
         least_length=_LEAST_LENGTH,
         lists_many=False,
@@ -43,8 +41,8 @@ def responses_dialect() -> Dialect:
     )
 
 
-class Responses(Talk):
-    """The talk in the Responses API; parameters are those of ``Talk``.
+class ResponsesModel(OpenAIModel):
+    """A model asked through the Responses API; parameters are those of ``HostedModel``.
 
     Raises
     ------
@@ -54,9 +52,9 @@ class Responses(Talk):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if not hasattr(self.line.client, "responses"):
+        if not hasattr(self.connection.client, "responses"):
             raise MissingDependency(
-                f"api='responses' needs openai 1.66 or later, {openai.__version__} is installed: "
+                "api='responses' needs openai 1.66 or later, and an older version is installed: "
                 "pip install --upgrade openai, or use api='chat'"
             )
 
@@ -78,35 +76,27 @@ class Responses(Talk):
                 body[field] = {**body[field], **theirs}
         return body
 
-    def _send(self, body: dict[str, Any]) -> Outcome:
+    def _send(self, body: dict[str, Any]) -> Any | Problem:
         named = {name: body.pop(name) for name in ("model", "input")}
         parted = {name: body[name] for name in _PARTED if name in body}
         # As a further body, fields that an older SDK does not know are sent all the same.
         further = {**body, **self._extra_body, **parted}
-        return self.line.send(lambda client: client.responses.create(**named, extra_body=further))
+        return self.connection.send(
+            lambda client: client.responses.create(**named, extra_body=further)
+        )
 
-    def _why(self, outcome: Outcome, sent: Mapping[str, Any]) -> BackendError | StopRunError:
-        failure, problem = super()._why(outcome, sent), outcome.problem
-        if problem is None or problem.status not in (404, 405) or problem.code == "model_not_found":
+    def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:
+        failure = super()._failure_of(problem, sent)
+        if problem.status not in (404, 405) or problem.code == "model_not_found":
             return failure
         hint = "if the server does not speak the Responses API, use api='chat'"
-        return self.line.stop_with(ModelNotFound(f"{failure} ({hint})"))
+        return self.connection.stop_with(ModelNotFound(f"{failure} ({hint})"))
 
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
-        output, access = getattr(reply, "output", None), self.line.access
+        output, access = getattr(reply, "output", None), self.connection.access
         status = getattr(reply, "status", None) or "completed"
         if status == "failed":
-            error = getattr(reply, "error", None)
-            raise response_failure(
-                Problem(
-                    status=200,
-                    code=str(first(error, "code") or ""),
-                    param="",
-                    message=redact(str(first(error, "message") or "no reason given"), access),
-                    fields={},
-                ),
-                access,
-            )
+            raise self._failure_in(getattr(reply, "error", None))
         if not isinstance(output, Sequence):
             raise self._no_answer(reply, "response")
         if status not in ("completed", "incomplete"):
@@ -124,6 +114,15 @@ class Responses(Talk):
         thought = bool(n_reasoning) or _shows_reasoning(output)
         finish = "length" if reason == "max_output_tokens" else str(reason or "stop")
         return Answer("".join(texts), positions_of(entries), finish, n_reasoning, thought)
+
+    def _failure_in(self, error: Any) -> BackendError | StopRunError:
+        """Read the error of a response with a good status that failed all the same."""
+        code, said = str(first(error, "code") or ""), first(error, "message")
+        # As if the request had been refused: what fails is this row, unless its code says more.
+        problem = self.connection.problem_in({"code": code}, str(said or "no reason given"), 400)
+        if rule_of(problem) is None:
+            return BackendError(f"the response failed ({code or 'no code'}): {problem.message}")
+        return self.connection.failure_of(problem)
 
 
 def _parts(output: Sequence[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Label probabilities from the alternatives that a server lists.
+"""Label probabilities from the alternatives that a server lists, for all hosted providers.
 
 They come from the first position of the answer. Where a label is not told apart there (several
 tokens, a beginning that labels share), the answer is begun for the model and the next position
@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.hosted.answer import Answer, Position, Usage
+from skllm_calib.evidence.backends.hosted.facts import Continuation
+from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
-from skllm_calib.evidence.backends.openai.answer import Answer, Position, Tally
-from skllm_calib.evidence.backends.openai.chat import Talk
-from skllm_calib.evidence.backends.openai.dialect import Continuation
-from skllm_calib.evidence.backends.openai.errors import no_log_probabilities, thinks_first
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
 from skllm_calib.exceptions import (
     BackendError,
@@ -40,55 +39,69 @@ class LabelReader:
 
     Parameters
     ----------
-    talk : Talk
+    model : HostedModel
     tree : LabelTree
         The answers of the request.
     request : Request
-    tally : Tally
+    usage : Usage
         Where the calls are counted.
     top_logprobs : int or None
-        As in the backend.
+        How many alternatives to ask for at a position; None for as many as it takes.
     """
 
     def __init__(
-        self, talk: Talk, tree: LabelTree, request: Request, tally: Tally, top_logprobs: int | None
+        self,
+        model: HostedModel,
+        tree: LabelTree,
+        request: Request,
+        usage: Usage,
+        top_logprobs: int | None,
     ) -> None:
-        self._talk = talk
-        self._dialect = talk.dialect
+        self._model = model
+        self._dialect = model.dialect
         self._tree = tree
         self._messages = [message._asdict() for message in request.messages]
         self._draw = request.draw
-        self._tally = tally
+        self._usage = usage
         self._top_logprobs = top_logprobs
         self._rung = 1 if self._dialect.lists_many else 0
 
     def read(self) -> Reply:
         """Return text, distributions and notes."""
-        known, tree = self._dialect, self._tree
+        tree = self._tree
         seen = self._look(self._n_to_sample())
         found = {b"": tree.distribution(b"", seen.positions[0].listed)}
         while tree.doubtful(found) and self._may_list_more():
             seen = self._look_further(seen)
             found = {b"": tree.distribution(b"", seen.positions[0].listed)}
-        notes = known.notes(seen.left_out, self._n_listed)
+        notes = self._dialect.notes(seen.left_out, self._n_listed)
         if tree.pending(found):
             if self._can_continue(seen.positions[1:]):
-                self._follow(found)
-                if not tree.pending(found):
-                    # What is still open was too little to follow: too little to count, too.
-                    found = {p: replace(d, followed=True) for p, d in found.items()}
+                found = self._follow(found)
             else:
-                for position in seen.positions[1:]:
-                    if not tree.match(position.prefix).partial:
-                        break
-                    there = tree.distribution(position.prefix, position.listed)
-                    found.setdefault(position.prefix, there)
-                if tree.pending(found):
-                    notes += (
-                        "labels that begin alike were not all told apart: this server does not "
-                        "continue a given beginning",
-                    )
-        return Reply(seen.text, tuple(found[prefix] for prefix in sorted(found)), notes=notes)
+                found = self._along_the_sample(found, seen.positions[1:])
+            if tree.pending(found):
+                notes += (self._not_told_apart(),)
+        distributions = tuple(found[prefix] for prefix in sorted(found))
+        return Reply(seen.text, distributions, notes=notes, refused=seen.left_out)
+
+    def _along_the_sample(
+        self, found: dict[bytes, Distribution], sampled: Sequence[Position]
+    ) -> dict[bytes, Distribution]:
+        """Add what was listed along the one answer that was sampled."""
+        found = dict(found)
+        for position in sampled:
+            if not self._tree.match(position.prefix).partial:
+                break
+            there = self._tree.distribution(position.prefix, position.listed)
+            found.setdefault(position.prefix, there)
+        return found
+
+    def _not_told_apart(self) -> str:
+        note = "labels that begin alike were not all told apart"
+        if self._dialect.can_continue is False:
+            note += ": this server does not continue a given beginning"
+        return note
 
     @property
     def _n_listed(self) -> int:
@@ -129,21 +142,24 @@ class LabelReader:
             return 1
         return min(_MAX_SAMPLED, max(len(answer.encode()) for answer in self._tree.answers))
 
-    def _follow(self, found: dict[bytes, Distribution]) -> None:
+    def _follow(self, found: dict[bytes, Distribution]) -> dict[bytes, Distribution]:
         """Read what follows each beginning that could still change a label."""
-        how, tree = self._dialect.continuation, self._tree
+        how, tree, found = self._dialect.continuation, self._tree, dict(found)
         assert how is not None
         # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
         for _ in range(4 * tree.n_labels + 64):
             prefix = next(filter(_is_text, tree.pending(found)), None)
             if prefix is None:
-                return
+                break
             try:
-                next_one = self._look(1, (how, prefix)).positions[0]
+                listed = self._look(1, (how, prefix)).positions[0].listed
             except UnreadableReply:  # the model ended there: nothing proven, all of it possible
-                found[prefix] = tree.distribution(prefix, [])
-            else:
-                found[prefix] = tree.distribution(prefix, next_one.listed)
+                listed = ()
+            found[prefix] = tree.distribution(prefix, listed)
+        if tree.pending(found):
+            return found
+        # What is still open was too little to follow: too little to count, too.
+        return {prefix: replace(there, followed=True) for prefix, there in found.items()}
 
     def _can_continue(self, sampled: Sequence[Position]) -> bool:
         """Tell whether an answer that was begun is continued; find out how, the first time.
@@ -152,35 +168,32 @@ class LabelReader:
         position then looks as it did in the sample. A new turn looks different.
         """
         known = self._dialect
-        if known.can_continue is not None:
-            return known.can_continue
         with known.lock:
             if known.can_continue is not None:
                 return known.can_continue
             usable = (p for p in sampled if p.listed and _is_text(p.prefix) and _is_word(p.prefix))
             if (seen := next(usable, None)) is None:
-                known.had_no_sample()
-                return False
-            for how in self._talk.continuations:
-                try:
-                    again = self._look(1, (how, seen.prefix)).positions[0]
-                except (BackendUnavailable, ContextTooLong):
-                    raise  # says nothing of this way; the next row tries again
-                except BackendError:
-                    continue
-                if _look_alike(seen, again):
-                    known.settle_continuation(how)
-                    return True
-            known.settle_continuation(None)
-            return False
+                return False  # this row shows nothing to find out with; another one may
+            known.settle_continuation(self._find_continuation(seen))
+        return bool(known.can_continue)
+
+    def _find_continuation(self, seen: Position) -> Continuation | None:
+        for how in self._model.continuations:
+            try:
+                again = self._look(1, (how, seen.prefix)).positions[0]
+            except (BackendUnavailable, ContextTooLong):
+                raise  # says nothing of this way; the next row tries again
+            except BackendError:
+                continue
+            if _look_alike(seen, again):
+                return how
+        return None
 
     def _look(self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None) -> Answer:
         """Return what was written and listed, at the first position at least."""
-        known, messages = self._dialect, self._messages
+        known, model, messages = self._dialect, self._model, self._messages
         if known.no_logprobs is not None:
-            raise self._talk.line.stop_with(
-                no_log_probabilities(self._talk.model, known.no_logprobs)
-            )
+            raise model.no_logprobs(known.no_logprobs)
         extra: Mapping[str, Any] = {}
         if begun is not None:
             how, prefix = begun
@@ -190,9 +203,9 @@ class LabelReader:
         # one than 1. At 1 all of them report the same. What is written is then a draw, so nothing
         # but the list is read: adding a written token from behind its end would make the labels
         # depend on that draw.
-        answer = self._talk.ask(
+        answer = model.request(
             messages,
-            self._tally,
+            self._usage,
             draw=self._draw,
             extra=extra,
             max_tokens=n_tokens,
@@ -204,19 +217,19 @@ class LabelReader:
         # Where there is a list, the text may be an unlikely draw from it.
         likeliest = listed[0].text.decode(errors="replace") if listed else answer.text
         if answer.thought or begins_to_think(likeliest):
-            raise self._talk.line.stop_with(thinks_first(self._talk.model))
+            raise model.reasons_first()
         if listed:
             known.shows_logprobs = True
             return answer
         if not positions and not answer.text.strip():
             raise UnreadableReply(
-                f"the model {self._talk.model!r} wrote nothing (finish_reason {answer.finish!r})"
+                f"the model {model.model!r} wrote nothing (finish_reason {answer.finish!r})"
             )
         if known.shows_logprobs:
             raise UnreadableReply(f"the server sent no log-probabilities with {answer.text!r}")
         what = "lists only the token it wrote" if positions else "the server sent none"
         known.no_logprobs = what
-        raise self._talk.line.stop_with(no_log_probabilities(self._talk.model, what))
+        raise model.no_logprobs(what)
 
 
 def _is_text(prefix: bytes) -> bool:

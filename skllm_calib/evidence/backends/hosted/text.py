@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
+from skllm_calib.evidence.backends.hosted.facts import Dialect
+from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think, split_thinking
-from skllm_calib.evidence.backends.openai.answer import Answer, Tally
-from skllm_calib.evidence.backends.openai.chat import Talk
-from skllm_calib.evidence.backends.openai.dialect import Dialect
-from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.exceptions import ContextTooLong, UnreadableReply
 
 __all__ = ["read_text"]
 
@@ -19,14 +19,14 @@ __all__ = ["read_text"]
 _HEADROOM = 2_000
 
 
-def read_text(talk: Talk, request: Request, tally: Tally, budget: int | None) -> Reply:
-    """Ask for a text.
+def read_text(model: HostedModel, request: Request, usage: Usage, budget: int | None) -> Reply:
+    """Have a text written.
 
     Parameters
     ----------
-    talk : Talk
+    model : HostedModel
     request : Request
-    tally : Tally
+    usage : Usage
         Where the calls are counted.
     budget : int or None
         `reasoning_budget` of the backend.
@@ -34,18 +34,22 @@ def read_text(talk: Talk, request: Request, tally: Tally, budget: int | None) ->
     Returns
     -------
     Reply
-        Without what the tally counts.
+        Without what `usage` counts.
     """
-    known = talk.dialect
+    known = model.dialect
     room = known.headroom if budget is None else budget
-    answer = _ask(talk, request, tally, room)
+    answer = _request(model, request, usage, room)
     if answer.thought and budget is None:
         known.headroom = _HEADROOM
         if answer.finish == "length" and room < _HEADROOM:
             room = _HEADROOM
-            answer = _ask(talk, request, tally, room)
+            answer = _request(model, request, usage, room)
+    if not answer.text.strip() and answer.finish == "model_length":
+        raise ContextTooLong(
+            f"the prompt leaves no room for an answer in the context of {model.model!r}"
+        )
     if not answer.text.strip() and answer.finish == "length":
-        raise UnreadableReply(_without_a_word(talk.model, request.max_tokens, room))
+        raise UnreadableReply(_without_a_word(model.model, request.max_tokens, room))
     notes = known.notes(answer.left_out)
     if answer.thought and room and budget is None:
         notes += (f"the model reasons: it was allowed {room:,} tokens more than the answer needs",)
@@ -58,7 +62,7 @@ def read_text(talk: Talk, request: Request, tally: Tally, budget: int | None) ->
     return Reply(answer.text, notes=notes, refused=answer.left_out)
 
 
-def _ask(talk: Talk, request: Request, tally: Tally, room: int) -> Answer:
+def _request(model: HostedModel, request: Request, usage: Usage, room: int) -> Answer:
     settings: dict[str, Any] = {
         "max_tokens": request.max_tokens + room,
         "temperature": request.temperature,
@@ -66,8 +70,8 @@ def _ask(talk: Talk, request: Request, tally: Tally, room: int) -> Answer:
     if request.schema:
         settings["schema"] = request.schema
     messages = [message._asdict() for message in request.messages]
-    answer = talk.ask(messages, tally, draw=request.draw, **settings)
-    return _without_reasoning(answer, talk.dialect)
+    answer = model.request(messages, usage, draw=request.draw, **settings)
+    return _without_reasoning(answer, model.dialect)
 
 
 def _without_reasoning(answer: Answer, known: Dialect) -> Answer:

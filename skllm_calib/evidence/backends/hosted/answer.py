@@ -1,6 +1,7 @@
-"""What a model answered, whichever API it came through, and what it used.
+"""What a hosted model answered, whichever API it came through, and what it used.
 
-The SDK hands a reply on as objects; fields that are newer than the SDK come as plain JSON.
+SDKs hand a reply on as objects; fields that are newer than the SDK come as plain JSON. This is the
+one place where the log-probabilities of a reply become tokens.
 """
 
 from __future__ import annotations
@@ -8,17 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from skllm_calib.evidence.backends.hosted.hosted import IMPOSSIBLE, Position
 from skllm_calib.evidence.label_tokens import Token
 
-__all__ = ["Answer", "Position", "Tally", "first", "positions_of"]
+__all__ = ["Answer", "Position", "Usage", "first", "positions_of"]
+
+# Servers write minus infinity as a large negative number: JSON has no infinity.
+_IMPOSSIBLE = -9000.0
+
+
+class Position(NamedTuple):
+    """What was listed at one position of the answer, the likeliest first."""
+
+    prefix: bytes
+    listed: tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model wrote, whichever API it came through.
+    """What a model wrote.
 
     Attributes
     ----------
@@ -44,7 +54,7 @@ class Answer:
 
 
 @dataclass
-class Tally:
+class Usage:
     """What the calls of one row used, and who answered them.
 
     Attributes
@@ -75,36 +85,45 @@ class Tally:
         return n_reasoning
 
 
-def positions_of(items: Iterable[Any]) -> tuple[Position, ...]:
-    """Read the entries of a list of log-probabilities, alike in both APIs."""
+def positions_of(entries: Iterable[Any]) -> tuple[Position, ...]:
+    """Read the entries of a list of log-probabilities.
+
+    Parameters
+    ----------
+    entries : iterable
+        One per token of the answer, each with the fields "token", "bytes" and "top_logprobs", a
+        list of the same with a "logprob".
+    """
     positions, prefix = [], b""
-    for item in items:
-        listed = filter(None, map(_token, _get(item, "top_logprobs") or []))
+    for entry in entries:
+        listed = filter(None, map(_token, first(entry, "top_logprobs") or []))
         by_rank = tuple(sorted(listed, key=lambda token: -token.logprob))
         positions.append(Position(prefix, by_rank))
-        prefix += _bytes(item)
+        prefix += _bytes(entry)
     return tuple(positions)
-
-
-def _bytes(item: Any) -> bytes:
-    raw = _get(item, "bytes")
-    return str(_get(item, "token")).encode() if raw is None else bytes(raw)
-
-
-def _token(item: Any) -> Token | None:
-    logprob = _get(item, "logprob")
-    if logprob is None or not math.isfinite(logprob) or logprob < IMPOSSIBLE:
-        return None
-    return Token(_bytes(item), logprob)
-
-
-def _get(item: Any, name: str) -> Any:
-    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
 def first(item: Any, *names: str) -> Any:
     """Return the first of these fields that holds something."""
-    return next((value for name in names if (value := _get(item, name))), None)
+    return next((value for name in names if (value := _field(item, name))), None)
+
+
+def _field(item: Any, name: str) -> Any:
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+
+
+def _bytes(entry: Any) -> bytes:
+    raw = _field(entry, "bytes")
+    if raw is None:
+        raw = _field(entry, "bytes_")  # Mistral's SDK
+    return str(_field(entry, "token")).encode() if raw is None else bytes(raw)
+
+
+def _token(entry: Any) -> Token | None:
+    logprob = _field(entry, "logprob")
+    if logprob is None or not math.isfinite(logprob) or logprob < _IMPOSSIBLE:
+        return None
+    return Token(_bytes(entry), logprob)
 
 
 def _count(usage: Any, *names: str) -> int:

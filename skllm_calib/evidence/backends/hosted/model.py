@@ -1,0 +1,188 @@
+"""One model behind an API: a request in whatever phrasing it takes, and one neutral answer."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
+from skllm_calib.evidence.backends.hosted.connection import Connection
+from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
+from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
+from skllm_calib.exceptions import BackendError, Refused, SignalUnavailable, UnreadableReply
+
+__all__ = ["HostedModel", "refused_wish", "schema_form"]
+
+
+class HostedModel(ABC):
+    """Sends requests to one model, in the phrasing that it takes; many threads may do so at once.
+
+    A provider says how a body is written (`_body`), sent (`_send`) and read (`_read`).
+
+    Parameters
+    ----------
+    connection : Connection
+        Where to send.
+    dialect : Dialect
+        What is known of the model behind that address.
+    model : str
+    seed : int or None
+        As in the backend.
+    wishes : mapping
+        Parameters that the user has set on purpose, by their names in the backend: one that the
+        model refuses ends the run.
+    extra_body : mapping
+        Fields of the body that the user has set; they override ours.
+
+    Attributes
+    ----------
+    continuations : tuple of Continuation
+        The ways of having a begun answer continued that the API may know.
+    reasoning_off : str
+        How reasoning is turned off, as messages put it.
+    """
+
+    continuations: tuple[Continuation, ...] = ()
+    reasoning_off: str = "reasoning_effort='none' where the model takes it"
+
+    def __init__(
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        *,
+        model: str,
+        seed: int | None,
+        wishes: Mapping[str, Any],
+        extra_body: Mapping[str, Any],
+    ) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.model = model
+        self._seed = seed
+        self._wishes = {name: value for name, value in wishes.items() if value is not None}
+        self._extra_body = extra_body
+
+    def request(
+        self,
+        messages: Sequence[dict[str, Any]],
+        usage: Usage,
+        *,
+        draw: int,
+        extra: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Answer:
+        """Return the answer to `messages`, or raise a BackendError, or a StopRunError.
+
+        Parameters
+        ----------
+        messages : sequence of dict
+            The conversation.
+        usage : Usage
+            Where to count what it used.
+        draw : int
+            Number of the repetition.
+        extra : mapping or None, default=None
+            Further fields of the body, beyond those of the user.
+        **settings
+            `max_tokens` and `temperature`; `top_logprobs` to have alternatives listed, or `schema`,
+            the JSON Schema of the text as JSON.
+        """
+        if self._seed is not None:
+            settings["seed"] = self._seed + draw  # two draws with one seed would be the same draw
+        by_user = {self._setting(name) for name in self._extra_body}
+        while True:
+            phrased = self.dialect.phrase(settings)
+            sent = self._without_what_the_user_sets(phrased, by_user)
+            reply = self._send({**self._body(messages, sent), **(extra or {})})
+            if not isinstance(reply, Problem):
+                answer = self.connection.read(lambda r: self._read(r, usage.add(r)), reply)
+                left_out = settings.keys() - phrased.keys() - by_user - {"max_tokens"}
+                return replace(answer, left_out=tuple(sorted(left_out)))
+            # There is nothing to learn about what the user insists on.
+            ours = {name: value for name, value in sent.items() if name not in by_user}
+            with self.dialect.lock:
+                has_learned = self.dialect.learn(reply, ours)
+            if not has_learned:
+                raise self._failure_of(reply, ours)
+
+    def no_logprobs(self, why: str) -> StopRunError:
+        """End the run: the model shows no log-probabilities. Returns what to raise."""
+        return self.connection.stop_with(
+            SignalUnavailable(
+                f"the model {self.model!r} shows no log-probabilities here ({why}), so "
+                "signal='logprobs' cannot work with it. signal='self_reported' and "
+                "signal='self_consistency' need only text and would work. Some reasoning models "
+                f"show log-probabilities with reasoning off: {self.reasoning_off}."
+            )
+        )
+
+    def reasons_first(self) -> StopRunError:
+        """End the run: probabilities after reasoning are no evidence. Returns what to raise."""
+        return self.connection.stop_with(
+            SignalUnavailable(
+                f"the model {self.model!r} reasons before it answers: the probabilities after that "
+                "restate a decision already taken, near 0 or 1, and calibrate badly. Use "
+                "signal='self_reported' or signal='self_consistency', or turn reasoning off: "
+                f"{self.reasoning_off}."
+            )
+        )
+
+    def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:
+        """Return what to raise where no other phrasing can help."""
+        if "top_logprobs" in sent and self.dialect.no_logprobs is not None:
+            return self.no_logprobs(self.dialect.no_logprobs)
+        for name, value in self._wishes.items():
+            if self.dialect.refuses(problem, name):
+                wish = refused_wish(self.model, name, value, problem)
+                return self.connection.stop_with(wish)
+        return self.connection.failure_of(problem)
+
+    def _declined(self, said: Any) -> Refused:
+        return Refused(f"the model declined: {self.connection.access.redact(str(said))}")
+
+    def _no_answer(self, reply: Any, what: str) -> UnreadableReply:
+        error = getattr(reply, "error", None)
+        said = error.get("message", error) if isinstance(error, dict) else f"no {what} in it"
+        access = self.connection.access
+        return UnreadableReply(f"{access.public_address} sent no {what}: {said} {access.hint}")
+
+    def _setting(self, field: str) -> str:
+        """Return the setting that a field of the body stands for."""
+        return field
+
+    def _without_what_the_user_sets(
+        self, settings: Mapping[str, Any], by_user: set[str]
+    ) -> dict[str, Any]:
+        """Leave out settings that the user gives under another name."""
+        return dict(settings)
+
+    @abstractmethod
+    def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the body of a request, without what the user adds to it."""
+
+    @abstractmethod
+    def _send(self, body: dict[str, Any]) -> Any | Problem:
+        """Send a body and what the user adds to it."""
+
+    @abstractmethod
+    def _read(self, reply: Any, n_reasoning: int) -> Answer:
+        """Read what came back, or raise what it carries instead of an answer."""
+
+
+def refused_wish(model: str, name: str, value: Any, problem: Problem) -> BackendError:
+    """Say that a model refuses a parameter of the backend; the user has set it, so it is kept."""
+    return BackendError(
+        f"the model {model!r} refuses {name}={value!r}: give a value that it takes, or None for "
+        f"its default; it said: {problem.message}"
+    )
+
+
+def schema_form(schema: str) -> dict[str, Any]:
+    """Write a JSON Schema as hosted APIs want it; strict, so that it is kept to the letter."""
+    try:
+        return {"name": "answer", "schema": json.loads(schema), "strict": True}
+    except ValueError as error:
+        raise ValueError(f"schema={schema!r}: a request's schema must be JSON ({error})") from None

@@ -1,0 +1,127 @@
+"""One call of a hosted backend's `run`: what each request is, and who answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+
+from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.hosted.answer import Usage
+from skllm_calib.evidence.backends.hosted.failures import StopRunError
+from skllm_calib.evidence.backends.hosted.labels import LabelReader
+from skllm_calib.evidence.backends.hosted.model import HostedModel
+from skllm_calib.evidence.backends.hosted.text import read_text
+from skllm_calib.evidence.backends.pool import answer_all
+from skllm_calib.evidence.label_tokens import LabelTree
+from skllm_calib.exceptions import BackendError, SignalUnavailable
+
+__all__ = ["Run", "answer_or_stop", "check_budget"]
+
+
+class Run:
+    """Answers the requests of one call.
+
+    Parameters
+    ----------
+    model : HostedModel
+    top_logprobs : int or None
+        How many alternatives to ask for at a position; None for as many as it takes.
+    reasoning_budget : int or None
+        Tokens allowed for hidden reasoning in requests for text; None finds out.
+    decide : callable or None, default=None
+        Answers requests with choices, where the provider has an endpoint for them.
+    """
+
+    def __init__(
+        self,
+        model: HostedModel,
+        *,
+        top_logprobs: int | None,
+        reasoning_budget: int | None,
+        decide: Callable[[Request, Usage], Reply] | None = None,
+    ) -> None:
+        check_budget(reasoning_budget)
+        self._model = model
+        self._top_logprobs = top_logprobs
+        self._budget = reasoning_budget
+        self._decide = decide
+        self._trees: dict[tuple[str, ...], LabelTree] = {}
+
+    def stream(
+        self, requests: Sequence[Request], n_workers: int
+    ) -> Iterator[tuple[int, Reply | BackendError]]:
+        """Yield the answers as they come, `n_workers` requests at a time."""
+        return answer_or_stop(self._answer, requests, n_workers)
+
+    def _answer(self, request: Request) -> Reply:
+        if request.dropout is not None:
+            raise SignalUnavailable(
+                "a model behind an API shows no probabilities with dropout, so "
+                "signal='mc_dropout' needs a model on this machine (backend 'transformers'); "
+                "signal='self_reported' and signal='self_consistency' work with every model"
+            )
+        if request.choices and self._decide is None:
+            raise SignalUnavailable(
+                f"the model {self._model.model!r} has no decision endpoint: use signal='logprobs', "
+                "'self_reported' or 'self_consistency'"
+            )
+        return self._model.dialect.first_alone(_kind(request), self._answer_now, request)
+
+    def _answer_now(self, request: Request) -> Reply:
+        usage = Usage()
+        if request.choices and self._decide is not None:
+            reply = self._decide(request, usage)
+        elif request.answers:
+            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
+            reply = LabelReader(self._model, tree, request, usage, self._top_logprobs).read()
+        else:
+            reply = read_text(self._model, request, usage, self._budget)
+        return replace(reply, **asdict(usage))
+
+
+def check_budget(budget: int | None) -> None:
+    """Raise ValueError if a `reasoning_budget` is no number of tokens."""
+    if budget is not None and (isinstance(budget, bool) or budget < 0):
+        raise ValueError(
+            f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
+            "allow 2,000 once the model was seen to reason"
+        )
+
+
+def answer_or_stop(
+    answer: Callable[[Request], Reply], requests: Sequence[Request], n_workers: int
+) -> Iterator[tuple[int, Reply | BackendError]]:
+    """Answer many requests at a time; raise what a StopRunError carries.
+
+    A text that cannot be written as UTF-8 is the failure of its own row.
+    """
+    try:
+        yield from answer_all(partial(_checked, answer), requests, n_workers)
+        return
+    except StopRunError as stop:
+        failure = stop.failure
+    # Outside of the handler, so that the failure drags no other exception along.
+    raise failure
+
+
+def _checked(answer: Callable[[Request], Reply], request: Request) -> Reply:
+    try:
+        for message in request.messages:
+            message.content.encode()
+        return answer(request)
+    except UnicodeEncodeError as e:
+        surrogate = e.object[e.start : e.end]
+    raise BackendError(
+        f"the text contains an unpaired surrogate ({surrogate!r}), which no server takes: replace "
+        "it, for example by text.encode('utf-8', 'replace').decode()"
+    )
+
+
+def _kind(request: Request) -> str:
+    """Tell what a model may refuse in such a request."""
+    if request.choices:
+        return "decision"
+    if request.answers:
+        return "labels"
+    return "text with schema" if request.schema else "text"
