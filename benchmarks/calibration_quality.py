@@ -2,7 +2,7 @@
 
 ``python benchmarks/calibration_quality.py [FOLDER]`` draws n labelled rows of a recording, fits
 every method to them and tests it on (at most 5,000 of) the rows that are left: log-loss, Brier
-score, debiased calibration error of the top label (10 bins of equal mass) and Cox error. A cell is
+score and debiased calibration error of the top label (10 bins of equal mass). A cell is
 one model under one prompt and so on; every method sees the same splits, and a standard error is
 that of the mean over cells of the cells' mean differences. Cells that share a model or its
 questions are not independent, so standard errors are on the small side.
@@ -45,14 +45,14 @@ from sklearn.model_selection import KFold
 
 from skllm_calib.calibrators import METHODS
 from skllm_calib.log_proba.numerics import floor_and_normalise
-from skllm_calib.metrics import brier_score, cox_calibration_error, debiased_calibration_error
+from skllm_calib.metrics import brier_score, debiased_calibration_error
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Predict = Callable[[Floats], Floats]
 Fit = Callable[[Floats, Codes], Predict]
 
-FIGURES = ("log-loss", "Brier", "dECE", "Cox")
+FIGURES = ("log-loss", "Brier", "dECE")
 N_LABELS = (50, 100, 200, 500, 1000)
 MOST_TEST_ROWS, LEAST_TEST_ROWS = 5000, 200
 SLOW_SECONDS = 5.0
@@ -349,17 +349,12 @@ def figures(proba: Floats, y: Codes) -> list[float]:
     proba = np.maximum(proba, LOWEST)
     proba = proba / proba.sum(axis=1, keepdims=True)
     labels = np.arange(proba.shape[1])
-    try:
-        cox = cox_calibration_error(y, proba, labels=labels).error
-    except ValueError:  # no line through one confidence, or through hits alone
-        cox = np.nan
     return [
         -np.log(proba[np.arange(len(y)), y]).mean(),
         brier_score(y, proba, labels=labels),
         debiased_calibration_error(
             y, proba, n_bins=10, strategy="quantile", norm="l1", labels=labels
         ),
-        cox,
     ]
 
 
@@ -451,15 +446,15 @@ def show(title: str, cells: list[Measured], names: list[str]) -> None:
     n_splits = len(cells[0].values["auto"])
     print(f"### {title}, {cells[0].n_labels} labels ({len(cells)} cells, {n_splits} splits each)\n")
     print(
-        "| method | log-loss | Brier | dECE % | Cox % | log-loss less auto | Brier less auto "
-        "| dECE less auto | Cox less auto | ms a fit | failed |\n" + "|---" * 11 + "|"
+        "| method | log-loss | Brier | dECE % | log-loss less auto | Brier less auto "
+        "| dECE less auto | ms a fit | failed |\n" + "|---" * 9 + "|"
     )
     rows = []
     for name in names:
-        means = mean_over_splits(by_cell(cells, name)) * [1, 1, 100, 100]
+        means = mean_over_splits(by_cell(cells, name)) * [1, 1, 100]
         gap, error = gaps(cells, name)
-        gap, error = gap * [1, 1, 100, 100], error * [1, 1, 100, 100]
-        digits = (4, 4, 2, 2)
+        gap, error = gap * [1, 1, 100], error * [1, 1, 100]
+        digits = (4, 4, 2)
         shown = [show_number(m, d) for m, d in zip(means, digits, strict=True)]
         for g, e, d in zip(gap, error, digits, strict=True):
             shown.append("" if name == "auto" else show_number(g, d, "+", e))

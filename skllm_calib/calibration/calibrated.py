@@ -34,6 +34,7 @@ from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import N_FOLDS, Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
 from skllm_calib.log_proba.labels import check_labels
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
     cross_fitted,
@@ -42,7 +43,7 @@ from skllm_calib.log_proba.scores import (
     served_model,
 )
 from skllm_calib.log_proba.wrapper import WrapperMixin
-from skllm_calib.metrics._headline import INTERVAL, measure
+from skllm_calib.metrics.headline import measure
 
 __all__ = ["CalibratedLLMClassifier"]
 
@@ -277,7 +278,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         before = np.exp(log_proba - np.logaddexp.reduce(log_proba, axis=1, keepdims=True))
         return {
             "how": f"{len(y)} rows, calibrator refitted in {N_FOLDS} folds",
-            "confidence": INTERVAL,
+            "confidence": DEFAULT_CONFIDENCE,
             "before": self._metrics(y, before, weight),
             "after": self._metrics(y, after, weight),
         }

@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 
 from skllm_calib.calibration.recalibration import cross_fitted
 from skllm_calib.log_proba.validation import Checked, check_input
-from skllm_calib.metrics._binning import DECIMALS, judge
+from skllm_calib.metrics.binning import DECIMALS, judge
 
 if TYPE_CHECKING:
     from skllm_calib.calibration.calibrators import BaseCalibrator
@@ -85,8 +85,8 @@ def brier_decomposition(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     kind : "canonical", "top-label" or a class label, default="canonical"
         What is scored: the whole row, so that the total is :func:`brier_score`; or, as a question
         with the answers yes and no, whether the most probable class is right, or whether the row is
@@ -168,8 +168,8 @@ def log_loss_decomposition(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     kind : "canonical", "top-label" or a class label, default="canonical"
         What is scored: the whole row, or one question with the answers yes and no.
     recalibration : "auto", "pav", or a calibrator or its name, default="auto"

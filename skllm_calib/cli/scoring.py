@@ -15,7 +15,8 @@ from skllm_calib.cli.console import aligned
 from skllm_calib.decisions import accept_threshold
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.metrics._headline import INTERVAL, measure
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
+from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.asking import ask
 from skllm_calib.operations.report.figures import shares
 from skllm_calib.operations.report.words import about
@@ -89,7 +90,7 @@ def comparison(before: Mapping[str, float], after: Mapping[str, float], prior: f
     add("Brier score", "brier", "lower is better")
     add("ECE", "ece", "gap between stated confidence and accuracy")
     ends = [f"{m['ece_low']:.3f}-{m['ece_high']:.3f}" for m in (before, after)]
-    rows.append([f"  {INTERVAL:.0%} interval", *ends])
+    rows.append([f"  {DEFAULT_CONFIDENCE:.0%} interval", *ends])
     remarks.append("where the true ECE lies, as far as these rows tell")
     add("  noise floor", "ece_floor", "ECE of a perfectly honest model on so few rows")
     add("  noise removed", "ece_debiased", "root mean square; near or below zero: none to see")

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.metrics._binning import DECIMALS
+from skllm_calib.metrics.binning import DECIMALS
 
 __all__ = [
     "cell",

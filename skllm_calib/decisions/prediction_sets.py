@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.labels import check_classes, check_labels, distinct
 from skllm_calib.log_proba.validation import check_input, check_proba
-from skllm_calib.metrics._binning import DECIMALS
+from skllm_calib.metrics.binning import DECIMALS
 
 __all__ = ["PredictionSets"]
 

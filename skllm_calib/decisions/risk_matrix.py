@@ -18,7 +18,7 @@ from skllm_calib.decisions._risk_matrix_checks import (
 )
 from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.log_proba.validation import check_proba, check_weight
-from skllm_calib.metrics._binning import DECIMALS
+from skllm_calib.metrics.binning import DECIMALS
 
 __all__ = ["RiskMatrix"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skllm_calib.display._smooth import smooth_curve_of
-from skllm_calib.metrics._binning import Judged, Strategy, assign_bins, combine, summarise
+from skllm_calib.metrics.binning import Judged, Strategy, assign_bins, combine, summarise
 from skllm_calib.metrics.noise import calibration_error_interval, floor_of
 from skllm_calib.metrics.reliability import curve_of
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm as normal
 
-from skllm_calib.metrics._binning import Judged
+from skllm_calib.metrics.binning import Judged
 
 Floats = NDArray[np.float64]
 

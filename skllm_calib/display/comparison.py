@@ -14,7 +14,7 @@ from skllm_calib.display._matplotlib import GREY, import_pyplot, strip_below, ti
 from skllm_calib.display.reliability import ReliabilityDisplay
 from skllm_calib.display.score_histogram import ScoreHistogramDisplay
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import Strategy, judge
+from skllm_calib.metrics.binning import Strategy, judge
 
 __all__ = ["CalibrationComparisonDisplay"]
 

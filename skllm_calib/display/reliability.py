@@ -24,7 +24,7 @@ from skllm_calib.display._matplotlib import (
 )
 from skllm_calib.display._smooth import SmoothReliabilityCurve
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import Judged, Strategy, judge
+from skllm_calib.metrics.binning import Judged, Strategy, judge
 from skllm_calib.metrics.noise import CalibrationErrorInterval
 from skllm_calib.metrics.reliability import ReliabilityCurve, curve_of
 

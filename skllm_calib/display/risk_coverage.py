@@ -11,7 +11,7 @@ from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display._intervals import Interval, check_interval, share_interval
 from skllm_calib.display._matplotlib import import_pyplot, next_style, tidy
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import DECIMALS, judge
+from skllm_calib.metrics.binning import DECIMALS, judge
 from skllm_calib.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
 
 __all__ = ["RiskCoverageDisplay"]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display._matplotlib import UNIT_LIMITS, import_pyplot, tidy
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import DECIMALS, judge
+from skllm_calib.metrics.binning import DECIMALS, judge
 
 __all__ = ["ScoreHistogramDisplay"]
 

@@ -469,7 +469,7 @@ def _in_order(
     if rows.shape[1] != classes.size:
         raise InvalidInput(
             f"{name} has {rows.shape[1]} columns for the {classes.size} classes "
-            f"{shown(classes.tolist())}. A single row is a matrix of shape (1, {classes.size})",
+            f"{shown(classes.tolist())}",
             name,
             value=rows.shape,
         )

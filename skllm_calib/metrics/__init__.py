@@ -6,9 +6,7 @@ from skllm_calib.metrics.calibration_error import (
     expected_calibration_error,
 )
 from skllm_calib.metrics.claim import CalibrationClaim, can_claim
-from skllm_calib.metrics.cox import CoxCalibration, cox_calibration_error
 from skllm_calib.metrics.hypothesis import CalibrationTest, calibration_test
-from skllm_calib.metrics.ks import ks_calibration_error
 from skllm_calib.metrics.noise import (
     CalibrationErrorInterval,
     calibration_error_interval,
@@ -40,14 +38,12 @@ from skllm_calib.metrics.selective import (
     selective_risk,
 )
 from skllm_calib.metrics.smooth import smooth_calibration_error
-from skllm_calib.metrics.spline import spline_calibration_error
 
 __all__ = [
     "CalibrationClaim",
     "CalibrationErrorInterval",
     "CalibrationTest",
     "ClassPriorEstimate",
-    "CoxCalibration",
     "ReliabilityCurve",
     "ReviewCostCurve",
     "RiskCoverageCurve",
@@ -64,12 +60,10 @@ __all__ = [
     "can_claim",
     "classwise_calibration_error",
     "classwise_ece_scorer",
-    "cox_calibration_error",
     "debiased_calibration_error",
     "ece_scorer",
     "estimate_class_prior",
     "expected_calibration_error",
-    "ks_calibration_error",
     "log_loss_scorer",
     "reliability_curve",
     "review_cost_curve",
@@ -78,7 +72,6 @@ __all__ = [
     "selective_risk_scorer",
     "smooth_calibration_error",
     "smooth_ece_scorer",
-    "spline_calibration_error",
     "suggest_rows_to_label",
     "top_label_accuracy",
 ]

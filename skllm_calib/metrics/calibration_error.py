@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from skllm_calib.log_proba.validation import Checked, check_input
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     Bins,
     Norm,
     NumberOfBins,
@@ -17,7 +17,7 @@ from skllm_calib.metrics._binning import (
     bins_of,
     combine,
 )
-from skllm_calib.metrics._simplex import canonical_bins, is_canonical
+from skllm_calib.metrics.simplex import canonical_bins, is_canonical
 
 __all__ = [
     "classwise_calibration_error",
@@ -86,8 +86,8 @@ def expected_calibration_error(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     See Also
     --------
@@ -159,8 +159,8 @@ def classwise_calibration_error(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     n_bins : int or "sweep", default=15
         Number of bins of every class. "sweep" takes as many bins as the rows bear: bins of equal
         mass, whatever the `strategy`, and the largest number up to which accuracy never falls from
@@ -183,8 +183,8 @@ def classwise_calibration_error(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     Notes
     -----
@@ -246,8 +246,8 @@ def debiased_calibration_error(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     n_bins : int or "sweep", default=15
         Number of bins. "sweep" takes as many bins as the rows bear: bins of equal mass,
         whatever the `strategy`, and the largest number up to which accuracy never falls from one
@@ -276,8 +276,8 @@ def debiased_calibration_error(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------

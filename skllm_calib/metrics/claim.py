@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -12,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm as normal
 
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE, check_count, check_fraction
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     Bins,
     Strategy,
     assign_bins,
@@ -105,7 +105,7 @@ def can_claim(
     y_proba: ArrayLike,
     target: float = 0.02,
     *,
-    confidence: float = 0.95,
+    confidence: float = DEFAULT_CONFIDENCE,
     n_bins: int = 10,
     strategy: Strategy = "quantile",
     n_resamples: int = 1000,
@@ -115,7 +115,7 @@ def can_claim(
     pos_label: object = None,
     sample_weight: ArrayLike | None = None,
 ) -> CalibrationClaim:
-    """Decide whether these rows allow to say that the calibration error is below `target`.
+    """Decide whether these rows support the claim that the calibration error is below `target`.
 
     The rule: the plug-in error in ten bins of equal mass, plus 1.645 standard errors at 95 %
     confidence, has to be below the target. The standard error is bootstrapped with rows resampled
@@ -126,11 +126,11 @@ def can_claim(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        True labels: strings, integers or booleans. Rows that fitted the model or its calibrator
-        have no place here.
+        True labels: strings, integers or booleans, of rows that were used to fit neither the model
+        nor its calibrator.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     target : float in (0, 1), default=0.02
         The error to stay below, as a fraction.
     confidence : float in (0.5, 1), default=0.95
@@ -161,8 +161,8 @@ def can_claim(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     See Also
     --------
@@ -196,12 +196,9 @@ def can_claim(
     calibration error of ...%, a perfectly calibrated model would show ...%.
     About ... more labelled rows like these could tell.
     """
-    if not 0 < target < 1:
-        raise ValueError(f"target must lie between 0 and 1, got {target!r}: 2 % is 0.02.")
-    if not 0.5 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence!r}.")
-    if not isinstance(n_resamples, Integral) or n_resamples < 2:
-        raise ValueError(f"n_resamples must be an integer of at least 2, got {n_resamples!r}.")
+    check_fraction(target, "target", hint="2 % is 0.02")
+    check_fraction(confidence, "confidence", 0.5)
+    check_count(n_resamples, "n_resamples", 2)
     judged = judge(
         check_input(
             y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
@@ -216,6 +213,7 @@ def can_claim(
     lower, upper = without_noise(bins, estimate - reach, estimate), min(estimate + reach, 1.0)
     n_rows = int(judged.hit.size)
     verdict: Literal["yes", "no", "not enough rows"]
+    n_more: int | None
     if upper < target:
         verdict, n_more = "yes", 0
     else:

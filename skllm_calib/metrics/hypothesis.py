@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     DECIMALS,
     Judged,
     Strategy,
@@ -69,11 +69,12 @@ def calibration_test(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     statistic : {"debiased", "ks"}, default="debiased"
         The debiased squared error of bins, which finds gaps of any shape, or the Kolmogorov-Smirnov
-        error, which is the sharper one for gaps of one sign and has no bins.
+        error [3]_, the largest sum of ``hit - confidence`` over the rows up to any confidence: it
+        has no bins, and finds gaps of one sign on fewer rows.
     n_simulations : int, default=1000
         Number of draws. The smallest p-value possible is ``1 / (n_simulations + 1)``.
     random_state : int, Generator or None, default=0
@@ -98,8 +99,8 @@ def calibration_test(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     Notes
     -----
@@ -111,6 +112,8 @@ def calibration_test(
     .. [1] J. Bröcker, L. A. Smith (2007). Increasing the Reliability of Reliability Diagrams.
        Weather and Forecasting 22.
     .. [2] J. Vaicenavicius et al. (2019). Evaluating model calibration in classification. AISTATS.
+    .. [3] K. Gupta, A. Rahimi, T. Ajanthan, T. Mensink, C. Sminchisescu, R. Hartley (2021).
+       Calibration of Neural Networks using Splines. ICLR.
 
     Examples
     --------
@@ -123,11 +126,9 @@ def calibration_test(
     >>> calibration_test(rng.random(500) < p - 0.1, p).p_value < 0.01
     True
     """
-    if statistic not in ("debiased", "ks"):
-        raise ValueError(f"statistic must be 'debiased' or 'ks', got {statistic!r}.")
-    if not isinstance(n_simulations, Integral) or n_simulations < 19:
-        # With fewer draws not even the smallest p-value is below 0.05.
-        raise ValueError(f"n_simulations must be an integer of at least 19, got {n_simulations!r}.")
+    check_choice(statistic, "statistic", ("debiased", "ks"))
+    # With fewer draws not even the smallest p-value is below 0.05.
+    check_count(n_simulations, "n_simulations", 19)
     check_bins(n_bins, strategy)
     judged = judge(
         check_input(

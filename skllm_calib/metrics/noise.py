@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm as normal
 
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE, check_count, check_fraction
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     Bins,
     Judged,
     Norm,
@@ -115,12 +115,15 @@ def calibration_noise_floor(
     >>> round(calibration_noise_floor(np.full(200, 0.85)), 4)  # one bin only
     0.0201
     """
-    if not isinstance(n_simulations, Integral) or n_simulations < 0:
-        raise ValueError(f"n_simulations must be an integer of at least 0, got {n_simulations!r}.")
-    if quantile is not None and not 0 < quantile < 1:
-        raise ValueError(f"quantile must lie between 0 and 1, got {quantile!r}.")
+    check_count(n_simulations, "n_simulations", 0)
+    if quantile is not None:
+        check_fraction(quantile, "quantile")
     if n_simulations == 0 and (quantile is not None or norm == "max"):
-        raise ValueError("quantile and norm='max' need a simulation: set n_simulations=1000.")
+        raise InvalidInput(
+            "quantile and norm='max' need a simulation: set n_simulations=1000",
+            "n_simulations",
+            value=n_simulations,
+        )
     checked = check_input(
         None, y_proba, labels=labels, sample_weight=sample_weight, allow_unlabelled=True
     )
@@ -156,7 +159,7 @@ def calibration_error_interval(
     y_true: ArrayLike,
     y_proba: ArrayLike,
     *,
-    confidence: float = 0.95,
+    confidence: float = DEFAULT_CONFIDENCE,
     n_resamples: int = 1000,
     random_state: int | np.random.Generator | None = 0,
     n_bins: int = 15,
@@ -182,8 +185,8 @@ def calibration_error_interval(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     confidence : float in (0, 1), default=0.95
         Two-sided confidence of the interval; the true error counts at the same bins.
     n_resamples : int, default=1000
@@ -210,8 +213,8 @@ def calibration_error_interval(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------
@@ -228,10 +231,8 @@ def calibration_error_interval(
     >>> interval.low, interval.high < 0.06
     (0.0, True)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
-    if not isinstance(n_resamples, Integral) or n_resamples < 2:
-        raise ValueError(f"n_resamples must be an integer of at least 2, got {n_resamples!r}.")
+    check_fraction(confidence, "confidence")
+    check_count(n_resamples, "n_resamples", 2)
     checked = check_input(
         y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
     )

@@ -7,8 +7,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.log_proba.labels import check_classes, check_labels, distinct, encode
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import check_classes, check_labels, distinct, encode, shown
 from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.parameters import check_choice, check_fraction
+from skllm_calib.log_proba.tables import read_table
 from skllm_calib.log_proba.validation import check_log_proba
 
 __all__ = ["ClassPriorEstimate", "adjust_to_prior", "estimate_class_prior"]
@@ -83,7 +86,7 @@ def estimate_class_prior(
     ------
     ValueError
         If the data cannot support an estimate, with the numbers that say so: fewer than 50 rows or
-        10 rows a class, a class without labels, a confusion matrix that is nearly singular, or
+        10 rows per class, a class without labels, a confusion matrix that is nearly singular, or
         standard errors above `max_standard_error`; or if an input does not fit.
 
     Notes
@@ -111,11 +114,10 @@ def estimate_class_prior(
     >>> estimate_class_prior(log_proba, [0.5, 0.5]).prior.round(1)
     array([0.2, 0.8])
     """
-    if method not in ("em", "bbse"):
-        raise ValueError(f"method must be 'em' or 'bbse', got {method!r}.")
-    if not max_standard_error > 0:
-        raise ValueError(f"max_standard_error must be positive, got {max_standard_error!r}.")
-    rows = check_log_proba(log_proba)
+    check_choice(method, "method", ("em", "bbse"))
+    check_fraction(max_standard_error, "max_standard_error", high=np.inf)
+    classes = None if labels is None else check_classes(labels, "labels")
+    rows = check_log_proba(log_proba, classes=classes)
     n_rows, n_classes = rows.shape
     needed = max(_FEWEST_ROWS, _FEWEST_ROWS_A_CLASS * n_classes)
     if n_rows < needed:
@@ -123,9 +125,7 @@ def estimate_class_prior(
             f"log_proba has {n_rows} rows, too few to estimate the shares of {n_classes} classes: "
             f"at least {needed} are needed."
         )
-    names: list[Any] = list(range(n_classes)) if labels is None else check_classes(labels).tolist()
-    if len(names) != n_classes:
-        raise ValueError(f"labels lists {len(names)} classes, log_proba has {n_classes} columns.")
+    names: list[Any] = list(range(n_classes)) if classes is None else classes.tolist()
     absent = np.flatnonzero(np.isneginf(rows).all(axis=0))
     if absent.size:
         raise ValueError(
@@ -142,10 +142,24 @@ def estimate_class_prior(
     else:
         if labelled_log_proba is None or y is None:
             raise ValueError("method='bbse' needs labelled_log_proba and y, rows with labels.")
-        known = check_log_proba(labelled_log_proba, "labelled_log_proba")
-        rates, counts, names = _confusion(
-            known, check_labels(y, n_rows=len(known)), labels, n_classes
-        )
+        truth = check_labels(y)
+        known_classes = distinct(truth) if classes is None else classes
+        if known_classes.size != n_classes:
+            raise InvalidInput(
+                f"y holds {known_classes.size} of the {n_classes} classes: every class has to "
+                "occur among the labelled rows",
+                "y",
+                value=known_classes.tolist(),
+            )
+        known = check_log_proba(labelled_log_proba, "labelled_log_proba", classes=known_classes)
+        if len(truth) != len(known):
+            raise InvalidInput(
+                f"y has {len(truth)} rows and labelled_log_proba has {len(known)}; they must agree",
+                "y",
+                value=len(truth),
+            )
+        names = known_classes.tolist()
+        rates, counts = _confusion(known, encode(truth, known_classes), names)
         prior, variance = _by_confusion(rows, rates, counts)
     error = np.sqrt(np.maximum(variance, 0.0))
     worst = int(error.argmax())
@@ -178,8 +192,8 @@ def adjust_to_prior(log_proba: ArrayLike, old_prior: ArrayLike, new_prior: Array
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------
@@ -200,13 +214,19 @@ def adjust_to_prior(log_proba: ArrayLike, old_prior: ArrayLike, new_prior: Array
 
 
 def _check_prior(prior: ArrayLike, n_classes: int, name: str) -> Floats:
-    shares = np.asarray(prior, dtype=np.float64)
+    shares = read_table(prior, name).values
     if shares.shape != (n_classes,):
-        raise ValueError(f"{name} must hold {n_classes} shares, one a class, got {shares.shape}.")
+        raise InvalidInput(
+            f"{name} must hold {n_classes} shares, one per class, got shape {shares.shape}",
+            name,
+            value=shares.shape,
+        )
     if not (shares > 0).all() or not abs(shares.sum() - 1) < 1e-6:
-        raise ValueError(
-            f"{name} must hold positive shares that sum to 1, got {shares.tolist()}: a class that "
-            "never occurs leaves nothing to adjust."
+        raise InvalidInput(
+            f"{name} must hold positive shares that sum to 1, got {shown(shares.tolist())}: a "
+            "class that never occurs leaves nothing to adjust",
+            name,
+            value=shares.tolist(),
         )
     return np.asarray(shares / shares.sum())
 
@@ -239,25 +259,15 @@ def _by_likelihood(rows: Floats, old: Floats) -> tuple[Floats, Floats]:
 
 
 def _confusion(
-    known: Floats, truth: NDArray[Any], labels: ArrayLike | None, n_classes: int
-) -> tuple[Floats, NDArray[np.int64], list[Any]]:
-    """Return P(predicted i | true j) as an (i, j) matrix, the rows of each class, and the names."""
-    if known.shape[1] != n_classes:
-        raise ValueError(
-            f"labelled_log_proba has {known.shape[1]} columns and log_proba {n_classes}."
-        )
-    classes = distinct(truth) if labels is None else check_classes(labels)
-    if classes.size != n_classes:
-        raise ValueError(
-            f"y holds {classes.size} of the {n_classes} classes: every class has to occur among "
-            "the labelled rows."
-        )
-    codes = encode(truth, classes)
+    known: Floats, codes: NDArray[np.int64], names: list[Any]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return P(predicted i | true j) as an (i, j) matrix, and the number of rows of each class."""
+    n_classes = len(names)
     counts = np.bincount(codes, minlength=n_classes)
     if (counts < _FEWEST_ROWS_A_CLASS).any():
         rare = int(counts.argmin())
         raise ValueError(
-            f"class {classes.tolist()[rare]!r} has {counts[rare]} labelled rows: every class needs "
+            f"class {names[rare]!r} has {counts[rare]} labelled rows: every class needs "
             f"at least {_FEWEST_ROWS_A_CLASS} to know how it is mistaken."
         )
     rates = np.zeros((n_classes, n_classes))
@@ -271,7 +281,7 @@ def _confusion(
             "whatever is true, so their shares cannot be told apart. Merge them, or use method='em'"
             " with calibrated probabilities."
         )
-    return rates, counts, classes.tolist()
+    return rates, counts
 
 
 def _by_confusion(rows: Floats, rates: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:

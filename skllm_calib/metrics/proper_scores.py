@@ -1,16 +1,15 @@
-"""Proper scores: what a forecast is worth, calibration and sharpness together.
-
-The log-loss is not here: :func:`sklearn.metrics.log_loss` does all that is needed.
-"""
+"""Proper scores: what a forecast is worth, calibration and sharpness together."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.log_proba.validation import check_input
 
-__all__ = ["brier_score", "top_label_accuracy"]
+__all__ = ["brier_score", "log_loss", "log_loss_of", "top_label_accuracy"]
+
+_EPS = float(np.finfo(np.float64).eps)  # scikit-learn's log_loss clips here
 
 
 def brier_score(
@@ -34,8 +33,8 @@ def brier_score(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label` and gives the same score as the two-column matrix.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label` and gives the same score as the two-column matrix.
     scale_by_half : bool, default=False
         Whether to halve the score.
     labels : array-like of shape (n_classes,), default=None
@@ -52,8 +51,8 @@ def brier_score(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------
@@ -77,6 +76,24 @@ def brier_score(
     return score / 2 if scale_by_half else score
 
 
+def log_loss(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    labels: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    """Return the figure of :func:`sklearn.metrics.log_loss`, for all that the metrics here take."""
+    checked = check_input(y_true, y_proba, labels=labels, sample_weight=sample_weight)
+    own = checked.proba[np.arange(checked.codes.size), checked.codes]
+    return float(np.average(log_loss_of(own), weights=checked.weight))
+
+
+def log_loss_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log-loss of rows, given the probability of the true class of each."""
+    return np.asarray(-np.log(np.clip(proba, _EPS, 1 - _EPS)))
+
+
 def top_label_accuracy(
     y_true: ArrayLike,
     y_proba: ArrayLike,
@@ -95,8 +112,8 @@ def top_label_accuracy(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -111,8 +128,8 @@ def top_label_accuracy(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     Examples
     --------

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     Judged,
     NumberOfBins,
     Strategy,
@@ -70,8 +70,8 @@ def reliability_curve(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     n_bins : int or "sweep", default=15
         Number of bins; empty ones are left out. "sweep" takes as many bins of equal mass as the
         rows bear, whatever the `strategy`: accuracy then never falls from one bin to the next.
@@ -89,12 +89,12 @@ def reliability_curve(
     Returns
     -------
     curve : ReliabilityCurve
-        Named arrays of one entry a bin.
+        Named arrays of one entry per bin.
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.metrics._binning import DECIMALS
+from skllm_calib.log_proba.parameters import check_count
+from skllm_calib.metrics.binning import DECIMALS
 from skllm_calib.metrics.selective import risk_coverage_curve
 
 __all__ = ["ReviewCostCurve", "review_cost_curve"]
@@ -48,7 +48,7 @@ def review_cost_curve(
     pos_label: object = None,
     sample_weight: ArrayLike | None = None,
 ) -> ReviewCostCurve:
-    """Mean cost a row of accepting the sure rows and reviewing the others, for every price.
+    """Mean cost per row of accepting the sure rows and reviewing the others, for every price.
 
     With calibrated confidences, the cheapest rule is known beforehand: accept a row where the
     expected cost of its error, ``1 - confidence``, is at most the price of a review [1]_. Its cost
@@ -60,8 +60,8 @@ def review_cost_curve(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     n_prices : int, default=101
         Number of prices, evenly spaced from 0 to 1; at least 2.
     labels : array-like of shape (n_classes,), default=None
@@ -78,8 +78,8 @@ def review_cost_curve(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     See Also
     --------
@@ -106,8 +106,7 @@ def review_cost_curve(
     >>> curve.hindsight.tolist()
     [0.0, 0.0625, 0.125, 0.1875, 0.25]
     """
-    if not isinstance(n_prices, Integral) or isinstance(n_prices, bool) or n_prices < 2:
-        raise ValueError(f"n_prices must be an integer of at least 2, got {n_prices!r}.")
+    check_count(n_prices, "n_prices", 2)
     curve = risk_coverage_curve(
         y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
     )

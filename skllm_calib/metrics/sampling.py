@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["RowsToLabel", "suggest_rows_to_label"]
@@ -89,11 +90,10 @@ def suggest_rows_to_label(
     >>> len(rows.indices), bool(abs((1 / rows.probability).sum() - 5000) < 1e-6)
     (200, True)
     """
-    if strategy not in ("stratified", "random"):
-        raise ValueError(f"strategy must be 'stratified' or 'random', got {strategy!r}.")
+    check_choice(strategy, "strategy", ("stratified", "random"))
     confidence = check_proba(y_proba, "y_proba").max(axis=1)
-    if not isinstance(n, Integral) or isinstance(n, bool) or not 1 <= n <= confidence.size:
-        raise ValueError(f"n must be an integer from 1 to the {confidence.size} rows, got {n!r}.")
+    if check_count(n, "n") > confidence.size:
+        raise InvalidInput(f"n={n} exceeds the {confidence.size} rows there are", "n", value=n)
     if strategy == "random":
         stratum = np.zeros(confidence.size, dtype=np.int64)
     else:
@@ -102,14 +102,17 @@ def suggest_rows_to_label(
         stratum = np.minimum((confidence - lowest) // width, _N_STRATA - 1).astype(np.int64)
     names, stratum = np.unique(stratum, return_inverse=True)
     if n < names.size:
-        raise ValueError(
+        raise InvalidInput(
             f"n={n} rows cannot cover the {names.size} strata of confidence: take at least "
-            f"{names.size}, or strategy='random'."
+            f"{names.size}, or strategy='random'",
+            "n",
+            value=n,
         )
     available = np.bincount(stratum)
     share = np.clip(confidence, _LEAST_ERROR, 1 - _LEAST_ERROR)
-    deviation = np.sqrt(np.bincount(stratum, weights=share * (1 - share)) / available)
-    drawn = _allocate(int(n), available, available * deviation)
+    variance = np.bincount(stratum, weights=share * (1 - share)) / available
+    wanted = np.asarray(available * np.sqrt(variance), dtype=np.float64)
+    drawn = _allocate(int(n), available, wanted)
     rng = np.random.default_rng(random_state)
     indices = np.concatenate(
         [

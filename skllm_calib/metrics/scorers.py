@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import log_loss
 
 # Only what derives from this class shares one prediction in multi-metric scoring.
 from sklearn.metrics._scorer import _BaseScorer
 
-from skllm_calib.log_proba.labels import check_classes
-from skllm_calib.metrics._binning import NumberOfBins, Strategy, check_bins, is_sweep
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import check_classes, check_labels, distinct, shown
+from skllm_calib.log_proba.parameters import check_fraction
+from skllm_calib.metrics.binning import NumberOfBins, Strategy, check_bins, is_sweep
 from skllm_calib.metrics.calibration_error import (
     classwise_calibration_error,
     expected_calibration_error,
 )
-from skllm_calib.metrics.proper_scores import brier_score, top_label_accuracy
-from skllm_calib.metrics.selective import aurc, check_coverage, selective_risk
+from skllm_calib.metrics.proper_scores import brier_score, log_loss, top_label_accuracy
+from skllm_calib.metrics.selective import aurc, selective_risk
 from skllm_calib.metrics.smooth import smooth_calibration_error
 
 __all__ = [
@@ -46,7 +47,7 @@ def calibration_scoring(
     strategy: Strategy = "uniform",
     coverage: float = 0.8,
 ) -> dict[str, Any]:
-    """Scorers of calibration, proper scores and accuracy, from one prediction a row.
+    """Scorers of calibration, proper scores and accuracy, from one prediction per row.
 
     Every scorer is a new object: ``set_score_request`` changes nothing elsewhere. Losses are
     *negated*, as everywhere in scikit-learn, so that greater is better.
@@ -73,15 +74,15 @@ def calibration_scoring(
 
     Raises
     ------
-    ValueError
-        If the parameters mean nothing. The scorers raise when a label of the estimator or of the
+    InvalidInput
+        If a parameter is out of range. The scorers raise when a label of the estimator or of the
         test rows is not among `labels`; cross-validation makes this a warning and a score of NaN.
 
     Notes
     -----
     A class that the training rows of a fold lacked has no column; it counts as probability zero,
     for that is what the estimator says of it. The log-loss then is as large as scikit-learn's
-    clipping lets it be (36 a row). Declare the classes to the estimator where it can take them.
+    clipping lets it be (36 per row). Declare the classes to the estimator where it can take them.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def calibration_scoring(
     (True, True)
     """
     check_bins(1 if is_sweep(n_bins) else n_bins, strategy)
-    check_coverage(coverage)
+    check_fraction(coverage, "coverage", include="high")
     known: dict[str, Any] = {}
     if labels is not None:
         known["labels"] = check_classes(labels, "labels", sort=True).tolist()
@@ -130,14 +131,17 @@ class _ProbabilityScorer(_BaseScorer):  # type: ignore[misc]
             proba = np.column_stack([1 - proba, proba])
         labels = options.pop("labels", None)
         if labels is None:
-            labels = _union(known, np.unique(np.asarray(y_true)).tolist())
+            labels = _union(known, distinct(check_labels(y_true, "y_true")).tolist())
         strange = [label for label in known if label not in labels]
         if strange:
-            raise ValueError(
-                f"the estimator has the class {strange[0]!r}, which is not in labels={labels}: "
-                "give all classes to calibration_scoring(labels=...), or none"
+            raise InvalidInput(
+                f"the estimator has the class {strange[0]!r}, which is not in "
+                f"labels={shown(labels)}: give all classes to calibration_scoring(labels=...), or "
+                "none",
+                "labels",
+                value=strange[0],
             )
-        full = np.zeros((len(proba), len(labels)))
+        full = np.zeros((len(proba), len(labels)), dtype=proba.dtype)
         full[:, [labels.index(label) for label in known]] = proba
         score = self._score_func(y_true, full, labels=labels, **options)
         return float(self._sign * score)
@@ -147,9 +151,11 @@ def _union(known: list[Any], present: list[Any]) -> list[Any]:
     try:
         return sorted({*known, *present})
     except TypeError as e:
-        raise ValueError(
-            f"the estimator has the classes {known}, but y_true holds {present}: labels must be of "
-            "one type"
+        raise InvalidInput(
+            f"the estimator has the classes {shown(known)}, but y_true holds {shown(present)}: "
+            "labels must be of one type",
+            "y_true",
+            value=present,
         ) from e
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.log_proba.parameters import check_fraction
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import DECIMALS, judge
+from skllm_calib.metrics.binning import DECIMALS, judge
 
 __all__ = ["RiskCoverageCurve", "aurc", "risk_coverage_curve", "selective_risk"]
 
@@ -47,8 +47,8 @@ def risk_coverage_curve(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -63,8 +63,8 @@ def risk_coverage_curve(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     Notes
     -----
@@ -117,8 +117,8 @@ def aurc(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -134,8 +134,8 @@ def aurc(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     Notes
     -----
@@ -179,8 +179,8 @@ def selective_risk(
     y_true : array-like of shape (n_samples,)
         True labels: strings, integers or booleans.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
+        the probability of `pos_label`.
     coverage : float, default=0.8
         Share of the rows (by weight) that is accepted, in (0, 1].
     labels : array-like of shape (n_classes,), default=None
@@ -198,8 +198,8 @@ def selective_risk(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     References
     ----------
@@ -215,16 +215,10 @@ def selective_risk(
     >>> selective_risk(y_true, p_spam, coverage=1.0)
     0.25
     """
-    check_coverage(coverage)
+    check_fraction(coverage, "coverage", include="high")
     curve = risk_coverage_curve(
         y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
     )
     points = np.concatenate([[0.0], curve.coverage])
     errors = np.concatenate([[0.0], curve.coverage * curve.risk])
     return float(np.interp(coverage, points, errors) / coverage)
-
-
-def check_coverage(coverage: object) -> None:
-    """Refuse a share of rows that means nothing."""
-    if not isinstance(coverage, Real) or not 0 < float(coverage) <= 1:
-        raise ValueError(f"coverage must be a number in (0, 1], got {coverage!r}.")

@@ -8,7 +8,7 @@ from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
 from skllm_calib.log_proba.validation import check_input
-from skllm_calib.metrics._binning import judge
+from skllm_calib.metrics.binning import judge
 
 __all__ = ["smooth_calibration_error"]
 
@@ -55,8 +55,8 @@ def smooth_calibration_error(
 
     Raises
     ------
-    ValueError
-        If an input does not fit; the message names the row or the value.
+    InvalidInput
+        If an input does not fit; the error knows parameter, row and value.
 
     See Also
     --------

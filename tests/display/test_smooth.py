@@ -3,7 +3,7 @@ import pytest
 
 from skllm_calib.display import ReliabilityDisplay, _smooth
 from skllm_calib.display._smooth import smooth_curve_of
-from skllm_calib.metrics._binning import Judged
+from skllm_calib.metrics.binning import Judged
 
 
 def judged(confidence, hit, weight=None):

@@ -159,7 +159,7 @@ def test_distinct_labels_keep_their_type_and_order(y):
     [
         ({"n_simulations": -1}, "n_simulations"),
         ({"quantile": 0.95}, "need a simulation"),
-        ({"quantile": 2, "n_simulations": 9}, "between 0 and 1"),
+        ({"quantile": 2, "n_simulations": 9}, r"in \(0, 1\), got 2"),
         ({"norm": "max"}, "need a simulation"),
         ({"kind": 1}, "needs labels"),
         ({"labels": [0, 1, 2]}, "3 classes"),

@@ -4,7 +4,7 @@ from sklearn.calibration import calibration_curve
 
 from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics import (
-    _binning,
+    binning,
     calibration_error_interval,
     calibration_noise_floor,
     classwise_calibration_error,
@@ -12,8 +12,8 @@ from skllm_calib.metrics import (
     expected_calibration_error,
     reliability_curve,
 )
-from skllm_calib.metrics._binning import assign_bins, bins_of, judge, place, summarise
-from skllm_calib.metrics._simplex import _split
+from skllm_calib.metrics.binning import assign_bins, bins_of, judge, place, summarise
+from skllm_calib.metrics.simplex import _split
 
 BINARY = [0, 1]
 
@@ -365,11 +365,11 @@ def test_sweep_of_few_values_and_of_rows_that_are_all_right():
 
 def test_sweep_has_an_end(monkeypatch):
     # All right but for the second row: two thirds as many bins as rows are monotone.
-    monkeypatch.setattr(_binning, "_MOST_SWEPT", 50)
+    monkeypatch.setattr(binning, "_MOST_SWEPT", 50)
     y = np.r_[1, 0, np.ones(998)].astype(int)
     judged = judge(check_input(y, np.linspace(0.6, 0.9, 1000)))
     assert place(judged, "sweep", "quantile").max() + 1 == 50
-    monkeypatch.setattr(_binning, "_MOST_SWEPT", 1000)
+    monkeypatch.setattr(binning, "_MOST_SWEPT", 1000)
     assert place(judged, "sweep", "quantile").max() + 1 == 666
 
 

@@ -82,8 +82,8 @@ def test_the_seed_decides():
 @pytest.mark.parametrize(
     ("n", "options", "message"),
     [
-        (0, {}, "from 1 to the 3000 rows, got 0"),
-        (3001, {}, "got 3001"),
+        (0, {}, "n must be an integer of at least 1, got 0"),
+        (3001, {}, "n=3001 exceeds the 3000 rows"),
         (True, {}, "n must be"),
         (5, {}, "n=5 rows cannot cover the 10 strata"),
         (50, {"strategy": "best"}, "strategy"),

@@ -19,7 +19,7 @@ from skllm_calib.display import (
     ScoreHistogramDisplay,
 )
 from skllm_calib.display._matplotlib import import_pyplot
-from skllm_calib.metrics._headline import BINS
+from skllm_calib.metrics.headline import BINS
 from skllm_calib.operations.report.material import Material
 
 __all__ = ["charts_of"]

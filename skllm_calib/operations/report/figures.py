@@ -18,7 +18,7 @@ from skllm_calib.metrics import (
     review_cost_curve,
     risk_coverage_curve,
 )
-from skllm_calib.metrics._headline import BINS, measure
+from skllm_calib.metrics.headline import BINS, measure
 from skllm_calib.operations.report.material import Material
 
 __all__ = ["figures_of", "shares"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skllm_calib.metrics._headline import INTERVAL
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 
 __all__ = ["about", "count", "decision", "in_short", "limits", "percent", "spaced"]
 
@@ -52,7 +52,7 @@ def in_short(figures: Mapping[str, Any]) -> list[str]:
     if before is not None:
         error = f"{percent(before['ece'])} before calibration and {error} after"
     said.append(
-        f"The calibration error is {error} ({percent(INTERVAL, 0)} interval "
+        f"The calibration error is {error} ({percent(DEFAULT_CONFIDENCE, 0)} interval "
         f"{percent(after['ece_low'])} to {percent(after['ece_high'])}); a perfectly calibrated "
         f"model would show {percent(after['ece_floor'])} on so many rows."
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.log_proba.validation import Checked
-from skllm_calib.metrics._binning import (
+from skllm_calib.metrics.binning import (
     DECIMALS,
     Judged,
     NumberOfBins,

@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import log_loss
 
 from skllm_calib.metrics.calibration_error import debiased_calibration_error
 from skllm_calib.metrics.noise import calibration_error_interval, calibration_noise_floor
-from skllm_calib.metrics.proper_scores import brier_score, top_label_accuracy
+from skllm_calib.metrics.proper_scores import brier_score, log_loss, top_label_accuracy
 from skllm_calib.metrics.selective import aurc
 
-__all__ = ["BINS", "INTERVAL", "measure"]
+__all__ = ["BINS", "measure"]
 
 # Ten bins of equal mass, the least noisy choice that still sees wiggles.
 BINS: dict[str, Any] = {"n_bins": 10, "strategy": "quantile"}
-INTERVAL = 0.9
 
 
 def measure(
@@ -30,9 +28,7 @@ def measure(
 ) -> dict[str, float]:
     """Return the figures of some probabilities, each as a fraction or in nats."""
     known: dict[str, Any] = {"labels": labels, "sample_weight": sample_weight}
-    interval = calibration_error_interval(
-        y, proba, confidence=INTERVAL, n_resamples=n_resamples, **BINS, **known
-    )
+    interval = calibration_error_interval(y, proba, n_resamples=n_resamples, **BINS, **known)
     return {
         "accuracy": float(top_label_accuracy(y, proba, **known)),
         "mean_confidence": float(

@@ -28,7 +28,7 @@ _BLOCK = 1 << 15
 
 
 class Judged(NamedTuple):
-    """One stated confidence a row, whether it came true, and the weight of the row."""
+    """One stated confidence per row, whether it came true, and the weight of the row."""
 
     confidence: NDArray[np.float64]
     hit: NDArray[np.float64]
