@@ -43,7 +43,7 @@ from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import KFold
 
-from skllm_calib.calibrators import METHODS
+from skllm_calib.calibrators import CALIBRATORS
 from skllm_calib.log_proba.numerics import floor_and_normalise
 from skllm_calib.metrics import brier_score, debiased_calibration_error
 
@@ -165,7 +165,7 @@ def find_sources(folder: Path) -> dict[str, Callable[[], list[Cell]]]:
 
 def ours(name: str) -> Fit:
     def fit(log_proba: Floats, y: Codes) -> Predict:
-        calibrator = METHODS[name]()
+        calibrator = CALIBRATORS[name]()
         calibrator.fit(log_proba, y, classes=np.arange(log_proba.shape[1]))
 
         def predict(scores: Floats) -> Floats:
@@ -302,7 +302,7 @@ def venn_abers() -> Fit:
 
 def make_methods() -> tuple[dict[str, Callable[[], Fit]], dict[str, str]]:
     """Return all methods that can be used here, and why others cannot."""
-    one_name_each = {cls: name for name, cls in reversed(METHODS.items())}
+    one_name_each = {cls: name for name, cls in reversed(CALIBRATORS.items())}
     peers: dict[str, Callable[[], Fit]] = {
         "sklearn sigmoid": lambda: scikit_learn("sigmoid"),
         "sklearn isotonic": lambda: scikit_learn("isotonic"),
@@ -609,17 +609,19 @@ def main() -> None:
     methods, missing = make_methods()
     names = list(methods)
     if args.methods:
-        wrong = [name for name in args.methods if name not in {*methods, *missing, *METHODS}]
+        wrong = [name for name in args.methods if name not in {*methods, *missing, *CALIBRATORS}]
         if wrong:
             sys.exit(f"no method {wrong[0]!r}: choose from {', '.join([*methods, *missing])}")
         wanted = {args.methods[0], *args.methods, "auto"}
-        wanted |= {n for w in args.methods for n in methods if METHODS.get(w, 0) is METHODS.get(n)}
+        wanted |= {
+            n for w in args.methods for n in methods if CALIBRATORS.get(w, 0) is CALIBRATORS.get(n)
+        }
         names = [name for name in methods if name in wanted]
     same = [
         f"{n} is {m}"
-        for n in METHODS
+        for n in CALIBRATORS
         for m in methods
-        if n not in methods and METHODS.get(m) is METHODS[n]
+        if n not in methods and CALIBRATORS.get(m) is CALIBRATORS[n]
     ]
     print("# Calibrators on recorded outputs\n\nMethods: " + ", ".join(names) + ".")
     print(

@@ -12,7 +12,7 @@ from pathlib import Path
 from sklearn.utils import Bunch
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibration.calibrators import METHODS
+from skllm_calib.calibration.calibrators import CALIBRATORS
 from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.calibration.ensemble.ensemble import LLMEnsembleClassifier
@@ -41,7 +41,7 @@ _TYPES: tuple[type, ...] = (
     FusedSignal,
     OrderAveragedSignal,
     # calibrators, of which some have two names, and the second stage of the automatic one
-    *dict.fromkeys(METHODS.values()),
+    *dict.fromkeys(CALIBRATORS.values()),
     ConfidenceCurve,
 )
 

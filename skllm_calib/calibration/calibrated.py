@@ -28,7 +28,7 @@ from sklearn.utils.validation import (
 )
 
 from skllm_calib._version import __version__
-from skllm_calib.calibration.calibrators import AutoCalibrator, BaseCalibrator, get_calibrator
+from skllm_calib.calibration.calibrators import AutoCalibrator, BaseCalibrator, resolve_calibrator
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import N_FOLDS, Split, stratified_folds
@@ -67,7 +67,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
     estimator : classifier
         Usually an :class:`LLMClassifier`; any classifier with probabilities will do.
     method : str or calibrator, default="auto"
-        How to calibrate: a name that :func:`~skllm_calib.calibrators.get_calibrator` knows, such
+        How to calibrate: a name in :data:`~skllm_calib.calibrators.CALIBRATORS`, such
         as "temperature", "vector", "platt" or "isotonic"; "auto" averages several (see
         :class:`AutoCalibrator`).
     cv : "auto", int, cross-validation generator or iterable, default="auto"
@@ -145,7 +145,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         CalibratedLLMClassifier
             This object.
         """
-        calibrator = get_calibrator(self.method)
+        calibrator = resolve_calibrator(self.method)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
@@ -271,7 +271,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 return None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the full fit has said it already
-                fold = get_calibrator(self.method).fit(
+                fold = resolve_calibrator(self.method).fit(
                     log_proba[train], y[train], part, classes=self.classes_
                 )
             after[test] = fold.predict_proba(log_proba[test])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
+from skllm_calib.calibration.calibrators import BaseCalibrator
 from skllm_calib.calibration.recalibration import cross_fitted
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.validation import Checked, check_input
 from skllm_calib.metrics.binning import DECIMALS, judge
-
-if TYPE_CHECKING:
-    from skllm_calib.calibration.calibrators import BaseCalibrator
+from skllm_calib.metrics.proper_scores import EPS, log_loss_of
 
 __all__ = ["ScoreDecomposition", "brier_decomposition", "log_loss_decomposition"]
 
 Floats = NDArray[np.float64]
 _N_FOLDS = 10
-_EPS = float(np.finfo(np.float64).eps)  # scikit-learn's log_loss clips here
 
 
 class ScoreDecomposition(NamedTuple):
@@ -74,8 +73,9 @@ def brier_decomposition(
     :math:`S_R` of the constant shares of the classes, the parts are :math:`S - S_C`,
     :math:`S_R - S_C` and :math:`S_R`; they add up to the score exactly. No bins are involved.
 
-    For one confidence a row (two classes, the top label, one class) the recalibrated probabilities
-    are the isotonic regression of the outcomes, found by pooling adjacent violators: CORP [1]_.
+    For one confidence per row (two classes, the top label, one class) the recalibrated
+    probabilities are the isotonic regression of the outcomes, found by pooling adjacent violators:
+    CORP [1]_.
     No part is negative then. For more classes a calibrator is fitted on nine tenths of the rows and
     applied to the last tenth, in turn. Its miscalibration is what a fresh user could have saved;
     on few rows it is a little below zero for a calibrated model.
@@ -92,7 +92,7 @@ def brier_decomposition(
         with the answers yes and no, whether the most probable class is right, or whether the row is
         of one class. Then the total is the mean of ``(hit - confidence) ** 2``, in [0, 1].
     recalibration : "auto", "pav", or a calibrator or its name, default="auto"
-        "auto" is "pav" for one confidence a row and "vector" (a temperature and one bias a class)
+        "auto" is "pav" for one confidence per row and "vector" (a temperature and a bias per class)
         for more classes. Isotonic regression sees the labels it is judged on, and calls some noise
         miscalibration: with few rows "temperature" or "vector" are fairer for two classes as well.
     random_state : int, Generator or None, default=0
@@ -220,7 +220,7 @@ def log_loss_decomposition(
 
     def loss(forecast: Floats) -> Floats:
         right = forecast[np.arange(asked.codes.size), asked.codes]
-        return np.asarray(-np.log(np.clip(right, _EPS, 1 - _EPS)), dtype=np.float64)
+        return log_loss_of(right)
 
     return _decompose(loss, asked, recalibration, random_state)
 
@@ -246,20 +246,24 @@ def _decompose(
         recalibration = "pav" if n_classes == 2 else "vector"
     if isinstance(recalibration, str) and recalibration == "pav":
         if n_classes > 2:
-            raise ValueError(
-                f"recalibration='pav' needs one confidence a row, but there are {n_classes} "
-                "classes: take kind='top-label', kind=<a label>, or recalibration='vector'."
+            raise InvalidInput(
+                f"recalibration='pav' needs one confidence per row, but there are {n_classes} "
+                "classes: take kind='top-label', kind=<a label>, or recalibration='vector'",
+                "recalibration",
+                value=recalibration,
             )
         recalibrated = _pooled(proba[:, 1], codes, weight)
     else:
         if n_rows < _N_FOLDS:
-            raise ValueError(
+            raise InvalidInput(
                 f"recalibration={recalibration!r} is cross-fitted in {_N_FOLDS} folds and needs at "
-                f"least {_N_FOLDS} rows, got {n_rows}."
+                f"least {_N_FOLDS} rows, got {n_rows}",
+                "recalibration",
+                value=recalibration,
             )
         recalibrated = cross_fitted(
             recalibration,
-            np.log(np.maximum(proba, _EPS)),
+            np.log(np.maximum(proba, EPS)),
             codes,
             weight,
             n_folds=_N_FOLDS,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.calibration.calibrators import BaseCalibrator, resolve_calibrator
 from skllm_calib.calibration.recalibration import cross_fitted, fit_and_apply
-from skllm_calib.log_proba.validation import check_input, check_log_proba
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.parameters import check_count
+from skllm_calib.log_proba.validation import Names, check_log_input
 from skllm_calib.metrics.calibration_error import debiased_calibration_error
-
-if TYPE_CHECKING:
-    from skllm_calib.calibration.calibrators import BaseCalibrator
 
 __all__ = ["CalibrationLearningCurve", "calibration_learning_curve"]
 
@@ -24,6 +24,7 @@ _N_FOLDS = 10
 _FEWEST_TEST_ROWS = 50
 _TEST_SHARE = 1 / 3
 _FLOOR = 1e-15
+_NAMES = Names("y", "log_proba", "labels", labels_first=False)
 
 
 class CalibrationLearningCurve(NamedTuple):
@@ -84,7 +85,7 @@ def calibration_learning_curve(
     y : array-like of shape (n_samples,)
         True labels.
     calibrator : str or BaseCalibrator, default="auto"
-        Calibrator, or its name, as in :func:`skllm_calib.calibrators.get_calibrator`.
+        Calibrator, or its name, one of :data:`skllm_calib.calibrators.CALIBRATORS`.
     n_labels : sequence of int, default=None
         Numbers of labels, each at least 2. With None, those of 25, 50, 100, 200, 500, 1,000 ...
         that leave a third of the rows held out.
@@ -140,16 +141,12 @@ def calibration_learning_curve(
     >>> bool(curve.log_loss[2] < curve.log_loss[0])  # 200 labels beat none
     True
     """
-    scores = check_log_proba(log_proba)
-    checked = check_input(y, np.exp(scores), labels=labels)
+    checked = check_log_input(log_proba, y, classes=labels, names=_NAMES)
+    scores, codes = log_normalise(checked.proba), checked.codes
     n_rows = len(scores)
     sizes = _check_sizes(n_labels, n_rows)
-    if not isinstance(n_draws, Integral) or n_draws < 2:
-        raise ValueError(f"n_draws must be an integer of at least 2, got {n_draws!r}.")
-    from skllm_calib.calibration.calibrators import get_calibrator  # noqa: PLC0415  # metrics work without
-
-    method = get_calibrator(calibrator)
-    codes, weight = checked.codes, np.ones(n_rows)
+    check_count(n_draws, "n_draws", 2)
+    method, weight = resolve_calibrator(calibrator), np.ones(n_rows)
     rng = np.random.default_rng(random_state)
     # Sorted rows make the draws, and so the curve, independent of the order of the rows.
     order = np.lexsort((*scores.T, codes))
@@ -162,7 +159,7 @@ def calibration_learning_curve(
         figures[draw, 0] = _figures(np.exp(scores[test]), codes[test], n_bins)
         for at, size in enumerate(sizes, 1):
             proba = fit_and_apply(
-                get_calibrator(method), scores, codes, weight, learn=pool[:size], apply=test
+                resolve_calibrator(method), scores, codes, weight, learn=pool[:size], apply=test
             )
             figures[draw, at] = _figures(proba, codes[test], n_bins)
     every = cross_fitted(method, scores, codes, weight, n_folds=_N_FOLDS, rng=rng)
@@ -191,19 +188,27 @@ def _check_sizes(n_labels: Sequence[int] | None, n_rows: int) -> list[int]:
         room = n_rows - _test_rows(n_rows)
         sizes = [size for size in _SIZES if size <= room]
         if not sizes:
-            raise ValueError(
+            raise InvalidInput(
                 f"{n_rows} labelled rows are too few for a learning curve: at least "
-                f"{_SIZES[0] + _FEWEST_TEST_ROWS} are needed, {_FEWEST_TEST_ROWS} of them held out."
+                f"{_SIZES[0] + _FEWEST_TEST_ROWS} are needed, {_FEWEST_TEST_ROWS} of them held out",
+                "y",
+                value=n_rows,
             )
         return sizes
     sizes = sorted({int(size) for size in n_labels})
     if not sizes or sizes[0] < 2:
-        raise ValueError(f"n_labels must list numbers of at least 2, got {list(n_labels)!r}.")
+        raise InvalidInput(
+            f"n_labels must list numbers of at least 2, got {list(n_labels)!r}",
+            "n_labels",
+            value=n_labels,
+        )
     if n_rows - sizes[-1] < _FEWEST_TEST_ROWS:
-        raise ValueError(
+        raise InvalidInput(
             f"n_labels={sizes[-1]} of {n_rows} rows leaves {n_rows - sizes[-1]} held out, and at "
             f"least {_FEWEST_TEST_ROWS} are needed to see anything: take at most "
-            f"{n_rows - _FEWEST_TEST_ROWS}."
+            f"{n_rows - _FEWEST_TEST_ROWS}",
+            "n_labels",
+            value=sizes[-1],
         )
     return sizes
 

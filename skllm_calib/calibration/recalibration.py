@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.calibration.calibrators import BaseCalibrator, resolve_calibrator
 from skllm_calib.log_proba.folds import deal_folds
-
-if TYPE_CHECKING:  # metrics work without the calibrators until one is asked for
-    from skllm_calib.calibration.calibrators import BaseCalibrator
 
 Floats = NDArray[np.float64]
 
@@ -46,8 +43,6 @@ def cross_fitted(
     rng: np.random.Generator,
 ) -> Floats:
     """Recalibrate every row with a map fitted on the other folds; the order of rows is free."""
-    from skllm_calib.calibration.calibrators import get_calibrator  # noqa: PLC0415  # see above
-
     # Sorted rows make the folds, and so the figures, independent of the order of the rows.
     order = np.lexsort((weight, *log_proba.T, codes))
     log_proba, codes, weight = log_proba[order], codes[order], weight[order]
@@ -58,6 +53,6 @@ def cross_fitted(
     for number in range(n_folds):
         learn, apply = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         out[order[apply]] = fit_and_apply(
-            get_calibrator(method), log_proba, codes, weight, learn=learn, apply=apply
+            resolve_calibrator(method), log_proba, codes, weight, learn=learn, apply=apply
         )
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibration.calibrators import METHODS
+from skllm_calib.calibration.calibrators import CALIBRATORS
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.options import (
     add_cache,
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="auto",
-        choices=sorted(METHODS),
+        choices=sorted(CALIBRATORS),
         help="how to calibrate (default: chosen from the data)",
     )
     parser.add_argument(

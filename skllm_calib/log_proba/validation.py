@@ -37,11 +37,14 @@ from skllm_calib.log_proba.tables import (
 
 __all__ = [
     "FIT_NAMES",
+    "LOG_NAMES",
     "METRIC_NAMES",
     "Checked",
     "Names",
     "check_input",
+    "check_log_input",
     "check_log_proba",
+    "check_log_rows",
     "check_proba",
     "check_weight",
     "two_columns",
@@ -58,10 +61,18 @@ class Names(NamedTuple):
     proba: str
     classes: str
     weight: str = "sample_weight"
+    labels_first: bool = True
+
+    @property
+    def order(self) -> str:
+        """The two arguments that are easily swapped, as the function takes them."""
+        pair = (self.y, self.proba) if self.labels_first else (self.proba, self.y)
+        return f"the order of arguments is ({', '.join(pair)})"
 
 
 METRIC_NAMES = Names("y_true", "y_proba", "labels")
 FIT_NAMES = Names("y", "proba", "classes")
+LOG_NAMES = Names("y", "log_proba", "classes", labels_first=False)
 
 
 class Checked(NamedTuple):
@@ -141,9 +152,10 @@ def check_input(
         raise _with_order(error, names) from error.__cause__
     n_rows = len(table.values)
     truth = None
-    if y is not None and not allow_unlabelled:
-        truth = _check_truth(y, n_rows, table, names)
-    classes = _resolve_classes(labels, truth, y, table, names)
+    if not allow_unlabelled:
+        truth = _check_truth(y, n_rows, names)
+    known = known_labels(y, names.y) if truth is None and y is not None else truth
+    classes = resolve_classes(labels, known, table, names)
     checked = _check_table(
         table, names.proba, classes, pos_label, allow_unscored=allow_unscored, flat=flat
     )
@@ -204,12 +216,66 @@ def check_proba(
     return _check_table(table, name, classes, pos_label, allow_unscored=allow_unscored, flat=flat)
 
 
+def check_log_input(
+    log_proba: Any,
+    y: Any,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    names: Names = LOG_NAMES,
+) -> Checked:
+    """Validate scores, labels and weights together, as calibrators are fitted on them.
+
+    Parameters
+    ----------
+    log_proba : array-like of shape (n_samples, n_classes)
+        Log-probabilities, up to a constant of each row; minus infinity is allowed. The columns of a
+        frame that are named by the classes are taken by name.
+    y : array-like of shape (n_samples,)
+        True labels.
+    classes : array-like of shape (n_classes,), default=None
+        Sorted classes of the columns. None takes them from `y`; where it lacks some, from the names
+        of the columns.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights. Rows of weight zero are dropped, and may hold anything.
+    names : Names, default=LOG_NAMES
+        What errors call the arguments.
+
+    Returns
+    -------
+    checked : Checked
+        Its ``proba`` are the scores as they are, not normalised.
+
+    Raises
+    ------
+    InvalidInput
+        If anything does not fit; it knows the parameter, the row and the value.
+    """
+    try:
+        table = read_table(log_proba, names.proba)
+    except InvalidInput as error:
+        raise _with_order(error, names) from error.__cause__
+    rows = table.values
+    _check_matrix(rows, names.proba, least=1)
+    truth = _check_truth(y, len(rows), names)
+    known = resolve_classes(classes, truth, table, names, at_least=1)
+    rows = in_order(rows, table.names, known, names.proba)
+    codes = encode(truth, known, names.y)
+    weight = check_weight(sample_weight, len(rows), names.weight)
+    counted = weight > 0
+    if counted.all():
+        check_log_rows(rows, names.proba)
+        return Checked(rows, codes, known, weight)
+    check_log_rows(np.where(counted[:, None], rows, 0.0), names.proba)
+    return Checked(rows[counted], codes[counted], known, weight[counted])
+
+
 def check_log_proba(
     log_proba: Any,
     name: str = "log_proba",
     *,
     classes: NDArray[Any] | None = None,
-    n_classes: int | None = None,
+    normalise: bool = True,
 ) -> NDArray[np.float64]:
     """Return scores as normalised (n, K) log-probabilities; minus infinity is allowed.
 
@@ -221,8 +287,8 @@ def check_log_proba(
         What the caller names them.
     classes : ndarray of shape (n_classes,), default=None
         Sorted classes, as in `check_proba`.
-    n_classes : int, default=None
-        How many columns there have to be.
+    normalise : bool, default=True
+        False leaves the scores as they are.
 
     Returns
     -------
@@ -234,21 +300,11 @@ def check_log_proba(
         If the shape is wrong, or a row holds NaN, plus infinity or no possible class.
     """
     rows, names, _ = read_table(log_proba, name)
-    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] < 2:
-        raise InvalidInput(
-            f"{name} must have shape (n_samples, n_classes) with at least one row and two columns, "
-            f"got {rows.shape}",
-            name,
-            value=rows.shape,
-        )
+    _check_matrix(rows, name, least=2 if classes is None else 1)
     if classes is not None:
-        rows = _in_order(rows, names, classes, name)
-    elif n_classes is not None and rows.shape[1] != n_classes:
-        raise InvalidInput(
-            f"{name} has {rows.shape[1]} columns for {n_classes} classes", name, value=rows.shape
-        )
+        rows = in_order(rows, names, classes, name)
     check_log_rows(rows, name)
-    return log_normalise(rows)
+    return log_normalise(rows) if normalise else rows
 
 
 def check_log_rows(rows: NDArray[np.float64], name: str = "log_proba") -> None:
@@ -327,18 +383,18 @@ def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
 def _with_order(error: InvalidInput, names: Names) -> InvalidInput:
     """Say in which order the arguments stand, where one holds what the other should."""
     return InvalidInput(
-        f"{error}; the order of arguments is ({names.y}, {names.proba})",
+        f"{error}; {names.order}",
         error.parameter,
         error.row,
         error.value,
     )
 
 
-def _check_truth(y: Any, n_rows: int, table: Table, names: Names) -> NDArray[Any]:
+def _check_truth(y: Any, n_rows: int, names: Names) -> NDArray[Any]:
     if np.ndim(y) == 2 and np.shape(y)[1] > 1:
         raise InvalidInput(
-            f"{names.y} must hold one label per row, got a matrix of shape {np.shape(y)}; the "
-            f"order of arguments is ({names.y}, {names.proba})",
+            f"{names.y} must hold one label per row, got a matrix of shape {np.shape(y)}; "
+            f"{names.order}",
             names.y,
             value=np.shape(y),
         )
@@ -352,13 +408,13 @@ def _check_truth(y: Any, n_rows: int, table: Table, names: Names) -> NDArray[Any
     return truth
 
 
-def _resolve_classes(
-    labels: Any, truth: NDArray[Any] | None, y: Any, table: Table, names: Names
+def resolve_classes(
+    labels: Any, truth: NDArray[Any] | None, table: Table, names: Names, *, at_least: int = 2
 ) -> NDArray[Any]:
     """Return the classes of the columns: those given, those of y, or those named by a frame."""
     n_columns = 2 if table.values.ndim == 1 else table.values.shape[1]
     if labels is not None:
-        classes = check_classes(labels, names.classes)
+        classes = check_classes(labels, names.classes, at_least=at_least)
         if classes.size != n_columns:
             raise InvalidInput(
                 f"{names.classes} lists {classes.size} classes, {shown(classes.tolist())}, but "
@@ -368,8 +424,6 @@ def _resolve_classes(
                 value=classes.tolist(),
             )
         return classes
-    if truth is None and y is not None:  # some labels may be missing
-        truth = known_labels(y, names.y)
     present = [] if truth is None else distinct(truth).tolist()
     if len(present) != n_columns and table.values.ndim == 2:
         named = labels_of_names(table.names, present)
@@ -381,7 +435,7 @@ def _resolve_classes(
     if classes.size != n_columns:
         swapped = ""
         if truth.dtype.kind == "f" and (truth % 1 != 0).any():
-            swapped = f"; the order of arguments is ({names.y}, {names.proba})"
+            swapped = f"; {names.order}"
         raise InvalidInput(
             f"{names.y} holds {classes.size} class(es), {shown(classes.tolist())}, but "
             f"{names.proba} describes {n_columns}: pass all of them as {names.classes}=, as "
@@ -390,6 +444,16 @@ def _resolve_classes(
             value=classes.tolist(),
         )
     return classes
+
+
+def _check_matrix(rows: NDArray[np.float64], name: str, *, least: int) -> None:
+    if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] < least:
+        raise InvalidInput(
+            f"{name} must have shape (n_samples, n_classes), with at least one row and "
+            f"{'two columns' if least == 2 else 'one column'}, got {rows.shape}",
+            name,
+            value=rows.shape,
+        )
 
 
 def _read_proba(proba: Any, name: str) -> Table:
@@ -430,7 +494,7 @@ def _check_table(
         _check_sums(proba, table.precision, name)
         if unscored is not None:
             proba = np.where(unscored[:, None], np.nan, proba)
-        return proba if classes is None else _in_order(proba, table.names, classes, name)
+        return proba if classes is None else in_order(proba, table.names, classes, name)
     if classes is not None:
         if classes.size != 2:
             raise InvalidInput(
@@ -461,7 +525,7 @@ def _positive(table: Table, classes: NDArray[Any], pos_label: object, name: str)
     )
 
 
-def _in_order(
+def in_order(
     rows: NDArray[np.float64], names: list[Any] | None, classes: NDArray[Any], name: str
 ) -> NDArray[np.float64]:
     """Return the columns in the order of the classes."""

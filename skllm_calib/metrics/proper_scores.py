@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.log_proba.validation import check_input
 
-__all__ = ["brier_score", "log_loss", "log_loss_of", "top_label_accuracy"]
+__all__ = ["EPS", "brier_score", "log_loss", "log_loss_of", "top_label_accuracy"]
 
-_EPS = float(np.finfo(np.float64).eps)  # scikit-learn's log_loss clips here
+EPS = float(np.finfo(np.float64).eps)  # scikit-learn's log_loss clips here
 
 
 def brier_score(
@@ -91,7 +91,7 @@ def log_loss(
 
 def log_loss_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the log-loss of rows, given the probability of the true class of each."""
-    return np.asarray(-np.log(np.clip(proba, _EPS, 1 - _EPS)))
+    return np.asarray(-np.log(np.clip(proba, EPS, 1 - EPS)))
 
 
 def top_label_accuracy(

@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend
 from skllm_calib.calibration import CalibrationCard
-from skllm_calib.calibrators import METHODS, TemperatureScaling
+from skllm_calib.calibrators import CALIBRATORS, TemperatureScaling
 
 TEXTS = [f"message number {i}" for i in range(60)]
 LABELS = np.array(["ham", "spam"] * 30)
@@ -71,7 +71,7 @@ def test_the_methods_agree(counted):
 
 @pytest.mark.filterwarnings("ignore:Isotonic calibration of 60 rows:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*edge of its search range")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALIBRATORS)
 def test_methods_by_name(counted, method):
     clf = calibrated(counted(), method=method, classes=["eggs", "ham", "spam"])
     assert clf.fit(TEXTS, LABELS).predict_proba(TEXTS).shape == (60, 3)

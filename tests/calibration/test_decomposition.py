@@ -134,7 +134,7 @@ def test_cross_fitting_is_fairer_to_a_calibrated_model():
 
 def test_wrong_parameters():
     y, proba = several(100)
-    with pytest.raises(ValueError, match="'pav' needs one confidence a row, but there are 4"):
+    with pytest.raises(ValueError, match="'pav' needs one confidence per row, but there are 4"):
         brier_decomposition(y, proba, recalibration="pav")
     with pytest.raises(ValueError, match="Unknown calibration method"):
         brier_decomposition(y, proba, recalibration="temprature")

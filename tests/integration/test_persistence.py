@@ -308,7 +308,7 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     signal = OrderAveragedSignal(FusedSignal(parts))
     llm = LLMClassifier(backends["testing"], signal=signal)
     needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm)))
-    for method in calibrators.METHODS:
+    for method in calibrators.CALIBRATORS:
         llm = LLMClassifier(backends["testing"], cache=cache)
         clf = CalibratedLLMClassifier(llm, method=method).fit(TEXTS, LABELS)
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(clf)))

@@ -25,9 +25,10 @@ from skllm_calib.calibration.calibrators.platt import PlattScaling
 from skllm_calib.calibration.calibrators.temperature import TemperatureScaling
 from skllm_calib.calibration.calibrators.vector import VectorScaling
 from skllm_calib.calibration.calibrators.venn_abers import VennAbersCalibration
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = [
-    "METHODS",
+    "CALIBRATORS",
     "AutoCalibrator",
     "BaseCalibrator",
     "BetaCalibration",
@@ -43,10 +44,10 @@ __all__ = [
     "TemperatureScaling",
     "VectorScaling",
     "VennAbersCalibration",
-    "get_calibrator",
+    "resolve_calibrator",
 ]
 
-METHODS: dict[str, type[BaseCalibrator]] = {
+CALIBRATORS: dict[str, type[BaseCalibrator]] = {
     "auto": AutoCalibrator,
     "beta": BetaCalibration,
     "constant": ConstantCalibration,
@@ -63,43 +64,55 @@ METHODS: dict[str, type[BaseCalibrator]] = {
     "vector": VectorScaling,
     "venn_abers": VennAbersCalibration,
 }
+"""The classes of the calibrators that have a name, by that name."""
 
 
-def get_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
+def resolve_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
     """Return an unfitted calibrator from its name, or an unfitted copy of the one given.
 
     Parameters
     ----------
     method : str or BaseCalibrator
-        One of "auto", "beta", "constant", "dirichlet", "discrete", "ensemble_temperature",
-        "histogram", "isotonic", "matrix", "platt" (or "sigmoid"), "scaling_binning",
-        "temperature", "vector" and "venn_abers"; or a calibrator with its parameters.
+        A name in `CALIBRATORS` ("temperature", "vector", "auto", ...), or a calibrator with its
+        parameters.
 
     Returns
     -------
     BaseCalibrator
         A calibrator of one's own to fit.
 
+    Raises
+    ------
+    InvalidInput
+        If no calibrator has this name.
+    TypeError
+        If it is neither a name nor a calibrator.
+
     Examples
     --------
-    >>> from skllm_calib.calibrators import get_calibrator
-    >>> get_calibrator("vector")
+    >>> from skllm_calib.calibrators import resolve_calibrator
+    >>> resolve_calibrator("vector")
     VectorScaling()
-    >>> get_calibrator("isotnic")
+    >>> resolve_calibrator("isotnic")
     Traceback (most recent call last):
     ...
-    ValueError: Unknown calibration method 'isotnic'; did you mean 'isotonic'? Valid names: ...
+    skllm_calib.exceptions.InvalidInput: Unknown calibration method 'isotnic'; did you mean
+    'isotonic'? Valid names: ...
     """
     if isinstance(method, BaseCalibrator):
         copy: BaseCalibrator = clone(method)
         return copy
-    names = ", ".join(repr(name) for name in sorted(METHODS))
+    names = ", ".join(repr(name) for name in sorted(CALIBRATORS))
     if not isinstance(method, str):
         raise TypeError(
             f"method must be a name or a calibrator object, got {method!r}. Valid names: {names}."
         )
-    if method not in METHODS:
-        close = difflib.get_close_matches(method.lower(), METHODS, n=1)
+    if method not in CALIBRATORS:
+        close = difflib.get_close_matches(method.lower(), CALIBRATORS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"Unknown calibration method {method!r}{hint} Valid names: {names}.")
-    return METHODS[method]()
+        raise InvalidInput(
+            f"Unknown calibration method {method!r}{hint} Valid names: {names}.",
+            "method",
+            value=method,
+        )
+    return CALIBRATORS[method]()

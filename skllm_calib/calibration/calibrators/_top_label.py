@@ -33,7 +33,7 @@ def top_log_odds(log_proba: Floats) -> tuple[Codes, Floats]:
 
 
 def split_problem(log_proba: Floats, codes: Codes) -> tuple[Floats, Floats]:
-    """Return one score a row (n,) and whether what it stands for came true, 0.0 or 1.0 (n,).
+    """Return one score per row (n,) and whether what it stands for came true, 0.0 or 1.0 (n,).
 
     With two classes that is the second class, with any other number the top class.
     """

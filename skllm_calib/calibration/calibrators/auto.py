@@ -29,7 +29,7 @@ __all__ = ["AutoCalibrator"]
 _FEW_ROWS = 30
 _MANY_ROWS = 5000
 _MANY_CLASSES = 30
-# With fewer rows a class, curves fitted one class against the rest follow the noise, and a bad
+# With fewer rows per class, curves fitted one class against the rest follow the noise, and a bad
 # member harms the mean before two hundred rows can tell that it is one.
 _ROWS_A_CURVE = 30
 _ROWS_FOR_CONFIDENCE_CURVE = 500
@@ -45,13 +45,13 @@ class AutoCalibrator(BaseCalibrator):
     ``"temperature"``
         `TemperatureScaling`.
     ``"vector"``
-        `VectorScaling`: a bias a class, shrunk by the evidence for it.
+        `VectorScaling`: a bias per class, shrunk by the evidence for it.
     ``"matrix"``
         `MatrixScaling`: a score may speak for or against other classes, shrunk likewise. Left
         out with more than thirty classes.
     ``"beta"``
         `BetaCalibration`: a curve that need not be a sigmoid, class by class. Left out with
-        fewer than thirty rows a class on average.
+        fewer than thirty rows per class on average.
     ``"discrete"``
         `DiscreteCalibration`: the confidence in the first choice alone, value by value, for
         stated confidences and votes.

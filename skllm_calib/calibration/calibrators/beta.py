@@ -59,7 +59,7 @@ class BetaCalibration(BaseCalibrator):
     Attributes
     ----------
     a_, b_, c_ : ndarray of shape (n_classes,) or (1,)
-        One curve a class; with two classes only that of the second.
+        One curve per class; with two classes only that of the second.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.
     n_features_in_ : int

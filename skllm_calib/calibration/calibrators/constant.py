@@ -31,7 +31,7 @@ class ConstantCalibration(BaseCalibrator):
     Parameters
     ----------
     pseudo_count : float, default=0.5
-        The ``c`` above, in labels a class; a half is the prior of Jeffreys, one is Laplace's rule
+        The ``c`` above, in labels per class; a half is the prior of Jeffreys, one is Laplace's rule
         of succession.
 
     Attributes

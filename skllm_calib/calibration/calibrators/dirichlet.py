@@ -34,8 +34,9 @@ class DirichletCalibration(BaseCalibrator):
 
     As these are means, the penalties do not fade as labels come in. The diagonal is free but for
     a weak normal prior (mean 1, standard deviation 1), needed where a class has no label or the
-    scores separate the classes. There is one slope a class to learn, where `MatrixScaling` shrinks
-    all to a common temperature: with a few hundred labels that or `VectorScaling` does better.
+    scores separate the classes. There is one slope per class to learn, where `MatrixScaling`
+    shrinks all to a common temperature: with a few hundred labels that or `VectorScaling` does
+    better.
 
     The paper takes the penalties by cross-validation. Here "auto" takes, of 100, 10, 1, 0.1
     and 0.01, that with the most evidence in Laplace's approximation, which needs no folds: first

@@ -25,7 +25,7 @@ _SPREAD = 0.005
 class DiscreteCalibration(BaseCalibrator):
     r"""Learn how often the first choice is right, for every confidence there is.
 
-    For signals with one number a row: a model that says "90" most of the time, or seven votes out
+    For signals with one number per row: a model that says "90" most of the time, or seven votes out
     of ten. Such scores have few values, and no smooth curve passes through all of them. In three
     steps, all about the confidence in the most probable class:
 

@@ -35,7 +35,7 @@ class IsotonicCalibration(BaseCalibrator):
     Attributes
     ----------
     knots_ : list of tuple of two ndarrays
-        Log-odds and calibrated values at the corners of each function, one pair a class; with
+        Log-odds and calibrated values at the corners of each function, one pair per class; with
         two classes only that of the second.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.

@@ -38,7 +38,7 @@ class PlattScaling(BaseCalibrator):
     Attributes
     ----------
     slope_, intercept_ : ndarray of shape (n_classes,) or (1,)
-        One line a class; with two classes only that of the second.
+        One line per class; with two classes only that of the second.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.
     n_features_in_ : int

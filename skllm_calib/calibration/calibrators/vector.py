@@ -1,4 +1,4 @@
-"""Vector scaling: a temperature and one bias a class, fitted together and shrunk by the data."""
+"""Vector scaling: a temperature and one bias per class, fitted together and shrunk by the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIX_LOGIT_BOUNDS = (-12.0, 12.0)
 
 
 class VectorScaling(BaseCalibrator):
-    r"""Scale log-probabilities by one temperature and shift them by one bias a class.
+    r"""Scale log-probabilities by one temperature and shift them by one bias per class.
 
     The calibrated probabilities are::
 

@@ -1,4 +1,4 @@
-"""Venn-Abers calibration: two isotonic fits a row, one of which is calibrated by construction."""
+"""Venn-Abers calibration: two isotonic fits per row, one of which is calibrated by construction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.calibration.calibrators._distinct import RESOLUTION, distinct_values, sum_by
 from skllm_calib.calibration.calibrators._top_label import binary_log_odds
-from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters, _check_rows
+from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.numerics import (
     Codes,
     Floats,
-    floor_and_normalise,
     log_normalise,
     one_vs_rest_log_odds,
 )
@@ -47,7 +47,7 @@ class VennAbersCalibration(BaseCalibrator):
     Attributes
     ----------
     scores_ : list of ndarray of shape (n_values,)
-        Distinct log-odds seen, rising, one array a class; with two classes only that of the
+        Distinct log-odds seen, rising, one array per class; with two classes only that of the
         second.
     p0_, p1_ : list of ndarray of shape (n_values + 1,)
         The lower probability of a row whose log-odds have ``i`` distinct values at or below them
@@ -125,13 +125,13 @@ class VennAbersCalibration(BaseCalibrator):
         """
         check_is_fitted(self)
         if len(self.classes_) != 2:
-            raise ValueError(
+            raise InvalidInput(
                 f"predict_interval is for two classes, there are {len(self.classes_)}. Use "
-                "predict_proba, or fit one calibrator for each class against the rest."
+                "predict_proba, or fit one calibrator for each class against the rest.",
+                "log_proba",
+                value=self.classes_.tolist(),
             )
-        scores = self._check_scores(log_proba, reset=False)
-        _check_rows(scores)
-        return self._interval(binary_log_odds(floor_and_normalise(scores)), 0)
+        return self._interval(binary_log_odds(self._read(log_proba)), 0)
 
     def _transform(self, log_proba: Floats) -> Floats:
         merged = []

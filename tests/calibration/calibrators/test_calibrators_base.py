@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skllm_calib.calibration.calibrators._newton import minimise
 from skllm_calib.calibrators import TemperatureScaling
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.numerics import one_vs_rest_log_odds, warn_at_bound
 
 LOG_PROBA = np.log([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.4, 0.1]])
@@ -20,33 +21,44 @@ Y = ["a", "b", "c", "a"]
 @pytest.mark.parametrize(
     ("y", "weight", "classes", "problem"),
     [
-        (["a", "b", "b", "a"], None, None, r"2 distinct labels.*3 columns.*Pass classes="),
-        (Y, None, ["a", "b"], "classes has 2 entries, log_proba 3 columns"),
+        (
+            ["a", "b", "b", "a"],
+            None,
+            None,
+            "y holds 2 class.*describes 3: pass all.*classes=",
+        ),
+        (Y, None, ["a", "b"], "classes lists 2 classes.*but log_proba describes 3"),
         (Y, None, ["c", "b", "a"], "must be sorted"),
-        (Y, None, ["a", "a", "b"], "without repetition"),
-        (Y, None, [["a", "b", "c"]], "classes must be one-dimensional"),
-        (["a", "b", "d", "a"], None, ["a", "b", "c"], "label 'd', which is not among"),
-        (["a", 1, 2.5, "a"], None, None, "cannot be sorted"),
+        (Y, None, ["a", "a", "b"], "must not repeat a class"),
+        (Y, None, [["a", "b", "c"]], r"classes must hold.* got shape \(1, 3\)"),
+        (
+            ["a", "b", "d", "a"],
+            None,
+            ["a", "b", "c"],
+            "y holds 'd' in row 2, which is not one",
+        ),
+        (["a", 1, 2.5, "a"], None, None, "y mixes labels of several types"),
         (["a", np.nan, "c", "a"], None, ["a", "b", "c"], "no label in row 1"),
-        (pd.Series(["a", 1, (), "a"], dtype=object), None, None, "cannot be sorted"),
-        (["a", "b", "c"], None, None, "4 rows but y has 3 labels"),
-        ([["a", "b"]] * 4, None, None, "y must be one-dimensional"),
+        (pd.Series(["a", 1, (), "a"], dtype=object), None, None, "y must hold one label per row"),
+        (["a", "b", "c"], None, None, "y has 3 rows and log_proba has 4"),
+        ([["a", "b"]] * 4, None, None, r"order of arguments is \(log_proba, y\)"),
         (pd.Series(["a", None, "c", "a"]), None, ["a", "b", "c"], "no label in row 1"),
         (pd.array(["a", "b", pd.NA, "a"]), None, ["a", "b", "c"], "no label in row 2"),
         ([0.0, 1.0, 2.0, np.nan], None, None, "no label in row 3"),
         (Y, [1, 1, 1], None, r"sample_weight must have shape \(4,\)"),
         (Y, [1, 1, 1, -1], None, "not negative"),
         (Y, [1, 1, 1, np.nan], None, "finite"),
-        (Y, [0, 0, 0, 0], None, "Every sample_weight is zero"),
+        (Y, [0, 0, 0, 0], None, "sample_weight is zero everywhere"),
     ],
 )
 def test_clear_errors(y, weight, classes, problem):
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(InvalidInput, match=problem) as caught:
         TemperatureScaling().fit(LOG_PROBA, y, weight, classes=classes)
+    assert caught.value.parameter in {"y", "classes", "sample_weight"}
 
 
 def test_no_rows():
-    with pytest.raises(ValueError, match="0 sample"):
+    with pytest.raises(ValueError, match="at least one row"):
         TemperatureScaling().fit(np.empty((0, 2)), [], classes=["a", "b"])
 
 
@@ -54,7 +66,8 @@ def test_a_column_of_labels_and_stringdtype_classes():
     expected = TemperatureScaling().fit(LOG_PROBA, Y)
     column = np.array(Y, dtype=object)[:, None]
     classes = np.array(["a", "b", "c"], dtype=np.dtypes.StringDType())
-    calibrator = TemperatureScaling().fit(LOG_PROBA, column, classes=classes)
+    with pytest.warns(DataConversionWarning):
+        calibrator = TemperatureScaling().fit(LOG_PROBA, column, classes=classes)
     assert calibrator.temperature_ == expected.temperature_
 
 
@@ -127,3 +140,20 @@ class TestNewton:
             tolerance=1e-12,
         )
         assert found[0] == 0.0
+
+
+def test_columns_named_by_the_classes_are_taken_by_name():
+    frame = pd.DataFrame(LOG_PROBA, columns=["a", "b", "c"])
+    expected = TemperatureScaling().fit(LOG_PROBA, Y).predict_proba(LOG_PROBA)
+    calibrator = TemperatureScaling().fit(frame[["c", "a", "b"]], Y)
+    for rows in (frame, frame[["b", "c", "a"]], LOG_PROBA):
+        np.testing.assert_array_equal(calibrator.predict_proba(rows), expected)
+    assert not hasattr(calibrator, "feature_names_in_")
+
+
+def test_other_names_of_columns_are_compared_by_scikit_learn():
+    frame = pd.DataFrame(LOG_PROBA, columns=["p", "q", "r"])
+    calibrator = TemperatureScaling().fit(frame, Y)
+    assert calibrator.feature_names_in_.tolist() == ["p", "q", "r"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        calibrator.predict_proba(frame[["q", "p", "r"]])

@@ -287,7 +287,7 @@ class TestContract:
     def test_wrong_number_of_columns(self, calibrator):
         log_proba, codes = simulate()
         calibrator.fit(log_proba, codes)
-        with pytest.raises(ValueError, match="has 2 features"):
+        with pytest.raises(ValueError, match="log_proba has 2 columns for the 3 classes"):
             calibrator.predict_proba(log_proba[:, :2])
 
     @pytest.mark.parametrize("calibrator", INFORMED, ids=repr, indirect=True)

@@ -21,7 +21,7 @@ from skllm_calib.calibrators import (
     TemperatureScaling,
     VectorScaling,
     VennAbersCalibration,
-    get_calibrator,
+    resolve_calibrator,
 )
 
 
@@ -46,12 +46,12 @@ from skllm_calib.calibrators import (
     ],
 )
 def test_names(name, kind):
-    assert type(get_calibrator(name)) is kind
+    assert type(resolve_calibrator(name)) is kind
 
 
 def test_object_is_copied_unfitted():
     mine = VectorScaling(bias_scale=0.5).fit([[0.0, -1.0]], [0], classes=[0, 1])
-    copy = get_calibrator(mine)
+    copy = resolve_calibrator(mine)
     assert copy is not mine
     assert copy.get_params() == mine.get_params()
     assert not hasattr(copy, "classes_")
@@ -59,11 +59,11 @@ def test_object_is_copied_unfitted():
 
 def test_clear_errors():
     with pytest.raises(ValueError, match=r"did you mean 'temperature'.*Valid names: 'auto'"):
-        get_calibrator("Temprature")
+        resolve_calibrator("Temprature")
     with pytest.raises(ValueError, match=r"Unknown calibration method 'xyz'\. Valid names"):
-        get_calibrator("xyz")
+        resolve_calibrator("xyz")
     with pytest.raises(TypeError, match="must be a name or a calibrator object"):
-        get_calibrator(VectorScaling)
+        resolve_calibrator(VectorScaling)
 
 
 def test_public_names():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
-from skllm_calib.calibrators import get_calibrator
+from skllm_calib.calibrators import resolve_calibrator
 
 RECORDED = Path(__file__).parents[3] / "../shared/data/recorded/mmlu10k_many_models_logits.parquet"
 LETTERS = list("ABCD")
@@ -32,7 +32,7 @@ def losses():
             fit, test = order[:N_LABELS], order[-4000:]
             row = {}
             for method in ("temperature", "vector", "auto"):
-                calibrator = get_calibrator(method).fit(logits[fit], y[fit], classes=LETTERS)
+                calibrator = resolve_calibrator(method).fit(logits[fit], y[fit], classes=LETTERS)
                 row[method] = log_loss(y[test], calibrator.predict_proba(logits[test]))
             raw = np.exp(logits[test] - np.logaddexp.reduce(logits[test], axis=1)[:, None])
             row["raw"] = log_loss(y[test], raw / raw.sum(axis=1, keepdims=True))

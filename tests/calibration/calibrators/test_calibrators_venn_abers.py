@@ -112,6 +112,6 @@ def test_interval_asks_for_two_classes_and_clean_rows():
     calibrator.fit(np.zeros((2, 2)), [0, 1])
     with pytest.raises(ValueError, match="row 0 contains NaN"):
         calibrator.predict_interval([[0.0, np.nan]])
-    with pytest.raises(ValueError, match="has 3 features"):
+    with pytest.raises(ValueError, match="log_proba has 3 columns for the 2 classes"):
         calibrator.predict_interval(np.zeros((1, 3)))
     assert calibrator.parameters_["p1_0"] == calibrator.p1_[0].tolist()
