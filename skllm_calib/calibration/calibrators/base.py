@@ -178,8 +178,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
         names = getattr(log_proba, "columns", None)
         if names is None or column_order(list(names), classes.tolist(), "log_proba") is None:
             validate_data(self, X=log_proba, reset=reset, skip_check_array=True, ensure_2d=False)
-        elif reset:
-            vars(self).pop("feature_names_in_", None)
+        elif reset and hasattr(self, "feature_names_in_"):  # of an earlier fit
+            del self.feature_names_in_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
