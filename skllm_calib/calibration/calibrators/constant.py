@@ -36,8 +36,8 @@ class ConstantCalibration(BaseCalibrator):
 
     Attributes
     ----------
-    shares_ : ndarray of shape (n_classes,)
-        The smoothed shares; they sum to one.
+    class_prior_ : ndarray of shape (n_classes,)
+        The smoothed shares of the classes; they sum to one.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.
     n_features_in_ : int
@@ -64,20 +64,20 @@ class ConstantCalibration(BaseCalibrator):
         "pseudo_count": [Interval(Real, 0, None, closed="neither")],
     }
 
-    shares_: Floats
+    class_prior_: Floats
 
     def __init__(self, *, pseudo_count: float = 0.5) -> None:
         self.pseudo_count = pseudo_count
 
     def _fit(self, log_proba: Floats, codes: Codes, weight: Floats) -> None:
         counts = np.bincount(codes, weight, minlength=log_proba.shape[1]) + self.pseudo_count
-        self.shares_ = counts / counts.sum()
+        self.class_prior_ = counts / counts.sum()
 
     def _transform(self, log_proba: Floats) -> Floats:
-        return np.tile(np.log(self.shares_), (len(log_proba), 1))
+        return np.tile(np.log(self.class_prior_), (len(log_proba), 1))
 
     @property
     def parameters_(self) -> Parameters:
-        """Fitted shares as a plain list."""
+        """Fitted shares of the classes as a plain list."""
         check_is_fitted(self)
-        return {"shares": self.shares_.tolist()}
+        return {"class prior": self.class_prior_.tolist()}

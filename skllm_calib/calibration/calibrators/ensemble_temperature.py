@@ -23,17 +23,17 @@ _FURTHEST = 30.0
 
 
 class EnsembleTemperatureScaling(BaseCalibrator):
-    r"""Mix temperature-scaled, raw and uniform probabilities with fitted shares.
+    r"""Mix temperature-scaled, raw and uniform probabilities with fitted weights.
 
     The calibrated probabilities are::
 
         w_scaled * softmax(log_proba / T) + w_raw * softmax(log_proba) + w_uniform / n_classes
 
-    As in [1]_, the temperature is fitted first and the shares, which are positive and sum to one,
+    As in [1]_, the temperature is fitted first and the weights, which are positive and sum to one,
     afterwards, both to the likelihood of the labels. The temperature is that of
-    `TemperatureScaling` with its prior; the shares have a Dirichlet prior worth forty rows, 38 of
+    `TemperatureScaling` with its prior; the weights have a Dirichlet prior worth forty rows, 38 of
     them scaled, one raw and one uniform, so that a handful of labels leaves nearly all to the
-    temperature, and no share becomes zero.
+    temperature, and no weight becomes zero.
 
     Monotone: within a row, order and prediction never change, and with two classes a probability
     rises with its log-odds.
@@ -50,8 +50,8 @@ class EnsembleTemperatureScaling(BaseCalibrator):
     ----------
     temperature_ : float
         The fitted temperature.
-    shares_ : ndarray of shape (3,)
-        The fitted shares: scaled, raw, uniform. They sum to one.
+    weights_ : ndarray of shape (3,)
+        The fitted weights: scaled, raw, uniform. They sum to one.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.
     n_features_in_ : int
@@ -73,7 +73,7 @@ class EnsembleTemperatureScaling(BaseCalibrator):
     >>> calibrator = EnsembleTemperatureScaling().fit(log_proba, y)
     >>> bool(calibrator.temperature_ > 2)
     True
-    >>> calibrator.shares_.sum().round(6)
+    >>> calibrator.weights_.sum().round(6)
     np.float64(1.0)
     """
 
@@ -83,7 +83,7 @@ class EnsembleTemperatureScaling(BaseCalibrator):
     }
 
     temperature_: float
-    shares_: Floats
+    weights_: Floats
 
     def __init__(self, *, prior_temperature: float = 2.0, prior_scale: float | None = 0.7) -> None:
         self.prior_temperature = prior_temperature
@@ -96,7 +96,7 @@ class EnsembleTemperatureScaling(BaseCalibrator):
         scaling._fit_encoded(log_proba, codes, weight, self.classes_)
         self.temperature_ = scaling.temperature_
         label = self._members(log_proba)[:, np.arange(len(codes)), codes]
-        self.shares_ = _fit_shares(label, weight)
+        self.weights_ = _fit_weights(label, weight)
 
     def _members(self, log_proba: Floats) -> Floats:
         """Return log-probabilities (3, n, K): scaled, raw, uniform."""
@@ -105,37 +105,37 @@ class EnsembleTemperatureScaling(BaseCalibrator):
         return np.stack([scaled, log_proba, uniform])
 
     def _transform(self, log_proba: Floats) -> Floats:
-        log_shares = np.log(self.shares_)[:, None, None]
-        return np.asarray(logsumexp(self._members(log_proba) + log_shares, axis=0))
+        log_weights = np.log(self.weights_)[:, None, None]
+        return np.asarray(logsumexp(self._members(log_proba) + log_weights, axis=0))
 
     @property
     def parameters_(self) -> Parameters:
         """Fitted parameters as plain numbers and lists."""
         check_is_fitted(self)
-        return {"temperature": self.temperature_, "shares": self.shares_.tolist()}
+        return {"temperature": self.temperature_, "weights": self.weights_.tolist()}
 
 
-def _fit_shares(label: Floats, weight: Floats) -> Floats:
-    """Return the most probable shares, given log-probabilities of the labels (3, n).
+def _fit_weights(label: Floats, weight: Floats) -> Floats:
+    """Return the most probable weights, given log-probabilities of the labels (3, n).
 
-    The search is in logarithms of shares, relative to the first; with r the posterior share of
+    The search is in logarithms of weights, relative to the first; with r the posterior weight of
     each member in each row, all derivatives are differences of counts.
     """
     total = weight.sum() + _PRIOR_COUNTS.sum()
 
-    def log_shares(free: Floats) -> Floats:
+    def log_weights(free: Floats) -> Floats:
         logits = np.concatenate([[0.0], free])
         return np.asarray(logits - logsumexp(logits))
 
     def loss(free: Floats) -> tuple[float, Floats]:
-        log_w = log_shares(free)
+        log_w = log_weights(free)
         log_mixed = logsumexp(label + log_w[:, None], axis=0)
         counts = np.exp(label + log_w[:, None] - log_mixed) @ weight + _PRIOR_COUNTS
         value = -weight @ log_mixed - _PRIOR_COUNTS @ log_w
         return float(value), (total * np.exp(log_w) - counts)[1:]
 
     def hessian(free: Floats) -> Floats:
-        log_w = log_shares(free)
+        log_w = log_weights(free)
         w = np.exp(log_w)
         r = softmax(label + log_w[:, None], axis=0)
         from_prior = total * (np.diag(w) - np.outer(w, w))
@@ -150,4 +150,4 @@ def _fit_shares(label: Floats, weight: Floats) -> Floats:
         upper=np.full(2, _FURTHEST),
         tolerance=1e-12,
     )
-    return np.asarray(np.exp(log_shares(found)))
+    return np.asarray(np.exp(log_weights(found)))

@@ -27,7 +27,7 @@ def test_temperature_is_that_of_temperature_scaling():
         assert ours.temperature_ == TemperatureScaling(**options).fit(log_proba, codes).temperature_
 
 
-def test_shares_agree_with_brute_force():
+def test_weights_agree_with_brute_force():
     log_proba, codes = simulate(400, noise=0.1)
     weight = np.random.default_rng(1).uniform(0.5, 2.0, size=400)
     calibrator = EnsembleTemperatureScaling().fit(log_proba, codes, weight)
@@ -40,8 +40,8 @@ def test_shares_agree_with_brute_force():
         return -weight @ np.log(shares @ members) - np.array([38, 1, 1]) @ np.log(shares)
 
     best = minimize(loss, [-3.0, -3.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 0})
-    np.testing.assert_allclose(calibrator.shares_, softmax([0.0, *best.x]), atol=1e-6)
-    expected = calibrator.shares_ @ np.stack(
+    np.testing.assert_allclose(calibrator.weights_, softmax([0.0, *best.x]), atol=1e-6)
+    expected = calibrator.weights_ @ np.stack(
         [
             softmax(log_proba / calibrator.temperature_, axis=1)[0],
             np.exp(log_proba[0]),
@@ -64,9 +64,9 @@ def test_wrong_labels_are_answered_by_mixing():
 def test_a_handful_of_rows_leaves_the_temperature_alone():
     log_proba, codes = simulate(5)
     calibrator = EnsembleTemperatureScaling().fit(log_proba, codes, classes=range(4))
-    assert calibrator.shares_[0] > 0.9
-    assert (calibrator.shares_ > 0).all()
-    assert calibrator.parameters_["shares"] == calibrator.shares_.tolist()
+    assert calibrator.weights_[0] > 0.9
+    assert (calibrator.weights_ > 0).all()
+    assert calibrator.parameters_["weights"] == calibrator.weights_.tolist()
 
 
 def test_order_within_rows_stays():
