@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.display import ReliabilityDisplay
-from skllm_calib.display._matplotlib import import_pyplot
+from skllm_calib.display.plotting import import_pyplot
 
 __all__ = ["check_figure", "draw_before_after"]
 

@@ -17,7 +17,7 @@ _Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def check_interval(method: object, name: str) -> None:
-    """Refuse a method that :func:`share_interval` does not know."""
+    """Refuse a method that :func:`proportion_interval` does not know."""
     if method not in (None, "wilson", "clopper-pearson"):
         raise ValueError(f"{name} must be 'wilson', 'clopper-pearson' or None, got {method!r}.")
 
@@ -31,15 +31,17 @@ def consistency_band(curve: ReliabilityCurve, level: float) -> _Ends:
     return low, high
 
 
-def share_interval(share: NDArray[np.float64], rows: NDArray[np.float64], method: str) -> _Ends:
-    """Interval of 95 % confidence of each share, seen in so many equally weighted rows."""
+def proportion_interval(
+    proportion: NDArray[np.float64], rows: NDArray[np.float64], method: str
+) -> _Ends:
+    """Interval of 95 % confidence of each proportion, seen in so many equally weighted rows."""
     if method == "wilson":
         z = float(normal.ppf(0.975))
-        centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-        spread = np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+        centre = (proportion + z**2 / (2 * rows)) / (1 + z**2 / rows)
+        spread = np.sqrt(proportion * (1 - proportion) / rows + z**2 / (4 * rows**2))
         reach = z * spread / (1 + z**2 / rows)
         return centre - reach, centre + reach
-    hits, misses = share * rows, (1 - share) * rows
+    hits, misses = proportion * rows, (1 - proportion) * rows
     low = np.where(hits > 0, beta.ppf(0.025, np.maximum(hits, 1e-12), misses + 1), 0.0)
     high = np.where(misses > 0, beta.ppf(0.975, hits + 1, np.maximum(misses, 1e-12)), 1.0)
     return low, high

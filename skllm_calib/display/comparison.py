@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skllm_calib.display._figures import figures_of
-from skllm_calib.display._intervals import Interval
-from skllm_calib.display._matplotlib import GREY, import_pyplot, strip_below, tidy
+from skllm_calib.display._base import Display
+from skllm_calib.display._reliability_parts import figures_of
+from skllm_calib.display.plotting import GREY, import_pyplot, strip_below, tidy
 from skllm_calib.display.reliability import ReliabilityDisplay
 from skllm_calib.display.score_histogram import ScoreHistogramDisplay
 from skllm_calib.log_proba.validation import check_input
@@ -19,7 +20,8 @@ from skllm_calib.metrics.binning import Strategy, judge
 __all__ = ["CalibrationComparisonDisplay"]
 
 
-class CalibrationComparisonDisplay:
+@dataclass(eq=False, repr=False)
+class CalibrationComparisonDisplay(Display):
     """Reliability diagrams before and after a calibration, with their score histograms below.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`; all parameters are
@@ -60,22 +62,10 @@ class CalibrationComparisonDisplay:
     (2, 2)
     """
 
-    def __init__(
-        self,
-        reliability: tuple[ReliabilityDisplay, ReliabilityDisplay],
-        scores: tuple[ScoreHistogramDisplay, ScoreHistogramDisplay],
-    ) -> None:
-        self.reliability = reliability
-        self.scores = scores
+    reliability: tuple[ReliabilityDisplay, ReliabilityDisplay]
+    scores: tuple[ScoreHistogramDisplay, ScoreHistogramDisplay]
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        names: Sequence[str] | None = None,
-        band: float | None = 0.95,
-        error_bars: Interval = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, names: Sequence[str] | None = None, **kwargs: Any) -> Self:
         """Draw both diagrams.
 
         Parameters
@@ -84,10 +74,8 @@ class CalibrationComparisonDisplay:
             One for each diagram; a single one is divided between them; a new figure when None.
         names : pair of str, default=None
             Names in the legends; the stored ones when None.
-        band : float in (0, 1) or None, default=0.95
-            As in :meth:`ReliabilityDisplay.plot`.
-        error_bars : {"wilson", "clopper-pearson"} or None, default=None
-            As in :meth:`ReliabilityDisplay.plot`.
+        **kwargs : dict
+            Keyword arguments of :meth:`ReliabilityDisplay.plot`, such as `band` or `error_bars`.
 
         Returns
         -------
@@ -99,27 +87,24 @@ class CalibrationComparisonDisplay:
         MissingDependency
             If matplotlib is not installed.
         ValueError
-            If `ax`, `names`, `band` or `error_bars` has no meaning.
+            If `ax`, `names` or an option of the diagrams has no meaning.
         """
         if names is not None:
             _check_pair(names)
-        plt = import_pyplot(type(self).__name__)
-        upper = _pair_of_axes(plt, ax)
+        upper = _pair_of_axes(import_pyplot(type(self).__name__), ax)
         lower = []
         for number, (axes, diagram, scores) in enumerate(
             zip(upper, self.reliability, self.scores, strict=True)
         ):
             name = None if names is None else names[number]
-            diagram.plot(axes, name=name, band=band, error_bars=error_bars, show_counts=False)
-            strip = strip_below(axes, "34%")
-            scores.plot(strip)
-            lower.append(strip)
+            diagram.plot(axes, name=name, show_counts=False, **kwargs)
+            lower.append(strip_below(axes, "34%"))
+            scores.plot(lower[-1])
         self._repeat_before(upper[1], None if names is None else names[0])
         highest = max(strip.get_ylim()[1] for strip in lower)
         for strip in lower:
             strip.set_ylim(0, highest)
-        self.ax_ = np.array([upper, lower])
-        self.figure_ = upper[0].figure
+        self.ax_, self.figure_ = np.array([upper, lower]), upper[0].figure
         return self
 
     def _repeat_before(self, ax: Any, name: str | None) -> None:
@@ -138,7 +123,7 @@ class CalibrationComparisonDisplay:
         y: ArrayLike,
         *,
         before: Any = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw a calibrated classifier beside the one that it calibrates, or any two.
 
@@ -147,13 +132,13 @@ class CalibrationComparisonDisplay:
         estimator : classifier
             Fitted and calibrated, such as :class:`skllm_calib.CalibratedLLMClassifier`.
         X : array-like of shape (n_samples, ...)
-            Rows that neither was fitted on. Both classifiers are asked for them; replies that are
-            cached cost nothing the second time.
+            Rows that were used to fit neither. Both classifiers are asked; replies that are cached
+            cost nothing the second time.
         y : array-like of shape (n_samples,)
             Their true labels; a class may be absent.
         before : classifier, default=None
             Fitted classifier to compare with; ``estimator.estimator_`` when None.
-        **options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`from_predictions`.
 
         Returns
@@ -182,12 +167,9 @@ class CalibrationComparisonDisplay:
                 f"{np.asarray(before.classes_).tolist()} before and "
                 f"{np.asarray(estimator.classes_).tolist()} after."
             )
+        proba, _ = cls._ask(estimator, X, None)
         return cls.from_predictions(
-            y,
-            before.predict_proba(X),
-            estimator.predict_proba(X),
-            labels=estimator.classes_,
-            **options,
+            y, before.predict_proba(X), proba, labels=estimator.classes_, **kwargs
         )
 
     @classmethod
@@ -206,7 +188,7 @@ class CalibrationComparisonDisplay:
         pos_label: object = None,
         sample_weight: ArrayLike | None = None,
         ax: Any = None,
-        **plot_options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw probabilities of the same rows before and after a calibration.
 
@@ -215,8 +197,8 @@ class CalibrationComparisonDisplay:
         y_true : array-like of shape (n_samples,)
             True labels: strings, integers or booleans.
         before, after : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds those of
-            `pos_label`.
+            Probabilities in [0, 1], columns in sorted order of the classes, or named by them in
+            any order; 1-D holds those of `pos_label`.
         names : pair of str, default=("before", "after")
             Names in the legends.
         n_bins : int, default=10
@@ -235,7 +217,7 @@ class CalibrationComparisonDisplay:
             Weights of the rows.
         ax : matplotlib Axes or pair of them, default=None
             As in :meth:`plot`.
-        **plot_options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`plot`.
 
         Returns
@@ -272,7 +254,7 @@ class CalibrationComparisonDisplay:
                 )
             )
         display = cls((diagrams[0], diagrams[1]), (histograms[0], histograms[1]))
-        return display.plot(ax, **plot_options)
+        return display.plot(ax, **kwargs)
 
 
 def _check_pair(names: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,8 @@ from skllm_calib.calibration.learning_curve import (
     CalibrationLearningCurve,
     calibration_learning_curve,
 )
-from skllm_calib.display._matplotlib import holds, import_pyplot, next_style, tidy
+from skllm_calib.display._base import ProbabilityDisplay
+from skllm_calib.display.plotting import holds, import_pyplot, next_style, shade, styled, tidy
 
 if TYPE_CHECKING:
     from skllm_calib.calibration.calibrators import BaseCalibrator
@@ -29,7 +31,8 @@ _AXIS_LABELS = {
 }
 
 
-class CalibrationLearningCurveDisplay:
+@dataclass(eq=False, repr=False)
+class CalibrationLearningCurveDisplay(ProbabilityDisplay):
     """Held-out quality of a calibration against the number of labels.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`; all parameters are
@@ -42,7 +45,7 @@ class CalibrationLearningCurveDisplay:
     Parameters
     ----------
     curve : CalibrationLearningCurve
-        Figures, as :func:`skllm_calib.metrics.calibration_learning_curve` gives them.
+        Figures, as :func:`skllm_calib.calibration.calibration_learning_curve` gives them.
     metric : {"log_loss", "brier", "ece"}, default="log_loss"
         Which of them to draw.
     name : str, default=None
@@ -77,16 +80,13 @@ class CalibrationLearningCurveDisplay:
     'Labels'
     """
 
-    def __init__(
-        self,
-        curve: CalibrationLearningCurve,
-        *,
-        metric: Metric = "log_loss",
-        name: str | None = None,
-    ) -> None:
-        self.curve = curve
-        self.metric = metric
-        self.name = name
+    _figsize: ClassVar[tuple[float, float]] = (6.0, 4.2)
+    _response_method: ClassVar[str] = "predict_log_proba"
+
+    curve: CalibrationLearningCurve
+    _: KW_ONLY
+    metric: Metric = "log_loss"
+    name: str | None = None
 
     def plot(
         self,
@@ -96,8 +96,10 @@ class CalibrationLearningCurveDisplay:
         name: str | None = None,
         band: bool = True,
         baseline: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
-    ) -> CalibrationLearningCurveDisplay:
+        ref_line_kw: dict[str, Any] | None = None,
+        fill_between_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the curve; on axes that hold one already, as a further one.
 
         Parameters
@@ -112,8 +114,10 @@ class CalibrationLearningCurveDisplay:
             Whether to shade one standard deviation to each side.
         baseline : bool, default=True
             Whether to draw the line of no calibration.
-        curve_kwargs : dict, default=None
-            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
+        ref_line_kw, fill_between_kw : dict, default=None
+            Keyword arguments of matplotlib for the line of no calibration and for the band.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.plot` for the curve.
 
         Returns
         -------
@@ -128,39 +132,37 @@ class CalibrationLearningCurveDisplay:
             If `metric` is none of the three.
         """
         metric = self.metric if metric is None else metric
-        _check_metric(metric)
-        plt = import_pyplot(type(self).__name__)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.0, 4.2), layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
+        self._check_options(metric=metric)
+        _, ax, name = self._set_up(ax, name)
         n_labels = self.curve.n_labels
         mean: NDArray[np.float64] = getattr(self.curve, metric)
         spread: NDArray[np.float64] = getattr(self.curve, f"{metric}_sd")
-        first, style = not holds(ax, _CURVE), next_style(ax, _CURVE)
+        first = not holds(ax, _CURVE)
         drawn_from_rows = slice(1, -1)  # without the first, no label, and the last, all rows
         x, y, reach = (part[drawn_from_rows] for part in (n_labels, mean, spread))
-        (self.line_,) = ax.plot(x, y, label=self._legend_label(name), **style)
-        self.line_.set(**(curve_kwargs or {}))  # knows short names too: lw, ls, mfc
+        style = next_style(ax, _CURVE, kwargs, label=self._legend_label(name))
+        (self.line_,) = ax.plot(x, y, **style)
         colour, marker = self.line_.get_color(), self.line_.get_marker()
         hollow = {"ls": "", "color": colour, "marker": marker, "mfc": "white", "ms": 7}
         if first:
             hollow["label"] = "all rows, cross-validated"
         (self.all_rows_,) = ax.plot(n_labels[-1:], mean[-1:], zorder=3, **hollow)
-        self.band_ = (
-            ax.fill_between(x, y - reach, y + reach, color=colour, alpha=0.16, lw=0, zorder=0)
-            if band
-            else None
-        )
-        self.baseline_ = None
+        self.band_ = self.baseline_ = None
+        if band:
+            self.band_ = shade(ax, x, y - reach, y + reach, fill_between_kw, color=colour)
         if baseline:
-            self.baseline_ = ax.axhline(
-                mean[0], color=colour, lw=1, ls=":", zorder=1, label="no calibration"
-            )
+            defaults = {"color": colour, "linewidth": 1, "linestyle": ":", "zorder": 1}
+            defaults["label"] = "no calibration"
+            self.baseline_ = ax.axhline(mean[0], **styled("Line2D", defaults, ref_line_kw))
         self._label_axes(metric)
         return self
 
+    @classmethod
+    def _check_options(cls, *, metric: object = "log_loss", **_: Any) -> None:
+        if metric not in _AXIS_LABELS:
+            raise ValueError(f"metric must be 'log_loss', 'brier' or 'ece', got {metric!r}.")
+
     def _legend_label(self, name: str | None) -> str:
-        name = self.name if name is None else name
         figures = f"{self.curve.n_draws} draws, {self.curve.n_test:,} held-out rows"
         return figures if name is None else f"{name}\n{figures}"
 
@@ -176,81 +178,7 @@ class CalibrationLearningCurveDisplay:
         tidy(ax)
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        calibrator: str | BaseCalibrator = "auto",
-        n_labels: Sequence[int] | None = None,
-        n_draws: int = 30,
-        random_state: int | np.random.Generator | None = 0,
-        metric: Metric = "log_loss",
-        name: str | None = None,
-        ax: Any = None,
-        band: bool = True,
-        baseline: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
-    ) -> CalibrationLearningCurveDisplay:
-        """Draw the learning curve of calibrating a fitted classifier.
-
-        Parameters
-        ----------
-        estimator : classifier
-            Fitted, uncalibrated classifier with ``predict_log_proba`` and ``classes_``. It is asked
-            once for every row.
-        X : array-like of shape (n_samples, ...)
-            Rows the classifier was not fitted on.
-        y : array-like of shape (n_samples,)
-            Their true labels; a class may be absent.
-        calibrator : str or BaseCalibrator, default="auto"
-            Calibrator or its name.
-        n_labels : sequence of int, default=None
-            Numbers of labels; chosen by the number of rows when None.
-        n_draws : int, default=30
-            Number of draws.
-        random_state : int, Generator or None, default=0
-            Seed of the draws.
-        metric : {"log_loss", "brier", "ece"}, default="log_loss"
-            Which figure to draw.
-        name : str, default=None
-            Name of the curve; the name of the estimator's class when None.
-        ax, band, baseline, curve_kwargs
-            As in :meth:`plot`.
-
-        Returns
-        -------
-        display : CalibrationLearningCurveDisplay
-            The drawn display.
-
-        Raises
-        ------
-        MissingDependency
-            If matplotlib is not installed.
-        ValueError
-            If an input does not fit; the message names the row or the value.
-        """
-        _check_metric(metric)
-        import_pyplot(f"{cls.__name__}.from_estimator")  # before the model is asked and paid for
-        return cls.from_predictions(
-            y,
-            estimator.predict_log_proba(X),
-            calibrator=calibrator,
-            n_labels=n_labels,
-            n_draws=n_draws,
-            labels=estimator.classes_,
-            random_state=random_state,
-            metric=metric,
-            name=type(estimator).__name__ if name is None else name,
-            ax=ax,
-            band=band,
-            baseline=baseline,
-            curve_kwargs=curve_kwargs,
-        )
-
-    @classmethod
-    def from_predictions(
+    def from_predictions(  # type: ignore[override]  # log-probabilities, and other options
         cls,
         y_true: ArrayLike,
         log_proba: ArrayLike,
@@ -263,10 +191,8 @@ class CalibrationLearningCurveDisplay:
         metric: Metric = "log_loss",
         name: str | None = None,
         ax: Any = None,
-        band: bool = True,
-        baseline: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
-    ) -> CalibrationLearningCurveDisplay:
+        **kwargs: Any,
+    ) -> Self:
         """Draw the learning curve of calibrating log-probabilities.
 
         Parameters
@@ -289,8 +215,10 @@ class CalibrationLearningCurveDisplay:
             Which figure to draw.
         name : str, default=None
             Name of the curve.
-        ax, band, baseline, curve_kwargs
-            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure when None.
+        **kwargs : dict
+            Keyword arguments of :meth:`plot`.
 
         Returns
         -------
@@ -304,7 +232,7 @@ class CalibrationLearningCurveDisplay:
         ValueError
             If an input does not fit; the message names the row or the value.
         """
-        _check_metric(metric)
+        cls._check_options(metric=metric)
         import_pyplot(f"{cls.__name__}.from_predictions")  # before the many fits
         curve = calibration_learning_curve(
             log_proba,
@@ -315,11 +243,4 @@ class CalibrationLearningCurveDisplay:
             labels=labels,
             random_state=random_state,
         )
-        display = cls(curve, metric=metric, name=name)
-        return display.plot(ax, band=band, baseline=baseline, curve_kwargs=curve_kwargs)
-
-
-def _check_metric(metric: object) -> None:
-    """Refuse a figure that the curve does not have."""
-    if metric not in _AXIS_LABELS:
-        raise ValueError(f"metric must be 'log_loss', 'brier' or 'ece', got {metric!r}.")
+        return cls(curve, metric=metric, name=name).plot(ax, **kwargs)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.display._artists import draw_band, draw_error_bars, draw_folds, draw_smooth
-from skllm_calib.display._base import ProbabilityDisplay
-from skllm_calib.display._figures import figures_of
+from skllm_calib.display._base import ProbabilityDisplay, confidence_label, is_top_label
 from skllm_calib.display._folds import held_out_predictions
 from skllm_calib.display._intervals import Interval, check_interval
-from skllm_calib.display._matplotlib import (
+from skllm_calib.display._reliability_parts import (
+    draw_band,
+    draw_counts,
+    draw_error_bars,
+    draw_folds,
+    draw_smooth,
+    figures_of,
+)
+from skllm_calib.display._smooth import SmoothReliabilityCurve
+from skllm_calib.display.plotting import (
     GREY,
     UNIT_LIMITS,
     holds,
     import_pyplot,
     next_style,
-    strip_below,
+    styled,
     tidy,
 )
-from skllm_calib.display._smooth import SmoothReliabilityCurve
 from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics.binning import Judged, Strategy, judge
 from skllm_calib.metrics.noise import CalibrationErrorInterval
@@ -33,6 +40,7 @@ __all__ = ["ReliabilityDisplay"]
 _CURVE, _DIAGONAL = "reliability-curve", "reliability-diagonal"
 
 
+@dataclass(eq=False, repr=False)
 class ReliabilityDisplay(ProbabilityDisplay):
     """Reliability diagram: accuracy against confidence, with what chance alone would do.
 
@@ -56,7 +64,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
     curve : ReliabilityCurve
         Figures of the bins, as :func:`skllm_calib.metrics.reliability_curve` gives them.
     confidence : ndarray of shape (n_samples,)
-        The confidences that are judged, for the strip below.
+        Confidences that are judged, for the strip below.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the rows, for the strip below.
     calibration_error : float, default=None
@@ -118,30 +126,19 @@ class ReliabilityDisplay(ProbabilityDisplay):
     'Confidence'
     """
 
-    def __init__(
-        self,
-        curve: ReliabilityCurve,
-        confidence: NDArray[np.float64],
-        *,
-        sample_weight: NDArray[np.float64] | None = None,
-        calibration_error: float | None = None,
-        error_interval: CalibrationErrorInterval | None = None,
-        noise_floor: float | None = None,
-        smooth_curve: SmoothReliabilityCurve | None = None,
-        fold_curves: Sequence[ReliabilityCurve] | None = None,
-        kind: object = "top-label",
-        name: str | None = None,
-    ) -> None:
-        self.curve = curve
-        self.confidence = confidence
-        self.sample_weight = sample_weight
-        self.calibration_error = calibration_error
-        self.error_interval = error_interval
-        self.noise_floor = noise_floor
-        self.smooth_curve = smooth_curve
-        self.fold_curves = fold_curves
-        self.kind = kind
-        self.name = name
+    _figsize: ClassVar[tuple[float, float]] = (5.4, 6.0)
+
+    curve: ReliabilityCurve
+    confidence: NDArray[np.float64]
+    _: KW_ONLY
+    sample_weight: NDArray[np.float64] | None = None
+    calibration_error: float | None = None
+    error_interval: CalibrationErrorInterval | None = None
+    noise_floor: float | None = None
+    smooth_curve: SmoothReliabilityCurve | None = None
+    fold_curves: Sequence[ReliabilityCurve] | None = None
+    kind: object = "top-label"
+    name: str | None = None
 
     def plot(
         self,
@@ -152,7 +149,10 @@ class ReliabilityDisplay(ProbabilityDisplay):
         band: float | None = 0.95,
         error_bars: Interval = None,
         show_counts: bool = True,
-        curve_kwargs: dict[str, Any] | None = None,
+        ref_line_kw: dict[str, Any] | None = None,
+        fill_between_kw: dict[str, Any] | None = None,
+        errorbar_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Draw the diagram; on axes that hold one already, as a further curve.
 
@@ -166,14 +166,16 @@ class ReliabilityDisplay(ProbabilityDisplay):
         ref_line : bool, default=True
             Whether to draw the diagonal of perfect calibration.
         band : float in (0, 1) or None, default=0.95
-            Share of the accuracies of a calibrated model that the band of each bin holds; None for
-            no band.
+            Fraction of the accuracies of a calibrated model that the band of each bin holds; None
+            for no band.
         error_bars : {"wilson", "clopper-pearson"} or None, default=None
             Intervals of 95 % confidence around each accuracy.
         show_counts : bool, default=True
             Whether to draw the strip of confidences.
-        curve_kwargs : dict, default=None
-            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
+        ref_line_kw, fill_between_kw, errorbar_kw : dict, default=None
+            Keyword arguments of matplotlib for the diagonal, the band and the error bars.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.plot` for the curve.
 
         Returns
         -------
@@ -187,39 +189,49 @@ class ReliabilityDisplay(ProbabilityDisplay):
         ValueError
             If `band` or `error_bars` has no meaning.
         """
-        if band is not None and not 0 < band < 1:
-            raise ValueError(f"band must lie between 0 and 1 or be None, got {band!r}.")
-        check_interval(error_bars, "error_bars")
-        plt = import_pyplot(type(self).__name__)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 6.0), layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
-        first = not holds(ax, _CURVE)
-        style = next_style(ax, _CURVE)
+        self._check_options(band=band, error_bars=error_bars)
+        _, ax, name = self._set_up(ax, name)
+        first, curve = not holds(ax, _CURVE), self.curve
         if ref_line and not holds(ax, _DIAGONAL):
-            ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", gid=_DIAGONAL, zorder=1)
-        curve = self.curve
-        (self.line_,) = ax.plot(
-            curve.mean_confidence, curve.accuracy, label=self._legend_label(name), **style
-        )
-        self.line_.set(**(curve_kwargs or {}))  # "lw" and "linewidth" are one thing here
-        colour, dashes = self.line_.get_color(), self.line_.get_linestyle()
+            style = {"color": GREY, "linewidth": 1, "linestyle": ":", "zorder": 1}
+            ax.plot([0, 1], [0, 1], **styled("Line2D", style, ref_line_kw), gid=_DIAGONAL)
+        style = next_style(ax, _CURVE, kwargs, label=self._legend_label(name))
+        (self.line_,) = ax.plot(curve.mean_confidence, curve.accuracy, **style)
+        colour = self.line_.get_color()
         self.band_ = self.error_bars_ = self.smooth_line_ = self.smooth_band_ = None
         if band is not None:
-            self.band_ = draw_band(ax, curve, band, colour, explain=first)
+            label = f"a calibrated model, {band:.0%} band" if first else None
+            self.band_ = draw_band(ax, curve, band, fill_between_kw, color=colour, label=label)
         if error_bars is not None:
-            self.error_bars_ = draw_error_bars(ax, curve, error_bars, colour)
+            self.error_bars_ = draw_error_bars(ax, curve, error_bars, colour, errorbar_kw)
+        ax.set(
+            xlim=UNIT_LIMITS,
+            ylim=UNIT_LIMITS,
+            aspect="equal",
+            xlabel=confidence_label(self.kind),
+            ylabel="Accuracy" if is_top_label(self.kind) else f"Fraction of {self.kind}",
+        )
+        self.counts_ax_ = None
+        if show_counts:
+            self.counts_ax_ = draw_counts(ax, self.confidence, self.sample_weight, self.line_)
         if self.smooth_curve is not None:
-            drawn = draw_smooth(ax, self.smooth_curve, self.line_, explain=first)
+            label = "kernel-smoothed, 95% bootstrap band" if first else None
+            drawn = draw_smooth(ax, self.smooth_curve, self.line_, label)
             self.smooth_line_, self.smooth_band_ = drawn
             self.line_.set_linestyle("none")  # the smooth curve joins the points
         self.fold_lines_ = draw_folds(ax, self.fold_curves or [], colour)
-        self._label_axes()
-        self.counts_ax_ = self._draw_counts(plt, colour, dashes) if show_counts else None
+        tidy(ax)
         return self
 
+    @classmethod
+    def _check_options(
+        cls, *, band: float | None = None, error_bars: Interval = None, **_: Any
+    ) -> None:
+        if band is not None and not 0 < band < 1:
+            raise ValueError(f"band must lie between 0 and 1 or be None, got {band!r}.")
+        check_interval(error_bars, "error_bars")
+
     def _legend_label(self, name: str | None) -> str:
-        name = self.name if name is None else name
         figures = f"n = {self.curve.counts.sum():,}"
         if self.noise_floor is not None:
             figures = f"noise floor {self.noise_floor:.1%}, {figures}"
@@ -229,31 +241,6 @@ class ReliabilityDisplay(ProbabilityDisplay):
             rest = ", " if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]\n"
             figures = f"ECE {self.calibration_error:.1%}{rest}{figures}"
         return figures if name is None else f"{name}\n{figures}"
-
-    def _label_axes(self) -> None:
-        top = isinstance(self.kind, str) and self.kind == "top-label"
-        self.ax_.set(
-            xlim=UNIT_LIMITS,
-            ylim=UNIT_LIMITS,
-            aspect="equal",
-            xlabel="Confidence" if top else f"Probability of {self.kind}",
-            ylabel="Accuracy" if top else f"Share of {self.kind}",
-        )
-        # Over-confident curves sag below the diagonal, modest ones rise above it.
-        tidy(self.ax_)
-
-    def _draw_counts(self, plt: Any, colour: str, dashes: Any) -> Any:
-        strip = strip_below(self.ax_)
-        edges = np.linspace(0, 1, 41)
-        weight = np.ones(len(self.confidence)) if self.sample_weight is None else self.sample_weight
-        share, _ = np.histogram(self.confidence, bins=edges, weights=weight / weight.sum())
-        highest = strip.get_ylim()[1] if strip.patches else 0.0
-        strip.stairs(share, edges, fill=True, color=colour, alpha=0.3, lw=0)
-        strip.stairs(share, edges, color=colour, lw=1.2, ls=dashes)
-        strip.set(ylim=(0, max(highest, 1.1 * float(share.max()))), ylabel="Share")
-        strip.yaxis.set_major_locator(plt.MaxNLocator(2))
-        strip.set_xlabel(self.ax_.get_xlabel())
-        return strip
 
     @classmethod
     def from_predictions(
@@ -271,7 +258,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
-        **plot_options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw the reliability diagram of probabilities.
 
@@ -280,8 +267,8 @@ class ReliabilityDisplay(ProbabilityDisplay):
         y_true : array-like of shape (n_samples,)
             True labels: strings, integers or booleans.
         y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the
-            probability of `pos_label`.
+            Probabilities in [0, 1], columns in sorted order of the classes, or named by them in any
+            order; 1-D holds the probability of `pos_label`.
         n_bins : int, default=15
             Number of bins.
         strategy : {"uniform", "quantile"}, default="uniform"
@@ -303,7 +290,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
             Name of the curve.
         ax : matplotlib Axes, default=None
             Axes to draw on; a new figure when None.
-        **plot_options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`plot`.
 
         Returns
@@ -326,7 +313,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
             kind=kind,
             name=name,
         )
-        return display.plot(ax, **plot_options)
+        return display.plot(ax, **kwargs)
 
     @classmethod
     def from_cv_results(
@@ -344,7 +331,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
-        **plot_options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw the diagram of all held-out predictions of a cross-validation.
 
@@ -363,7 +350,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
             Number of bins, of each fold and of all rows.
         strategy : {"uniform", "quantile"}, default="quantile"
             Bins of equal width or of equal mass.
-        kind, smooth, show_interval, sample_weight, name, ax, **plot_options
+        kind, smooth, show_interval, sample_weight, name, ax, **kwargs
             As in :meth:`from_predictions`.
 
         Returns
@@ -384,6 +371,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
         The pooled curve is that of the procedure; each fold has an estimator of its own, on few
         rows: its curve strays further, and the mean ECE of the folds lies above the pooled one.
         """
+        cls._check_options(**kwargs)
         import_pyplot(f"{cls.__name__}.from_cv_results")  # before the models are asked and paid for
         held_out = held_out_predictions(cv_results, X, y)
         truth, given = np.asarray(y)[held_out.row], sample_weight
@@ -402,4 +390,4 @@ class ReliabilityDisplay(ProbabilityDisplay):
             kind=kind,
             name=name,
         )
-        return display.plot(ax, **plot_options)
+        return display.plot(ax, **kwargs)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
-
-from skllm_calib.display._base import ProbabilityDisplay
-from skllm_calib.display._matplotlib import GREY, holds, import_pyplot, next_style, tidy
+from skllm_calib.display._base import ProbabilityDisplay, arguments
+from skllm_calib.display.plotting import GREY, holds, next_style, styled, tidy
+from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.review_cost import ReviewCostCurve, review_cost_curve
 
 __all__ = ["ReviewCostDisplay"]
 
 _CURVE = "review-cost-curve"
 _ACCEPT_ALL, _REVIEW_ALL = "accept-all", "review-all"
-_REFERENCE: dict[str, Any] = {"lw": 1, "ls": ":", "zorder": 1}
+_REFERENCE: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "zorder": 1}
 
 
+@dataclass(eq=False, repr=False)
 class ReviewCostDisplay(ProbabilityDisplay):
     """Mean cost of a row against the price of a review, both in errors.
 
@@ -63,9 +64,9 @@ class ReviewCostDisplay(ProbabilityDisplay):
     'Price of a review (an error costs 1)'
     """
 
-    def __init__(self, curve: ReviewCostCurve, *, name: str | None = None) -> None:
-        self.curve = curve
-        self.name = name
+    curve: ReviewCostCurve
+    _: KW_ONLY
+    name: str | None = None
 
     def plot(
         self,
@@ -74,7 +75,8 @@ class ReviewCostDisplay(ProbabilityDisplay):
         name: str | None = None,
         ref_lines: bool = True,
         price: float | None = None,
-        curve_kwargs: dict[str, Any] | None = None,
+        ref_line_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Draw the curve; on axes that hold one already, as a further one.
 
@@ -88,8 +90,10 @@ class ReviewCostDisplay(ProbabilityDisplay):
             Whether to draw the costs of accepting and of reviewing every row.
         price : float in [0, 1], default=None
             A price to mark, such as one's own.
-        curve_kwargs : dict, default=None
-            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
+        ref_line_kw : dict, default=None
+            Keyword arguments of matplotlib for these two lines.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.plot` for the curve.
 
         Returns
         -------
@@ -101,36 +105,15 @@ class ReviewCostDisplay(ProbabilityDisplay):
         MissingDependency
             If matplotlib is not installed.
         ValueError
-            If `price` is no number from 0 to 1.
+            If `price` does not lie between 0 and 1.
         """
-        if price is not None and not 0 <= price <= 1:
-            raise ValueError(
-                f"price must lie between 0 and 1, got {price!r}: it is that of a review divided by "
-                "the cost of an error."
-            )
-        plt = import_pyplot(type(self).__name__)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
-        style = next_style(ax, _CURVE) | {"marker": "none"}
-        (self.line_,) = ax.plot(
-            self.curve.price,
-            self.curve.cost,
-            label=self.name if name is None else name,
-            **style,
-        )
-        self.line_.set(**(curve_kwargs or {}))
+        self._check_options(price=price)
+        _, ax, name = self._set_up(ax, name)
+        style = next_style(ax, _CURVE, kwargs, marker="none", label=name)
+        (self.line_,) = ax.plot(self.curve.price, self.curve.cost, **style)
         self.accept_line_ = self.review_line_ = self.price_line_ = None
         if ref_lines:
-            rate = self.curve.error_rate
-            if rate not in [
-                line.get_ydata()[0] for line in ax.lines if line.get_gid() == _ACCEPT_ALL
-            ]:
-                self.accept_line_ = ax.axhline(rate, color=self.line_.get_color(), **_REFERENCE)
-                self.accept_line_.set(label=f"accept every row, {rate:.3g}", gid=_ACCEPT_ALL)
-            if not holds(ax, _REVIEW_ALL):
-                (self.review_line_,) = ax.plot([0, 1], [0, 1], color=GREY, **_REFERENCE)
-                self.review_line_.set(label="review every row", gid=_REVIEW_ALL)
+            self._draw_ref_lines(styled("Line2D", _REFERENCE, ref_line_kw))
         if price is not None:
             self.price_line_ = ax.axvline(price, color=GREY, lw=1, zorder=1, label=f"{price:.3g}")
         highest = max(
@@ -145,54 +128,26 @@ class ReviewCostDisplay(ProbabilityDisplay):
         tidy(ax)
         return self
 
+    def _draw_ref_lines(self, style: dict[str, Any]) -> None:
+        """Draw the costs of the two rules without confidences, unless the axes have them."""
+        ax, rate = self.ax_, self.curve.error_rate
+        known = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == _ACCEPT_ALL]
+        if rate not in known:
+            accept_style = {"color": self.line_.get_color(), **style}
+            self.accept_line_ = ax.axhline(rate, **accept_style)
+            self.accept_line_.set(label=f"accept every row, {rate:.3g}", gid=_ACCEPT_ALL)
+        if not holds(ax, _REVIEW_ALL):
+            (self.review_line_,) = ax.plot([0, 1], [0, 1], **{"color": GREY, **style})
+            self.review_line_.set(label="review every row", gid=_REVIEW_ALL)
+
     @classmethod
-    def from_predictions(
-        cls,
-        y_true: ArrayLike,
-        y_proba: ArrayLike,
-        *,
-        labels: ArrayLike | None = None,
-        pos_label: object = None,
-        sample_weight: ArrayLike | None = None,
-        name: str | None = None,
-        ax: Any = None,
-        **plot_options: Any,
-    ) -> Self:
-        """Draw the review-cost curve of probabilities.
+    def _check_options(cls, *, price: float | None = None, **_: Any) -> None:
+        if price is not None and not 0 <= price <= 1:
+            raise ValueError(
+                f"price must lie between 0 and 1, got {price!r}: it is that of a review divided by "
+                "the cost of an error."
+            )
 
-        Parameters
-        ----------
-        y_true : array-like of shape (n_samples,)
-            True labels: strings, integers or booleans.
-        y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the
-            probability of `pos_label`.
-        labels : array-like of shape (n_classes,), default=None
-            Sorted classes of the columns. Needed when `y_true` lacks one of them.
-        pos_label : object, default=None
-            Class that 1-D probabilities belong to; the last of the sorted labels when None.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-        name : str, default=None
-            Name of the curve.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure when None.
-        **plot_options : dict
-            Keyword arguments of :meth:`plot`.
-
-        Returns
-        -------
-        display : ReviewCostDisplay
-            The drawn display.
-
-        Raises
-        ------
-        MissingDependency
-            If matplotlib is not installed.
-        ValueError
-            If an input does not fit; the message names the row or the value.
-        """
-        curve = review_cost_curve(
-            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
-        )
-        return cls(curve, name=name).plot(ax, **plot_options)
+    @classmethod
+    def _of(cls, checked: Checked, name: str | None) -> Self:
+        return cls(review_cost_curve(**arguments(checked)), name=name)

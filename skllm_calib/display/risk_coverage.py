@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from skllm_calib.display._base import ProbabilityDisplay
-from skllm_calib.display._intervals import Interval, check_interval, share_interval
-from skllm_calib.display._matplotlib import import_pyplot, next_style, tidy
-from skllm_calib.log_proba.validation import check_input
+from skllm_calib.display._base import ProbabilityDisplay, arguments
+from skllm_calib.display._intervals import Interval, check_interval, proportion_interval
+from skllm_calib.display.plotting import next_style, shade, styled, tidy
+from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.binning import DECIMALS, judge
 from skllm_calib.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
 
@@ -25,8 +26,9 @@ _MOST_MARKS = 25
 _MOST_STEPS = 500
 
 
+@dataclass(eq=False, repr=False)
 class RiskCoverageDisplay(ProbabilityDisplay):
-    """Error rate among the accepted rows against the share of rows that is accepted.
+    """Error rate among the accepted rows against the fraction of rows accepted.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`; all parameters are
     stored as attributes.
@@ -63,7 +65,7 @@ class RiskCoverageDisplay(ProbabilityDisplay):
     Notes
     -----
     The picture describes these rows. A threshold that is read off it breaks its promise in about
-    every second draw: :func:`skllm_calib.accept_threshold` gives one with a guarantee. The interval
+    every second draw: :func:`skllm_calib.accept_threshold` gives one with a promise. The interval
     is pointwise: right for a threshold fixed beforehand, not for the best-looking one.
 
     References
@@ -77,21 +79,14 @@ class RiskCoverageDisplay(ProbabilityDisplay):
     >>> y_true, p_spam = ["ham", "spam", "spam", "ham"], [0.1, 0.9, 0.8, 0.6]
     >>> display = RiskCoverageDisplay.from_predictions(y_true, p_spam)
     >>> display.ax_.get_xlabel()
-    'Coverage (share of rows accepted)'
+    'Coverage (fraction of rows accepted)'
     """
 
-    def __init__(
-        self,
-        curve: RiskCoverageCurve,
-        *,
-        n_accepted: NDArray[np.float64] | None = None,
-        area: float | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.curve = curve
-        self.n_accepted = n_accepted
-        self.area = area
-        self.name = name
+    curve: RiskCoverageCurve
+    _: KW_ONLY
+    n_accepted: NDArray[np.float64] | None = None
+    area: float | None = None
+    name: str | None = None
 
     def plot(
         self,
@@ -100,7 +95,9 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         name: str | None = None,
         ref_line: bool = True,
         interval: Interval = None,
-        curve_kwargs: dict[str, Any] | None = None,
+        ref_line_kw: dict[str, Any] | None = None,
+        fill_between_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Draw the curve; on axes that hold one already, as a further one.
 
@@ -114,8 +111,10 @@ class RiskCoverageDisplay(ProbabilityDisplay):
             Whether to draw the risk of a random order.
         interval : {"wilson", "clopper-pearson"} or None, default=None
             Pointwise interval of 95 % confidence of the risk at each threshold.
-        curve_kwargs : dict, default=None
-            Properties of the curve, a :class:`matplotlib.lines.Line2D`.
+        ref_line_kw, fill_between_kw : dict, default=None
+            Keyword arguments of matplotlib for the line of a random order and for the interval.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.plot` for the curve.
 
         Returns
         -------
@@ -129,54 +128,44 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         ValueError
             If `interval` has no meaning, or is asked for without `n_accepted`.
         """
-        check_interval(interval, "interval")
+        self._check_options(interval=interval)
         if interval is not None and self.n_accepted is None:
             raise ValueError(
                 f"interval={interval!r} needs the number of accepted rows: pass n_accepted, or use "
                 "from_predictions."
             )
-        plt = import_pyplot(type(self).__name__)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 4.2), layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
+        _, ax, name = self._set_up(ax, name)
         n_steps = self.curve.coverage.size
         shown = np.unique(
             np.linspace(0, n_steps - 1, min(n_steps, _MOST_STEPS)).round().astype(int)
         )
         at, risk = self.curve.coverage[shown], self.curve.risk[shown]
         coverage, risk = np.r_[0.0, at], np.r_[risk[0], risk]
-        style = next_style(ax, _CURVE)
-        if self.curve.coverage.size > _MOST_MARKS:
-            style["marker"] = "none"
-        else:
-            style["markevery"] = slice(1, None)  # the first point is no threshold
-        (self.line_,) = ax.plot(
-            coverage, risk, drawstyle="steps-pre", label=self._legend_label(name), **style
+        # The first point is no threshold.
+        marks = {"markevery": slice(1, None)} if n_steps <= _MOST_MARKS else {"marker": "none"}
+        style = next_style(
+            ax, _CURVE, kwargs, drawstyle="steps-pre", label=self._legend_label(name), **marks
         )
-        self.line_.set(**(curve_kwargs or {}))  # knows short names too: lw, ls, mfc
+        (self.line_,) = ax.plot(coverage, risk, **style)
         colour = self.line_.get_color()
-        self.random_line_ = None
+        self.random_line_ = self.interval_ = None
         if ref_line:
-            self.random_line_ = ax.axhline(
-                risk[-1],
-                color=colour,
-                lw=1,
-                ls=":",
-                zorder=1,
-                label=f"random order, {risk[-1]:.1%}",
-            )
-        self.interval_ = None
+            defaults = {"color": colour, "linewidth": 1, "linestyle": ":", "zorder": 1}
+            defaults["label"] = f"random order, {risk[-1]:.1%}"
+            self.random_line_ = ax.axhline(risk[-1], **styled("Line2D", defaults, ref_line_kw))
         if interval is not None and self.n_accepted is not None:
-            low, high = share_interval(risk[1:], self.n_accepted[shown], interval)
+            low, high = proportion_interval(risk[1:], self.n_accepted[shown], interval)
             low, high = np.r_[low[0], low], np.r_[high[0], high]
-            self.interval_ = ax.fill_between(
-                coverage, low, high, step="pre", color=colour, alpha=0.16, lw=0, zorder=0
-            )
+            style = {"color": colour, **(fill_between_kw or {}), "step": "pre"}
+            self.interval_ = shade(ax, coverage, low, high, style)
         self._label_axes()
         return self
 
+    @classmethod
+    def _check_options(cls, *, interval: Interval = None, **_: Any) -> None:
+        check_interval(interval, "interval")
+
     def _legend_label(self, name: str | None) -> str:
-        name = self.name if name is None else name
         figures = [] if self.area is None else [f"AURC {self.area:.1%}"]
         if self.n_accepted is not None:
             figures.append(f"n = {self.n_accepted[-1]:,.0f}")
@@ -191,7 +180,7 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         ax.set(
             xlim=(0, 1.01),
             ylim=(0, min(1.02, max(1.35 * highest, 0.01))),
-            xlabel="Coverage (share of rows accepted)",
+            xlabel="Coverage (fraction of rows accepted)",
             ylabel="Error rate among accepted rows",
         )
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -199,66 +188,15 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         tidy(ax)
 
     @classmethod
-    def from_predictions(
-        cls,
-        y_true: ArrayLike,
-        y_proba: ArrayLike,
-        *,
-        labels: ArrayLike | None = None,
-        pos_label: object = None,
-        sample_weight: ArrayLike | None = None,
-        name: str | None = None,
-        ax: Any = None,
-        **plot_options: Any,
-    ) -> Self:
-        """Draw the risk-coverage curve of probabilities.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n_samples,)
-            True labels: strings, integers or booleans.
-        y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the
-            probability of `pos_label`.
-        labels : array-like of shape (n_classes,), default=None
-            Sorted classes of the columns. Needed when `y_true` lacks one of them.
-        pos_label : object, default=None
-            Class that 1-D probabilities belong to; the last of the sorted labels when None.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-        name : str, default=None
-            Name of the curve.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure when None.
-        **plot_options : dict
-            Keyword arguments of :meth:`plot`.
-
-        Returns
-        -------
-        display : RiskCoverageDisplay
-            The drawn display.
-
-        Raises
-        ------
-        MissingDependency
-            If matplotlib is not installed.
-        ValueError
-            If an input does not fit; the message names the row or the value.
-        """
-        checked = check_input(
-            y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
-        )
-        given = {"labels": checked.classes, "sample_weight": checked.weight}
-        truth = checked.classes[checked.codes]
-        judged = judge(checked)
+    def _of(cls, checked: Checked, name: str | None) -> Self:
+        judged, given = judge(checked), arguments(checked)
         _, group = np.unique(np.round(judged.confidence, DECIMALS), return_inverse=True)
         weight, squares = (
             np.cumsum(np.bincount(group, weights=judged.weight**power)[::-1]) for power in (1, 2)
         )
-        display = cls(
-            risk_coverage_curve(truth, checked.proba, **given),
+        return cls(
+            risk_coverage_curve(**given),
             n_accepted=weight**2 / squares,
-            area=aurc(truth, checked.proba, **given),
+            area=aurc(**given),
             name=name,
         )
-        return display.plot(ax, **plot_options)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.decisions.risk_matrix import RiskMatrix
-from skllm_calib.display._matplotlib import import_pyplot
+from skllm_calib.display._base import Display
+from skllm_calib.display.plotting import GREY, import_pyplot, styled
 
 __all__ = ["RiskMatrixDisplay"]
 
@@ -19,7 +21,8 @@ _COLOUR_MAP, _LIGHTEST, _DARKEST = "YlOrBr", 0.08, 0.78
 _EVEN_LUMINANCE = 0.179
 
 
-class RiskMatrixDisplay:
+@dataclass(eq=False, repr=False)
+class RiskMatrixDisplay(Display):
     """Heat map of a risk matrix: the action in each cell, and how many rows fall there.
 
     It is recommended to use :meth:`from_predictions` or :meth:`from_estimator`; all parameters are
@@ -59,16 +62,10 @@ class RiskMatrixDisplay:
     1 (33.3%)
     """
 
-    def __init__(
-        self,
-        risk_matrix: RiskMatrix,
-        counts: NDArray[Any] | None = None,
-        *,
-        name: str | None = None,
-    ) -> None:
-        self.risk_matrix = risk_matrix
-        self.counts = counts
-        self.name = name
+    risk_matrix: RiskMatrix
+    counts: NDArray[Any] | None = None
+    _: KW_ONLY
+    name: str | None = None
 
     def plot(
         self,
@@ -76,7 +73,8 @@ class RiskMatrixDisplay:
         *,
         name: str | None = None,
         cmap: str | None = None,
-        text_kwargs: dict[str, Any] | None = None,
+        text_kw: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> Self:
         """Draw the matrix, likelihood upwards and impact to the right.
 
@@ -89,8 +87,10 @@ class RiskMatrixDisplay:
         cmap : str, default=None
             Name of another matplotlib colour map, from the mildest to the strictest action; only
             one that grows darker or lighter throughout is readable in grey.
-        text_kwargs : dict, default=None
-            Properties of the texts in the cells, such as ``{"fontsize": 8}``.
+        text_kw : dict, default=None
+            Keyword arguments of matplotlib for the texts in the cells, such as ``{"fontsize": 8}``.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.pcolormesh` for the cells.
 
         Returns
         -------
@@ -104,7 +104,6 @@ class RiskMatrixDisplay:
         ValueError
             If the counts do not have the shape of the matrix.
         """
-        plt = import_pyplot(type(self).__name__)
         matrix = self.risk_matrix
         counts = None if self.counts is None else np.asarray(self.counts)
         if counts is not None and counts.shape != matrix.shape:
@@ -113,10 +112,7 @@ class RiskMatrixDisplay:
                 f"{counts.shape}: take them from risk_matrix.cells(proba, impact)."
             )
         n_bands, n_levels = matrix.shape
-        if ax is None:
-            size = 3.0 + 1.3 * n_levels, 1.3 + 0.68 * n_bands
-            _, ax = plt.subplots(figsize=size, layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
+        plt, ax, name = self._set_up(ax, name, (3.0 + 1.3 * n_levels, 1.3 + 0.68 * n_bands))
         colours = _colours(plt, cmap, len(matrix.action_order))
         ranks = np.array([matrix.action_order.index(action) for action in matrix.actions.flat])
         ranks = ranks.reshape(matrix.shape)
@@ -125,18 +121,21 @@ class RiskMatrixDisplay:
             cmap=plt.matplotlib.colors.ListedColormap(colours),
             vmin=-0.5,
             vmax=len(colours) - 0.5,
-            edgecolors="white",
-            linewidth=2,
+            **{"edgecolors": "white", "linewidth": 2, **kwargs},
         )
         style = {"ha": "center", "va": "center", "fontsize": "small", "linespacing": 1.5}
         self.text_ = np.empty(matrix.shape, dtype=object)
         for band, level in np.ndindex(matrix.shape):
-            text = ax.text(level + 0.5, band + 0.5, self._cell(band, level, counts), **style)
-            text.set(color=_readable_on(colours[ranks[band, level]]), **(text_kwargs or {}))
-            self.text_[band, level] = text
+            ink = {"color": _readable_on(colours[ranks[band, level]])}
+            self.text_[band, level] = ax.text(
+                level + 0.5,
+                band + 0.5,
+                self._cell(band, level, counts),
+                **styled("Text", style, ink, text_kw),
+            )
         self._label_axes()
         handles = [
-            plt.Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="#767676", linewidth=0.5)
+            plt.Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor=GREY, linewidth=0.5)
             for colour in colours
         ]
         ax.legend(
@@ -146,7 +145,7 @@ class RiskMatrixDisplay:
             bbox_to_anchor=(1.01, 1.0),
             frameon=False,
             fontsize="small",
-            title=self.name if name is None else name,
+            title=name,
             title_fontsize="small",
             alignment="left",
             reverse=True,  # the strictest on top, as in the matrix
@@ -154,7 +153,7 @@ class RiskMatrixDisplay:
         return self
 
     def _cell(self, band: int, level: int, counts: NDArray[Any] | None) -> str:
-        """Return the words in a cell: the action, and its rows and their share."""
+        """Return the words in a cell: the action, its rows and their fraction."""
         action = str(self.risk_matrix.actions[band, level])
         if counts is None:
             return action
@@ -163,7 +162,7 @@ class RiskMatrixDisplay:
         return f"{action}\n{_amount(count, counts.sum())}" if count else f"{action}\n–"
 
     def _totals(self, counts: NDArray[Any] | None) -> list[str]:
-        """Return the words of the legend: each action, its rows and their share."""
+        """Return the words of the legend: each action, its rows and their fraction."""
         order = self.risk_matrix.action_order
         if counts is None:
             return list(order)
@@ -202,7 +201,7 @@ class RiskMatrixDisplay:
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
-        **plot_options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw the matrix with the rows of probabilities in its cells.
 
@@ -211,8 +210,8 @@ class RiskMatrixDisplay:
         risk_matrix : RiskMatrix
             The matrix.
         y_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
-            Calibrated probabilities in [0, 1], columns in sorted order of the classes; 1-D holds
-            those of the last class of two.
+            Calibrated probabilities in [0, 1], columns in sorted order of the classes, or named
+            by them in any order; 1-D holds those of the last class of two.
         impact : array-like of shape (n_samples,), level, or dict of class to level, default=None
             Impact of each row, of all rows or of each class; that of the matrix when None.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -221,7 +220,7 @@ class RiskMatrixDisplay:
             Title of the legend.
         ax : matplotlib Axes, default=None
             Axes to draw on; a new figure when None.
-        **plot_options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`plot`.
 
         Returns
@@ -237,7 +236,7 @@ class RiskMatrixDisplay:
             If an input does not fit; the message names the row or the value.
         """
         counts = risk_matrix.cells(y_proba, impact, sample_weight=sample_weight)
-        return cls(risk_matrix, counts, name=name).plot(ax, **plot_options)
+        return cls(risk_matrix, counts, name=name).plot(ax, **kwargs)
 
     @classmethod
     def from_estimator(
@@ -248,7 +247,7 @@ class RiskMatrixDisplay:
         impact: Any = None,
         *,
         name: str | None = None,
-        **options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw the matrix with the rows that a fitted classifier is asked for.
 
@@ -264,7 +263,7 @@ class RiskMatrixDisplay:
             Impact of each row, of all rows or of each class; that of the matrix when None.
         name : str, default=None
             Title of the legend; the name of the estimator's class when None.
-        **options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`from_predictions`.
 
         Returns
@@ -286,13 +285,8 @@ class RiskMatrixDisplay:
                 f"the risk matrix knows the classes {known.tolist()}, the estimator "
                 f"{classes.tolist()}: give the matrix classes=estimator.classes_."
             )
-        return cls.from_predictions(
-            risk_matrix,
-            estimator.predict_proba(X),
-            impact,
-            name=type(estimator).__name__ if name is None else name,
-            **options,
-        )
+        proba, name = cls._ask(estimator, X, name)
+        return cls.from_predictions(risk_matrix, proba, impact, name=name, **kwargs)
 
 
 def _colours(plt: Any, cmap: str | None, n_actions: int) -> NDArray[np.float64]:
@@ -312,10 +306,10 @@ def _readable_on(colour: NDArray[np.float64]) -> str:
 
 
 def _amount(count: float, total: float) -> str:
-    """Return a number of rows, or a sum of weights, and its share."""
+    """Return a number of rows, or a sum of weights, and its fraction."""
     number = f"{count:,.0f}" if float(count).is_integer() else f"{count:,.4g}"
     return f"{number} ({count / total:.1%})" if total else number
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.6g}%"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.6g}%"

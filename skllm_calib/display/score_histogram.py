@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.display._base import ProbabilityDisplay
-from skllm_calib.display._matplotlib import UNIT_LIMITS, import_pyplot, tidy
+from skllm_calib.display._base import ProbabilityDisplay, confidence_label, is_top_label
+from skllm_calib.display.plotting import UNIT_LIMITS, styled, tidy
 from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics.binning import DECIMALS, judge
 
 __all__ = ["ScoreHistogramDisplay"]
 
 Floats = NDArray[np.float64]
-Stat = Literal["count", "share"]
+Stat = Literal["count", "proportion"]
 
 # Light and dark, so that they differ in grey too; the hatch says it a third time.
 _RIGHT: dict[str, Any] = {"color": "#A6CEE8", "edgecolor": "#0072B2", "linewidth": 0.6}
-_WRONG: dict[str, Any] = {"color": "#B84A00", "edgecolor": "white", "linewidth": 0.0}
-_HATCH = "////"
+_WRONG: dict[str, Any] = {
+    "color": "#B84A00",
+    "edgecolor": "white",
+    "linewidth": 0.0,
+    "hatch": "////",
+}
 _DEFAULT_BINS = 20
 # More different values than this are a continuum to the eye.
 _MOST_VALUES = 25
 _WIDEST_BAR = 0.035
 
 
+@dataclass(eq=False, repr=False)
 class ScoreHistogramDisplay(ProbabilityDisplay):
     """Histogram of the confidences, of right against wrong rows.
 
@@ -35,7 +41,7 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
     stored as attributes.
 
     Scores that can tell right from wrong have their wrong rows (dark, hatched) to the left. Scores
-    with few different values, such as stated confidences or shares of votes, get a bar at each
+    with few different values, such as stated confidences or fractions of votes, get a bar at each
     value instead of bins, which would hide how few they are.
 
     Parameters
@@ -70,20 +76,14 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
     3
     """
 
-    def __init__(
-        self,
-        confidence: Floats,
-        hit: Floats,
-        *,
-        sample_weight: Floats | None = None,
-        kind: object = "top-label",
-        name: str | None = None,
-    ) -> None:
-        self.confidence = confidence
-        self.hit = hit
-        self.sample_weight = sample_weight
-        self.kind = kind
-        self.name = name
+    _figsize: ClassVar[tuple[float, float]] = (5.4, 3.4)
+
+    confidence: Floats
+    hit: Floats
+    _: KW_ONLY
+    sample_weight: Floats | None = None
+    kind: object = "top-label"
+    name: str | None = None
 
     def plot(
         self,
@@ -92,6 +92,7 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         name: str | None = None,
         bins: int | Literal["auto", "distinct"] = "auto",
         stat: Stat = "count",
+        **kwargs: Any,
     ) -> Self:
         """Draw the histogram.
 
@@ -104,10 +105,12 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         bins : int, "auto" or "distinct", default="auto"
             Number of bins of equal width from 0 to 1; "distinct" for a bar at each different value;
             "auto" for "distinct" with at most 25 different values that repeat, else 20 bins.
-        stat : {"count", "share"}, default="count"
-            "count": rows (or their weights), the right ones on top of the wrong ones. "share":
-            right rows upwards and wrong rows downwards, each as shares of their own number, which
-            shows how the two are spread when one is rare.
+        stat : {"count", "proportion"}, default="count"
+            "count": rows (or their weights), the right ones on top of the wrong ones. "proportion":
+            right rows upwards and wrong rows downwards, each as proportions of their own number,
+            which shows how the two are spread when one is rare.
+        **kwargs : dict
+            Keyword arguments of :meth:`matplotlib.axes.Axes.bar` for all bars.
 
         Returns
         -------
@@ -121,11 +124,8 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         ValueError
             If `bins` or `stat` has no meaning.
         """
-        _check_options(bins, stat)
-        plt = import_pyplot(type(self).__name__)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.4, 3.4), layout="tight")
-        self.ax_, self.figure_ = ax, ax.figure
+        self._check_options(bins=bins, stat=stat)
+        plt, ax, name = self._set_up(ax, name)
         hit = np.asarray(self.hit, dtype=np.float64)
         weight = np.ones(hit.size) if self.sample_weight is None else self.sample_weight
         centre, width, number = _bars(np.asarray(self.confidence), bins)
@@ -133,40 +133,43 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
             np.bincount(number, weights=weight * part, minlength=centre.size)
             for part in (hit, 1 - hit)
         )
+        base = height = wrong
+        if stat == "proportion":
+            right, wrong = (part / max(part.sum(), 1e-300) for part in (right, wrong))
+            base, height = np.zeros_like(wrong), -wrong
         wrong_label, right_label = self._labels(weight)
+        of_right = styled("Rectangle", {**_RIGHT, "label": right_label}, kwargs)
+        of_wrong = styled("Rectangle", {**_WRONG, "label": wrong_label}, kwargs)
         with plt.rc_context({"hatch.linewidth": 0.6}):
-            if stat == "share":
-                right, wrong = (part / max(part.sum(), 1e-300) for part in (right, wrong))
-                base, below = np.zeros_like(wrong), -wrong
-            else:
-                base, below = wrong, wrong
-            self.right_bars_ = ax.bar(
-                centre, right, width, bottom=base, label=right_label, **_RIGHT
-            )
-            self.wrong_bars_ = ax.bar(
-                centre, below, width, label=wrong_label, hatch=_HATCH, **_WRONG
-            )
+            self.right_bars_ = ax.bar(centre, right, width, bottom=base, **of_right)
+            self.wrong_bars_ = ax.bar(centre, height, width, **of_wrong)
         low, high = ax.dataLim.intervaly
         ax.set_ylim(top=high + 0.3 * (high - low))  # room for the legend
-        top = isinstance(self.kind, str) and self.kind == "top-label"
         ax.set(
             xlim=UNIT_LIMITS,
-            xlabel="Confidence" if top else f"Probability of {self.kind}",
-            ylabel="Share of each" if stat == "share" else "Rows",
+            xlabel=confidence_label(self.kind),
+            ylabel="Proportion of each" if stat == "proportion" else "Rows",
         )
-        if stat == "share":
+        if stat == "proportion":
             ax.axhline(0, color="black", lw=0.8)
             ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
-        tidy(
-            ax, title=self.name if name is None else name, title_fontsize="small", alignment="left"
-        )
+        tidy(ax, title=name, title_fontsize="small", alignment="left")
         return self
+
+    @classmethod
+    def _check_options(cls, *, bins: object = "auto", stat: object = "count", **_: Any) -> None:
+        named = isinstance(bins, str) and bins in ("auto", "distinct")
+        if not named and (not isinstance(bins, Integral) or isinstance(bins, bool) or bins < 1):
+            raise ValueError(
+                f"bins must be an integer of at least 1, 'auto' or 'distinct', got {bins!r}."
+            )
+        if stat not in ("count", "proportion"):
+            raise ValueError(f"stat must be 'count' or 'proportion', got {stat!r}.")
 
     def _labels(self, weight: Floats) -> tuple[str, str]:
         """Return the legend's words for wrong and for right rows."""
-        top = isinstance(self.kind, str) and self.kind == "top-label"
         other = not self.kind if isinstance(self.kind, bool | np.bool_) else f"not {self.kind}"
-        names = ("wrong", "right") if top else (f"{other}", f"{self.kind}")
+        names = ("wrong", "right") if is_top_label(self.kind) else (f"{other}", f"{self.kind}")
         labels = []
         for value, word in enumerate(names):
             part = self.hit == value
@@ -188,7 +191,7 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         sample_weight: ArrayLike | None = None,
         name: str | None = None,
         ax: Any = None,
-        **plot_options: Any,
+        **kwargs: Any,
     ) -> Self:
         """Draw the histogram of probabilities.
 
@@ -197,9 +200,9 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         y_true : array-like of shape (n_samples,)
             True labels: strings, integers or booleans.
         y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the
-            probability of `pos_label`. For a confidence alone, pass whether each row is right as
-            `y_true`, the confidences as `y_proba` and ``kind=True``.
+            Probabilities in [0, 1], columns in sorted order of the classes, or named by them in any
+            order; 1-D holds the probability of `pos_label`. For a confidence alone, pass whether
+            each row is right as `y_true`, the confidences as `y_proba` and ``kind=True``.
         kind : "top-label" or a class label, default="top-label"
             Which probability: that of the most probable class, or that of one class.
         labels : array-like of shape (n_classes,), default=None
@@ -212,7 +215,7 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
             Title of the legend.
         ax : matplotlib Axes, default=None
             Axes to draw on; a new figure when None.
-        **plot_options : dict
+        **kwargs : dict
             Keyword arguments of :meth:`plot`.
 
         Returns
@@ -236,7 +239,7 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
         display = cls(
             judged.confidence, judged.hit, sample_weight=judged.weight, kind=kind, name=name
         )
-        return display.plot(ax, **plot_options)
+        return display.plot(ax, **kwargs)
 
 
 def _bars(
@@ -252,13 +255,3 @@ def _bars(
     n_bins = _DEFAULT_BINS if bins == "auto" else int(bins)
     number = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
     return (np.arange(n_bins) + 0.5) / n_bins, 1 / n_bins, number
-
-
-def _check_options(bins: object, stat: object) -> None:
-    named = isinstance(bins, str) and bins in ("auto", "distinct")
-    if not named and (not isinstance(bins, Integral) or isinstance(bins, bool) or bins < 1):
-        raise ValueError(
-            f"bins must be an integer of at least 1, 'auto' or 'distinct', got {bins!r}."
-        )
-    if stat not in ("count", "share"):
-        raise ValueError(f"stat must be 'count' or 'share', got {stat!r}.")

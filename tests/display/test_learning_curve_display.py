@@ -50,7 +50,7 @@ def test_two_curves_share_the_axes(data):
     y, scores = data
     first = CalibrationLearningCurveDisplay.from_predictions(y, scores, name="one", **QUICK)
     second = CalibrationLearningCurveDisplay(first.curve)
-    second.plot(first.ax_, name="two", band=False, baseline=False, curve_kwargs={"lw": 3})
+    second.plot(first.ax_, name="two", band=False, baseline=False, lw=3)
     assert second.ax_ is first.ax_
     assert second.band_ is second.baseline_ is None
     assert second.line_.get_linewidth() == 3

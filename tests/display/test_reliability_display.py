@@ -46,7 +46,7 @@ def test_two_curves_share_the_axes(data):
     y, proba = data
     first = ReliabilityDisplay.from_predictions(y, proba, name="before")
     second = ReliabilityDisplay.from_predictions(y, proba**2 / (proba**2).sum(1)[:, None])
-    second.plot(first.ax_, name="after", curve_kwargs={"color": "black"})
+    second.plot(first.ax_, name="after", color="black")
     third = ReliabilityDisplay.from_predictions(y, proba, ax=first.ax_)
     assert second.ax_ is third.ax_ is first.ax_
     assert second.counts_ax_ is third.counts_ax_ is first.counts_ax_

@@ -25,9 +25,7 @@ def test_two_curves_share_the_axes(data):
     y, proba = data
     first = ReviewCostDisplay.from_predictions(y, proba, name="one")
     flat = np.full_like(proba, 1 / proba.shape[1])
-    second = ReviewCostDisplay.from_predictions(
-        y, flat, name="two", ax=first.ax_, curve_kwargs={"lw": 3}
-    )
+    second = ReviewCostDisplay.from_predictions(y, flat, name="two", ax=first.ax_, lw=3)
     assert second.ax_ is first.ax_
     assert second.review_line_ is None  # it is there already
     assert second.line_.get_linestyle() != first.line_.get_linestyle()

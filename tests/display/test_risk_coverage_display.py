@@ -40,7 +40,7 @@ def test_two_curves_share_the_axes(data):
     y, proba = data
     first = RiskCoverageDisplay.from_predictions(y, proba, name="one")
     second = RiskCoverageDisplay(risk_coverage_curve(y, proba))
-    second.plot(first.ax_, name="two", ref_line=False, curve_kwargs={"lw": 3})
+    second.plot(first.ax_, name="two", ref_line=False, lw=3)
     assert second.ax_ is first.ax_
     assert second.random_line_ is second.interval_ is None
     assert second.line_.get_linestyle() != first.line_.get_linestyle()

@@ -92,7 +92,7 @@ def test_texts_fit_their_cells_and_can_be_read_in_grey():
 
 
 def test_matrix_alone_weights_and_options(matrix, rows):
-    alone = RiskMatrixDisplay(matrix).plot(name="plan", text_kwargs={"fontsize": 5})
+    alone = RiskMatrixDisplay(matrix).plot(name="plan", text_kw={"fontsize": 5})
     assert texts(alone) == ACTIONS
     assert sorted(legend(alone)) == ["accept", "reject", "review"]
     assert alone.text_[0, 0].get_fontsize() == 5

@@ -59,7 +59,7 @@ def test_one_value_only():
 
 def test_shares_are_drawn_back_to_back(data):
     y, proba = data
-    display = ScoreHistogramDisplay.from_predictions(y, proba, kind="b", stat="share")
+    display = ScoreHistogramDisplay.from_predictions(y, proba, kind="b", stat="proportion")
     assert heights(display.right_bars_).sum() == pytest.approx(1)
     assert heights(display.wrong_bars_).sum() == pytest.approx(-1)
     assert display.ax_.yaxis.get_major_formatter()(-0.1, None) == "10%"

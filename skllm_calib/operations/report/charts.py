@@ -18,7 +18,7 @@ from skllm_calib.display import (
     RiskCoverageDisplay,
     ScoreHistogramDisplay,
 )
-from skllm_calib.display._matplotlib import import_pyplot
+from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.metrics.headline import BINS
 from skllm_calib.operations.report.material import Material
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from skllm_calib.exceptions import MissingDependency
+
+__all__ = [
+    "GREY",
+    "UNIT_LIMITS",
+    "holds",
+    "import_pyplot",
+    "next_style",
+    "shade",
+    "strip_below",
+    "styled",
+    "tidy",
+]
 
 # Okabe and Ito's colours for every kind of colour vision, in an order whose greys differ too; the
 # marker and the dashes tell curves apart without any colour.
@@ -30,23 +43,43 @@ def import_pyplot(user: str) -> Any:
     return plt
 
 
-def next_style(ax: Any, gid: str) -> dict[str, Any]:
+def styled(kind: str, defaults: Mapping[str, Any], *given: Mapping[str, Any] | None) -> Any:
+    """Merge keyword arguments of an artist, the later winning; "lw" and "linewidth" are the same.
+
+    `kind` is an artist of pyplot: "Line2D", "Polygon", "Rectangle" or "Text".
+    """
+    from matplotlib import cbook, pyplot  # noqa: PLC0415 (optional)
+
+    merged: dict[str, Any] = {}
+    for part in (defaults, *given):
+        merged |= cbook.normalize_kwargs(dict(part or {}), getattr(pyplot, kind))
+    return merged
+
+
+def next_style(ax: Any, gid: str, given: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Return how the next curve of a kind looks on axes that may hold some already."""
     drawn = sum(line.get_gid() == gid for line in ax.lines)
-    return {
+    style = {
         **CURVE_STYLES[drawn % len(CURVE_STYLES)],
         "linewidth": 1.8,
         "markersize": 6,
         "markeredgecolor": "white",
         "markeredgewidth": 0.8,
         "zorder": 3,
-        "gid": gid,
     }
+    # The kind is how later curves find this one.
+    return {**styled("Line2D", style, defaults, given), "gid": gid}
 
 
 def holds(ax: Any, gid: str) -> bool:
     """Whether the axes hold a line of a kind."""
     return any(line.get_gid() == gid for line in ax.lines)
+
+
+def shade(ax: Any, x: Any, low: Any, high: Any, given: Any = None, **defaults: Any) -> Any:
+    """Fill between two curves, in the background."""
+    style = {"alpha": 0.16, "linewidth": 0, "zorder": 0, **defaults}
+    return ax.fill_between(x, low, high, **styled("Polygon", style, given))
 
 
 def tidy(ax: Any, **legend: Any) -> None:
