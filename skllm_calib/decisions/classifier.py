@@ -16,16 +16,16 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_method_params,
-    _check_sample_weight,
     _num_samples,
     check_is_fitted,
 )
 
 from skllm_calib.decisions.policy import ReviewPolicy
-from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.labels import check_labels
 from skllm_calib.log_proba.scores import cross_fitted, indexed
+from skllm_calib.log_proba.validation import check_weight
 from skllm_calib.log_proba.wrapper import WrapperMixin
 
 __all__ = ["ReviewClassifier"]
@@ -35,7 +35,7 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
     """A classifier and a review policy in one estimator: labels, and what to do with them.
 
     ``fit`` trains the estimator on one part of the rows and the policy on the other, which the
-    estimator has not seen: otherwise its promise would be too good to be true. With `cv`, all rows
+    estimator has not seen: otherwise the promise would be too optimistic. With `cv`, all rows
     serve both, each row being judged by an estimator that has not seen it. A fitted estimator,
     wrapped in ``FrozenEstimator``, leaves all rows to the policy; they must not have trained it.
 
@@ -46,14 +46,14 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
     policy : ReviewPolicy, default=None
         What to accept; ``ReviewPolicy()`` when None.
     holdout : float in (0, 1), default=0.5
-        Share of the rows, of every class, that is kept for the policy. Not used with `cv`.
+        Fraction of the rows, of every class, that is kept for the policy. Not used with `cv`.
     random_state : int, default=0
         Seed of the split, also into folds where `cv` is a number.
     cv : int, cross-validation generator or iterable, default=None
         Fit the policy to all rows, each with the probabilities of an estimator that was fitted to
-        the other folds, and then the estimator to all rows. A number is that of stratified folds.
-        Rows in no test part train only. None keeps rows apart with `holdout`. It does not go with a
-        ``FrozenEstimator``, which is not fitted.
+        the other folds, and then the estimator to all rows. A number is the number of stratified
+        folds. Rows in no test part only train. None keeps rows apart with `holdout`. A
+        ``FrozenEstimator`` is not fitted, so it needs None.
 
     Attributes
     ----------
@@ -81,16 +81,16 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
     their errors are not quite independent. What it buys is labels: all of them count for the
     policy. In a simulation (logistic regression on five features, 200 rows, a precision of 90 %)
     accepted rows missed the target in 5.8 % of 1,000 draws with ``cv=5`` and in 3.1 % with
-    ``holdout=0.5``, where the confidence of 90 % allows 10 %; of the rows to come, 74 % and 52 %
+    ``holdout=0.5``, where a confidence of 90 % allows 10 %; of the rows to come, 74 % and 52 %
     were accepted (``benchmarks/cross_fitted_promises.py`` in the repository). Where the promise has
     to stand up to scrutiny, take `holdout`. A language model costs the same either way, as the
     folds find its answers in the cache.
 
-    A row whose class the other folds lack is an error of their estimator and counts as one.
+    A row whose class is missing from the other folds counts as an error of their estimator.
 
     In a search, ``ReviewPolicy(on_not_certifiable="review")`` keeps candidates alive whose target
-    cannot be certified in a fold. To compare coverages of several policies and then report that of
-    the best is a choice made on the same rows: check it on others.
+    cannot be certified in a fold. If you compare the coverages of several policies, check that of
+    the best on other rows: it was chosen on these.
 
     Examples
     --------
@@ -167,15 +167,9 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        labels = check_labels(y)
+        labels = check_labels(y, n_rows=_num_samples(X))
         check_classification_targets(labels)
-        if _num_samples(X) != labels.size:
-            raise ValueError(
-                f"X has {_num_samples(X)} rows and y has {labels.size}: one label a row is needed"
-            )
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+        weight = None if sample_weight is None else check_weight(sample_weight, labels.size)
         params, to_splitter = self._routed(weight, fit_params)
         X = indexed(X)
         if self.cv is not None:
@@ -194,8 +188,8 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         except NotCertifiableError as error:
             if error.n_more is None or judged.size == labels.size:
                 raise
-            share = self.holdout if self.cv is None else judged.size / labels.size
-            n_more = math.ceil(error.n_more / share)
+            fraction = self.holdout if self.cv is None else judged.size / labels.size
+            n_more = math.ceil(error.n_more / fraction)
             raise NotCertifiableError(
                 f"{error} With the rows that train the estimator, that is {n_more} in all.", n_more
             ) from error
@@ -219,16 +213,22 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
     ) -> tuple[Any, NDArray[np.intp], NDArray[np.float64]]:
         """Fit to all rows; return also those in a test part, with probabilities of its fold."""
         if isinstance(self.estimator, FrozenEstimator):
-            raise ValueError(
-                f"cv={self.cv!r} fits the estimator anew in every fold, and a FrozenEstimator is "
-                "not fitted: leave cv=None, or pass the estimator itself"
+            raise InvalidInput(
+                f"cv={self.cv!r} fits the estimator again in every fold, and a FrozenEstimator is "
+                "not fitted: leave cv=None, or pass the estimator itself.",
+                "cv",
+                value=self.cv,
             )
         if isinstance(self.cv, Integral):
             splits = stratified_folds(y, int(self.cv), self.random_state)
         else:
             splits = list(check_cv(self.cv, y, classifier=True).split(y, y, **to_splitter))
         if not splits:
-            raise ValueError(f"cv={self.cv!r} makes no split: no row is left for the policy")
+            raise InvalidInput(
+                f"cv={self.cv!r} makes no split: no row is left for the policy.",
+                "cv",
+                value=self.cv,
+            )
 
         def fit(part: Any, train: NDArray[np.intp]) -> Any:
             return self._fitted(part, y[train], _check_method_params(X, params, indices=train))
@@ -319,7 +319,7 @@ def _proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float
 def _apart(
     labels: NDArray[Any], holdout: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split rows by chance, with the same shares of each class to within a row."""
+    """Split rows by chance, with the same proportions of the classes to within a row."""
     rng = np.random.default_rng(seed)
     codes = np.unique(labels, return_inverse=True)[1]
     order = rng.permutation(labels.size)
@@ -331,8 +331,10 @@ def _apart(
     for code in np.setdiff1d(codes, known):
         held[order[np.flatnonzero(codes[order] == code)[0]]] = False
     if held.all() or not held.any():
-        raise ValueError(
+        raise InvalidInput(
             f"n_samples = {labels.size} with holdout={holdout} leaves no row for the policy: pass "
-            "more labelled rows"
+            "more labelled rows.",
+            "holdout",
+            value=holdout,
         )
     return np.flatnonzero(~held), np.flatnonzero(held)

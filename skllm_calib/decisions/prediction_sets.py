@@ -14,8 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.exceptions import NotCertifiableError
-from skllm_calib.log_proba.labels import check_classes, check_labels, distinct
-from skllm_calib.log_proba.validation import check_input, check_proba
+from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
 from skllm_calib.metrics.binning import DECIMALS
 
 __all__ = ["PredictionSets"]
@@ -34,7 +33,7 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     coverage : float in (0, 1), default=0.9
-        Wanted share of rows whose set holds the true label.
+        Wanted fraction of rows whose set holds the true label.
     score : {"lac", "aps", "raps"}, default="lac"
         "lac": one minus the probability of the label [1]_. The smallest sets on average, at the
         price of less coverage on hard rows and more on easy ones. "aps": the probability of all
@@ -43,24 +42,24 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
         plus a penalty that cuts long tails of improbable labels [3]_, for many classes.
     per_class : bool, default=False
         Whether the coverage is promised for the rows of each class (Mondrian), with a threshold for
-        each, instead of for all rows together. Takes enough labels of every class.
+        each, instead of for all rows together. It needs enough labels of every class.
     randomize : bool, default=True
         For "aps" and "raps", whether only a random part of the label's own probability counts,
         which makes the sets smaller. The part is drawn from the probabilities of the row and
-        `random_state`: equal rows always get equal sets, in any order and any batch. "lac" needs no
-        chance.
+        `random_state`: equal rows always get equal sets, in any order and any batch. It has no
+        effect on "lac".
     allow_empty : bool, default=False
-        Whether a set may be empty. No label fits a row well when it is more doubtful than nearly
-        all labelled rows, or when chance says so. By default the most probable label fills it,
-        which can only raise the coverage.
+        Whether a set may be empty, which happens to rows that are more doubtful than nearly all
+        labelled rows, or by chance. By default the most probable label fills it, which can only
+        raise the coverage.
     penalty : float, default=0.1
         For "raps", what every rank after `n_free` adds to the score.
     n_free : int, default=2
-        For "raps", how many of the most probable labels are free of the penalty. Neither of the
-        two may be chosen on the rows that `fit` is given.
+        For "raps", how many of the most probable labels are free of the penalty. Do not choose
+        `penalty` or `n_free` on the rows that `fit` is given.
     min_labels : int, default=20
         Fewest labelled rows, of every class with `per_class`. With fewer, coverage varies too much
-        from one draw of labels to another; see `coverage_interval_`.
+        between draws of labels; see `coverage_interval_`.
     confidence : float in (0, 1), default=0.95
         Confidence of `coverage_interval_`.
     random_state : int, default=0
@@ -87,7 +86,7 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
 
     See Also
     --------
-    accept_threshold : Which rows need no human at all.
+    accept_threshold : Which rows may pass without a person.
 
     Notes
     -----
@@ -98,10 +97,10 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
     .988 with 20 labels, .808 to .967 with 50, .856 to .938 with 200 and .881 to .918 with 1,000.
     Ties between scores and filled empty sets only raise it.
 
-    The promise is on all rows. Among those that went to review because the model was in doubt the
-    share is lower; fit on labelled rows that went the same way to have it there. Rows that fitted
-    the model or its calibrator do not count as labelled rows here, or the sets turn out too small.
-    There are no sample weights: the law above is about rows that count alike.
+    The promise is about all rows. Among those that went to review because the model was in doubt
+    the coverage is lower; to have it there, fit on labelled rows that went to review. Leave out
+    rows that were used to fit the model or its calibrator, or the sets turn out too small. There
+    are no sample weights: the law above is about rows that count alike.
 
     References
     ----------
@@ -201,15 +200,8 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
             If an input does not fit; the message names the row or the value.
         """
         self._validate_params()
-        proba = check_proba(proba)
-        known = distinct(check_labels(y)) if classes is None else check_classes(classes)
-        if known.size != proba.shape[1]:
-            raise ValueError(
-                f"{'y holds' if classes is None else 'classes lists'} {known.size} class(es), "
-                f"{known.tolist()}, but proba has {proba.shape[1]} columns: say which classes the "
-                "columns are of with fit(..., classes=estimator.classes_)."
-            )
-        checked = check_input(y, proba, labels=known)
+        checked = check_input(y, proba, labels=classes, names=FIT_NAMES)
+        known = checked.classes
         codes = checked.codes
         self._check_enough(codes, known)
         scores = self._scores(checked.proba)[np.arange(codes.size), codes]
@@ -316,21 +308,15 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
 
     def _check_columns(self, proba: ArrayLike) -> Floats:
         check_is_fitted(self)
-        rows = check_proba(proba)
-        if rows.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"proba has {rows.shape[1]} columns, but PredictionSets was fitted on "
-                f"{self.n_features_in_}, for the classes {self.classes_.tolist()}."
-            )
-        return rows
+        return check_proba(proba, classes=self.classes_)
 
     def _check_enough(self, codes: NDArray[np.int64], classes: NDArray[Any]) -> None:
         """Refuse numbers of labels that cannot keep the promise, or only just."""
         possible = math.ceil(self.coverage / (1 - self.coverage) - 1e-9)
         needed = max(possible, self.min_labels)
-        why = f"a coverage of {self.coverage:.4g} takes at least {possible}"
+        why = f"a coverage of {self.coverage:.4g} needs at least {possible}"
         if needed > possible:
-            why += f", and min_labels={self.min_labels} asks for more"
+            why += f", and min_labels={self.min_labels} requires more"
         if not self.per_class:
             missing = needed - codes.size
             if missing > 0:
@@ -349,7 +335,7 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
                 for code in short
             )
             raise NotCertifiableError(
-                f"not certifiable for each class, which takes {needed} labels of every one: "
+                f"not certifiable for each class, which needs {needed} labels of every one: "
                 f"{listed} ({why}). Label more of them, lower "
                 f"{'min_labels' if needed > possible else 'coverage'}, or set per_class=False.",
                 int((needed - counts[short]).sum()),

@@ -8,30 +8,24 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.decisions._risk_matrix_checks import (
-    cell,
-    check_actions,
-    check_bands,
-    check_levels,
-    check_order,
-    is_number,
-)
+from skllm_calib.decisions._cells import check_actions, check_bands, check_monotone, check_order
+from skllm_calib.decisions._impact import Codes, ImpactLevels
+from skllm_calib.decisions._json import JsonMixin
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.log_proba.validation import check_proba, check_weight
 from skllm_calib.metrics.binning import DECIMALS
 
 __all__ = ["RiskMatrix"]
 
-Codes = NDArray[np.int64]
 
-
-class RiskMatrix:
+class RiskMatrix(JsonMixin):
     """A risk matrix: bands of likelihood x levels of impact -> action.
 
     The likelihood is the calibrated probability that the decision for the most probable class is
     wrong, or that the row is of a named class. The impact is how much harm that does; it comes with
-    the class or with the row. As the bands are in per cent, not in words alone, two people who read
-    the same matrix act alike, which holds only if the probabilities are calibrated.
+    the class or with the row. As the bands are numbers, not words alone, two people who read the
+    same matrix act alike; this holds only if the probabilities are calibrated.
 
     Parameters
     ----------
@@ -126,29 +120,33 @@ class RiskMatrix:
         classes: ArrayLike | None = None,
     ) -> None:
         self.likelihood_bands = check_bands(likelihood_bands)
-        self.impact_levels, self.impact_starts = check_levels(impact_levels)
+        self._levels = ImpactLevels.read(impact_levels)
+        self.impact_levels, self.impact_starts = self._levels.names, self._levels.starts
         self.monotone = bool(monotone)
-        self.actions = check_actions(actions, tuple(self.likelihood_bands), self.impact_levels)
+        bands = tuple(self.likelihood_bands)
+        self.actions = check_actions(actions, bands, self.impact_levels)
         self.action_order = check_order(action_order, self.actions, self.monotone)
         if self.monotone:
-            self._check_monotone()
+            check_monotone(self.actions, self.action_order, bands, self.impact_levels)
         self.impact = impact
         self.event_class = event_class
-        if classes is None and isinstance(impact, Mapping):
-            classes = np.unique(np.array(list(impact)))
         self.classes = None if classes is None else check_classes(classes)
+        if self.classes is None and isinstance(impact, Mapping):
+            self.classes = check_classes(list(impact), "impact", sort=True)
         if event_class is not None and (
             self.classes is None or event_class not in self.classes.tolist()
         ):
             known = "there are no classes" if self.classes is None else self.classes.tolist()
-            raise ValueError(
+            raise InvalidInput(
                 f"event_class={event_class!r} is not among the classes ({known}): list those of "
-                "the columns with classes=estimator.classes_."
+                "the columns with classes=estimator.classes_.",
+                "event_class",
+                value=event_class,
             )
-        if isinstance(impact, Mapping):
-            self._class_levels(impact)
+        if isinstance(impact, Mapping) and self.classes is not None:
+            self._levels.of_classes(impact, self.classes)
         elif impact is not None:
-            self._levels(impact, 1)
+            self._levels.of_rows(impact, 1)
 
     @classmethod
     def five_by_five(cls, **options: Any) -> Self:
@@ -207,8 +205,8 @@ class RiskMatrix:
         Parameters
         ----------
         proba : array-like of shape (n_samples, n_classes) or (n_samples,)
-            Calibrated probabilities in [0, 1], columns in sorted order of the classes; 1-D holds
-            those of the last class of two.
+            Calibrated probabilities in [0, 1], columns in sorted order of the classes, or named
+            by them in any order; 1-D holds those of the last class of two.
         impact : array-like of shape (n_samples,), level, or dict of class to level, default=None
             Impact of each row, of all rows or of each class: names of levels, or numbers if the
             levels have starts. That of the matrix when None.
@@ -269,37 +267,29 @@ class RiskMatrix:
         ValueError
             If an input does not fit; the message names the row or the value.
         """
-        rows = check_proba(proba)
-        if self.classes is not None and self.classes.size != rows.shape[1]:
-            raise ValueError(
-                f"proba has {rows.shape[1]} columns, but the risk matrix knows "
-                f"{self.classes.size} classes, {self.classes.tolist()}: give every class an impact,"
-                " or list the classes with classes=estimator.classes_."
+        impact = self.impact if impact is None else impact
+        if impact is None:
+            raise InvalidInput(
+                "the impact is missing: give one for each row with impact=, or one for each class "
+                "with RiskMatrix(..., impact={class: level}).",
+                "impact",
             )
-        if self.event_class is None or self.classes is None:
+        by_class, classes = isinstance(impact, Mapping), self.classes
+        if by_class and classes is None:
+            classes = check_classes(list(impact), "impact", sort=True)
+        rows = check_proba(proba, classes=classes)
+        if self.event_class is None or classes is None:
             about = rows.argmax(axis=1)
             likelihood = 1 - rows.max(axis=1)
         else:
-            about = np.full(len(rows), self.classes.tolist().index(self.event_class))
+            about = np.full(len(rows), classes.tolist().index(self.event_class))
             likelihood = rows[:, about[0]]
         # Rounded, or 1 - 0.9 would lie below the band that starts at 0.1.
         starts = [low for low, _ in self.likelihood_bands.values()]
         band = np.searchsorted(starts, np.round(likelihood, DECIMALS), side="right") - 1
-        impact = self.impact if impact is None else impact
-        if impact is None:
-            raise ValueError(
-                "the impact is missing: give one for each row with impact=, or one for each class "
-                "with RiskMatrix(..., impact={class: level})."
-            )
-        if isinstance(impact, Mapping):
-            levels = self._class_levels(impact)
-            if levels.size != rows.shape[1]:
-                raise ValueError(
-                    f"impact names {levels.size} classes, {list(impact)}, but proba has "
-                    f"{rows.shape[1]} columns: give every class an impact."
-                )
-            return band, levels[about]
-        return band, self._levels(impact, len(rows))
+        if by_class and classes is not None:
+            return band, self._levels.of_classes(impact, classes)[about]
+        return band, self._levels.of_rows(impact, len(rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the matrix as plain lists and numbers, ready for JSON.
@@ -330,7 +320,7 @@ class RiskMatrix:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Make a matrix of what :meth:`to_dict` returned.
+        """Return the matrix that :meth:`to_dict` described.
 
         Parameters
         ----------
@@ -349,7 +339,7 @@ class RiskMatrix:
         """
         expected = set(cls.five_by_five().to_dict())
         if set(content) != expected:
-            raise ValueError(
+            raise InvalidInput(
                 f"a risk matrix has the keys {sorted(expected)}, but this content lacks "
                 f"{sorted(expected - set(content))} and has {sorted(set(content) - expected)} "
                 "besides: use what RiskMatrix.to_dict() returned."
@@ -362,7 +352,9 @@ class RiskMatrix:
             parts["impact"] = dict(parts["impact"])
         bands = {name: tuple(ends) for name, *ends in parts["likelihood_bands"]}
         if len(bands) < len(parts["likelihood_bands"]):
-            raise ValueError("likelihood_bands names a band twice: give each its own name.")
+            raise InvalidInput(
+                "likelihood_bands names a band twice: give each its own name.", "likelihood_bands"
+            )
         return cls(**parts | {"likelihood_bands": bands})
 
     def __eq__(self, other: object) -> bool:
@@ -378,78 +370,3 @@ class RiskMatrix:
             f"<RiskMatrix: likelihood of {about} in {self.shape[0]} bands x impact in "
             f"{self.shape[1]} levels -> {', '.join(self.action_order)}>"
         )
-
-    def _check_monotone(self) -> None:
-        rank = np.array([[self.action_order.index(name) for name in row] for row in self.actions])
-        for axis, grows in enumerate(("likelihood", "impact")):
-            milder = np.argwhere(np.diff(rank, axis=axis) < 0)
-            if milder.size:
-                low, high = tuple(milder[0]), tuple(milder[0] + np.eye(2, dtype=int)[axis])
-                raise ValueError(
-                    f"actions must not grow milder with more {grows}, but cell {self._name(*high)} "
-                    f"says {str(self.actions[high])!r} after {str(self.actions[low])!r} in "
-                    f"{self._name(*low)}: make the one stricter or the other milder, correct "
-                    f"action_order={self.action_order}, or pass monotone=False."
-                )
-
-    def _name(self, band: int, level: int) -> str:
-        return cell(tuple(self.likelihood_bands)[band], self.impact_levels[level])
-
-    def _class_levels(self, impact: Mapping[Any, str | float]) -> Codes:
-        """Return the level of each class, in the order of the columns."""
-        classes = np.unique(np.array(list(impact))) if self.classes is None else self.classes
-        labels = classes.tolist()
-        if len(impact) != len(labels) or any(label not in impact for label in labels):
-            raise ValueError(
-                f"impact must give each class a level: it names {list(impact)}, and the classes "
-                f"are {labels}."
-            )
-        return np.array([self._level(impact[label], f"class {label!r}") for label in labels])
-
-    def _levels(self, impact: Any, n_rows: int) -> Codes:
-        """Return the level of each row."""
-        values = np.asarray(impact)
-        if values.ndim == 0:
-            return np.full(n_rows, self._level(values.item(), "every row"))
-        if values.shape != (n_rows,):
-            raise ValueError(
-                f"impact must be one value for each of the {n_rows} rows, one for all of them or a "
-                f"dict of class to level, got shape {values.shape}."
-            )
-        if values.dtype.kind in "iuf" and self.impact_starts is not None:
-            codes = np.searchsorted(self.impact_starts, values, side="right") - 1
-            # NaN sorts last, and would be the most severe of all.
-            wrong = np.flatnonzero((codes < 0) | np.isnan(values))
-            if wrong.size:
-                self._level(values[wrong[0]].item(), f"row {wrong[0]}")
-            return codes
-        known: dict[Any, int] = {}
-        for row, value in enumerate(values.tolist()):
-            if value not in known:
-                known[value] = self._level(value, f"row {row}")
-        return np.array([known[value] for value in values.tolist()], dtype=np.int64)
-
-    def _level(self, value: object, where: str) -> int:
-        """Return the number of the level that a name or a number stands for."""
-        if isinstance(value, str):
-            if value not in self.impact_levels:
-                raise ValueError(
-                    f"impact {value!r} of {where} is not one of the levels {self.impact_levels}."
-                )
-            return self.impact_levels.index(value)
-        if not is_number(value):
-            raise ValueError(
-                f"impact of {where} must be one of the levels {self.impact_levels} or a number, "
-                f"got {value!r}."
-            )
-        if self.impact_starts is None:
-            raise ValueError(
-                f"impact of {where} is the number {value!r}, but nobody said where the levels "
-                "start: pass impact_levels as a dict of name to number, or name the level."
-            )
-        if value < self.impact_starts[0]:
-            raise ValueError(
-                f"impact {value!r} of {where} lies below {self.impact_starts[0]:g}, where the "
-                f"lowest level {self.impact_levels[0]!r} starts: let that start lower."
-            )
-        return int(np.searchsorted(self.impact_starts, value, side="right")) - 1

@@ -15,6 +15,7 @@ from skllm_calib.decisions.rules.fixed_sequence import (
     loosest,
     not_certifiable,
 )
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.validation import check_input
 
 __all__ = ["AcceptThreshold", "accept_threshold"]
@@ -29,7 +30,7 @@ class AcceptThreshold:
     threshold : float
         Accept a row when its largest probability is at least this.
     coverage : float
-        Share of the labelled rows that are accepted, in [0, 1].
+        Fraction of the labelled rows that are accepted, in [0, 1].
     n_accepted, n_errors, n_labels : int
         Accepted rows, wrong ones among them, and all labelled rows.
     precision_lower_bound : float
@@ -79,16 +80,17 @@ def accept_threshold(
     ----------
     y_true : array-like of shape (n_samples,)
         True labels of rows drawn like the future ones, and not used to train the model. Rows that
-        also fitted a calibrator of many parameters make the promise optimistic; keep some apart.
+        were also used to fit a calibrator of many parameters make the promise optimistic; keep some
+        apart.
     y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds the probability
-        of `pos_label`.
+        Probabilities in [0, 1], columns in sorted order of the classes, or named by them in any
+        order; 1-D holds the probability of `pos_label`.
     target_precision : float in (0, 1), default=0.99
-        Wanted share of correct labels among accepted rows.
+        Wanted fraction of right labels among accepted rows.
     confidence : float in (0, 1), default=0.95
         Confidence of the promise.
     n_thresholds : int, default=20
-        Number of thresholds tested at most.
+        Largest number of thresholds tested.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -103,16 +105,16 @@ def accept_threshold(
     Raises
     ------
     NotCertifiableError
-        If even the strictest threshold cannot be certified. Its ``n_more`` tells about how many
-        further labels are needed if they look like the present ones, or is None when the model is
-        not good enough for the target, so that more labels would not help.
+        If even the strictest threshold cannot be certified. Its ``n_more`` is about how many
+        further labels are needed if they look like the present ones, or None when the model is not
+        good enough for the target, so that more labels would not help.
     ValueError
         If an input does not fit; the message names the row or the value.
 
     Notes
     -----
-    A precision of 99 % with 95 % confidence takes 299 accepted rows without an error, 473 with one
-    and 628 with two; 95 % takes 59, 93 and 124.
+    A precision of 99 % with 95 % confidence needs 299 accepted rows without an error, 473 with one
+    and 628 with two; 95 % needs 59, 93 and 124.
 
     References
     ----------
@@ -134,9 +136,13 @@ def accept_threshold(
     """
     for name, value in (("target_precision", target_precision), ("confidence", confidence)):
         if not 0 < value < 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}.")
+            raise InvalidInput(f"{name} must lie between 0 and 1, got {value!r}.", name, value=value)
     if not isinstance(n_thresholds, Integral) or n_thresholds < 1:
-        raise ValueError(f"n_thresholds must be an integer of at least 1, got {n_thresholds!r}.")
+        raise InvalidInput(
+            f"n_thresholds must be an integer of at least 1, got {n_thresholds!r}.",
+            "n_thresholds",
+            value=n_thresholds,
+        )
     checked = check_input(y_true, y_proba, labels=labels, pos_label=pos_label)
     stated = checked.proba.max(axis=1)
     wrong = checked.proba.argmax(axis=1) != checked.codes

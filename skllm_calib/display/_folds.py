@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing, indexable
 
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import check_labels
+
 
 class HeldOut(NamedTuple):
     """Held-out probabilities of all folds, in the order of the folds.
@@ -49,33 +52,40 @@ def held_out_predictions(cv_results: Mapping[str, Any], X: Any, y: ArrayLike) ->
     """
     missing = [key for key in ("estimator", "indices") if key not in cv_results]
     if missing:
-        raise ValueError(
+        raise InvalidInput(
             f"cv_results lacks {missing}: call cross_validate with return_estimator=True and "
-            f"return_indices=True; it has {sorted(cv_results)}."
+            f"return_indices=True; it has {sorted(cv_results)}.",
+            "cv_results",
         )
     (X, y) = indexable(X, y)
     estimators, tests = cv_results["estimator"], cv_results["indices"]["test"]
     row = np.concatenate([np.asarray(test) for test in tests]).astype(np.int64)
-    n_rows = len(np.asarray(y))
+    n_rows = len(check_labels(y))
     if row.max() >= n_rows:
-        raise ValueError(
+        raise InvalidInput(
             f"cv_results holds out row {row.max()}, but y has {n_rows} rows: pass the X and y that "
-            "were cross-validated."
+            "were cross-validated.",
+            "y",
+            value=n_rows,
         )
     times = np.bincount(row)
     if times.max() > 1:
         # The same row twice would count as two, and every band and interval would be too narrow.
-        raise ValueError(
+        raise InvalidInput(
             f"row {times.argmax()} was held out {times.max()} times: use splits whose test sets do "
-            "not overlap, such as StratifiedKFold."
+            "not overlap, such as StratifiedKFold.",
+            "cv_results",
+            int(times.argmax()),
+            int(times.max()),
         )
     classes = np.asarray(estimators[0].classes_)
     for number, estimator in enumerate(estimators):
         if not np.array_equal(estimator.classes_, classes):
-            raise ValueError(
+            raise InvalidInput(
                 f"the estimator of fold {number} knows {np.asarray(estimator.classes_).tolist()}, "
                 f"that of fold 0 {classes.tolist()}: stratify the folds or declare the classes to "
-                "the estimator."
+                "the estimator.",
+                "cv_results",
             )
     proba = [
         np.asarray(estimator.predict_proba(_safe_indexing(X, test)), dtype=np.float64)

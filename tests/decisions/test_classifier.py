@@ -226,7 +226,7 @@ def test_texts_from_end_to_end():
         (ReviewClassifier(LogisticRegression(), cv=1), Y, "cv"),
         (ReviewClassifier(LogisticRegression(), cv="five"), Y, "cv"),
         (ReviewClassifier(LogisticRegression(), cv=[]), Y, "makes no split"),
-        (ReviewClassifier(LogisticRegression()), Y[:-1], "one label a row"),
+        (ReviewClassifier(LogisticRegression()), Y[:-1], "one per row is needed"),
         (ReviewClassifier(LogisticRegression()), None, "requires y"),
     ],
 )
@@ -359,7 +359,7 @@ def test_weights_and_groups_go_where_they_belong(spy):
 
 def test_a_frozen_estimator_has_no_folds():
     model = FrozenEstimator(LogisticRegression().fit(X, Y))
-    with pytest.raises(ValueError, match=r"cv=5 fits the estimator anew .* a FrozenEstimator is"):
+    with pytest.raises(ValueError, match=r"cv=5 fits the estimator again .* a FrozenEstimator is"):
         ReviewClassifier(model, LENIENT, cv=5).fit(X, Y)
 
 

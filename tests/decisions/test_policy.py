@@ -427,7 +427,7 @@ def test_wrong_input(proba, y, options, message):
 
 def test_other_columns_than_in_fit():
     policy = at_90().fit(*flawless(100), classes=[0, 1])
-    with pytest.raises(ValueError, match="fitted with 2"):
+    with pytest.raises(ValueError, match="3 columns for the 2 classes"):
         policy.decide([[0.2, 0.3, 0.5]])
     with pytest.raises(ValueError, match="classes lists 3"):
         at_90(max_reviews=0.5).fit(None, [0.2, 0.9], classes=[0, 1, 2])

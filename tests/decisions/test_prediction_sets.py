@@ -279,7 +279,7 @@ def test_fewest_labels_of_each_class():
     assert caught.value.n_more == 9
     sets = PredictionSets(per_class=True, min_labels=12).fit(y, proba)
     assert sets.n_labels_.tolist() == [50, 12, 19]
-    with pytest.raises(NotCertifiableError, match=r"takes at least 19\b.*lower coverage, or set"):
+    with pytest.raises(NotCertifiableError, match=r"needs at least 19\b.*lower coverage, or set"):
         PredictionSets(0.95, per_class=True, min_labels=1).fit(y, proba)
 
 
@@ -328,9 +328,9 @@ def test_bad_parameters(parameters):
 
 def test_bad_input():
     y, proba = draw(np.random.default_rng(0), 100)
-    with pytest.raises(ValueError, match=r"y holds 3 class\(es\).*fit\(\.\.\., classes="):
+    with pytest.raises(ValueError, match=r"y holds 3 class\(es\).*pass all of them as classes="):
         PredictionSets().fit(y[y < 3], proba[y < 3])
-    with pytest.raises(ValueError, match=r"classes lists 2 class\(es\), \[0, 1\].*4 columns"):
+    with pytest.raises(ValueError, match=r"classes lists 2 classes, \[0, 1\], but proba describes 4"):
         PredictionSets().fit(y, proba, classes=[0, 1])
     with pytest.raises(ValueError, match="must be sorted"):
         PredictionSets().fit(y, proba, classes=[3, 2, 1, 0])
@@ -338,7 +338,7 @@ def test_bad_input():
         PredictionSets().fit(y + 1, proba, classes=range(4))
     with pytest.raises(ValueError, match="must sum to 1"):
         PredictionSets().fit(y, np.log(proba) * 0 + 0.9)
-    with pytest.raises(ValueError, match="has 99 rows and y_proba has 100"):
+    with pytest.raises(ValueError, match="y has 99 rows and proba has 100"):
         PredictionSets().fit(y[1:], proba)
     sets = PredictionSets().fit(y, proba)
     with pytest.raises(ValueError, match="proba has 2 columns, but PredictionSets was fitted on 4"):

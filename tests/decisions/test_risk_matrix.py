@@ -183,7 +183,7 @@ def test_bad_dict(matrix):
         ({"a": (0.1, 1)}, "band 'a' starts at 0.1, not at 0"),
         ({"a": (0, 0.5), "b": (0.5, 0.9)}, "must end at 1, but the last, 'b', ends at 0.9"),
         ({"a": (0, 0.5), "b": (0.5, 0.5), "c": (0.5, 1)}, "band 'b' must rise"),
-        ({"a": (0, 10), "b": (10, 100)}, "'a' must rise within .* shares, not per cent"),
+        ({"a": (0, 10), "b": (10, 100)}, "'a' must rise within .* fractions, not per cent"),
         ({"a": (0, np.nan), "b": (0.5, 1)}, "band 'a' must be a pair"),
         ({"a": 0.5}, "band 'a' must be a pair"),
         ({"a": (0, "1")}, "band 'a' must be a pair"),
@@ -272,7 +272,7 @@ def test_bad_impact(matrix):
         ("huge", "impact 'huge' of every row"),
         (["minor"], r"one value for each of the 2 rows.*got shape \(1,\)"),
         ([["minor"], ["major"]], r"got shape \(2, 1\)"),
-        ({"a": "minor"}, "impact names 1 classes.*2 columns"),
+        ({"a": "minor"}, "impact must list at least two classes"),
         ({"a": "minor", "b": "big"}, "impact 'big' of class 'b'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -293,7 +293,7 @@ def test_bad_classes():
     with pytest.raises(ValueError, match=r"event_class='x' .*there are no classes"):
         RiskMatrix(BANDS, LEVELS, ACTIONS, event_class="x")
     known = RiskMatrix(BANDS, LEVELS, ACTIONS, impact={0: "minor", 1: "major"})
-    with pytest.raises(ValueError, match=r"proba has 3 columns, but the risk matrix knows 2"):
+    with pytest.raises(ValueError, match=r"proba has 3 columns for the 2 classes"):
         known.decide([[0.5, 0.2, 0.3]])
 
 

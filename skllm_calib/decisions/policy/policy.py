@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skllm_calib.decisions._json import JsonMixin
 from skllm_calib.decisions.policy import json_values, saved
 from skllm_calib.decisions.policy.fitted import FittedPolicy, fit_rule
-from skllm_calib.decisions.rows import Floats, read_proba, read_rows
+from skllm_calib.decisions.rows import Floats, read_rows
 from skllm_calib.decisions.rules import (
     DecisionRule,
     ExpectedCost,
@@ -24,6 +24,8 @@ from skllm_calib.decisions.rules import (
     TargetPrecision,
 )
 from skllm_calib.decisions.rules.deciders import ACCEPT
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["PolicyEvidence", "ReviewPolicy"]
 
@@ -266,8 +268,8 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
         """
         rule = self._resolve_rule()
         if y is None and rule.needs_labels:
-            raise ValueError(
-                f"y=None, but {type(rule).__name__} needs labels: pass the true labels."
+            raise InvalidInput(
+                f"y=None, but {type(rule).__name__} needs labels: pass the true labels.", "y"
             )
         rows = read_rows(y, proba, sample_weight, classes, self.random_state)
         fitted = fit_rule(rule, rows, self.confidence)
@@ -403,7 +405,7 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
 
     def _read(self, proba: ArrayLike) -> Floats:
         check_is_fitted(self)
-        return read_proba(proba, self.classes_)
+        return check_proba(proba, classes=self.classes_, allow_unscored=True)
 
     def _resolve_rule(self) -> DecisionRule:
         """Return the rule that the parameters describe."""
@@ -411,7 +413,9 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
         targets = ("target_precision", "max_error", "max_reviews", "costs", "rule")
         given = [name for name in targets if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} are two targets: give one of them.")
+            raise InvalidInput(
+                f"{given[0]} and {given[1]} are two targets: give one of them.", given[1]
+            )
         target = given[0] if given else "target_precision"
         self._refuse_misplaced(target)
         rule: DecisionRule
@@ -440,7 +444,7 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
     def _refuse_misplaced(self, target: str) -> None:
         """Refuse parameters that mean nothing for this kind of target."""
         if target == "costs" and self.review_cost is None:
-            raise ValueError("costs needs review_cost, the price of a review.")
+            raise InvalidInput("costs needs review_cost, the price of a review.", "review_cost")
         belong = {
             "review_cost": ("costs",),
             "reject_cost": ("costs",),
@@ -450,7 +454,9 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
         for name, where in belong.items():
             value = getattr(self, name)
             if value is not None and value is not False and target not in where:
-                raise ValueError(
+                raise InvalidInput(
                     f"{name}={value!r} means nothing together with {target}: it belongs to "
-                    f"{' and '.join(where)}."
+                    f"{' and '.join(where)}.",
+                    name,
+                    value=value,
                 )

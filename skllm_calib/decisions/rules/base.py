@@ -135,7 +135,7 @@ class DecisionRule(BaseEstimator, ABC):  # type: ignore[misc]
         """
 
     def check(self) -> None:
-        """Raise ValueError if a parameter has no meaning."""
+        """Raise InvalidInput if a parameter has no meaning."""
         if hasattr(self, "_parameter_constraints"):
             self._validate_params()
 

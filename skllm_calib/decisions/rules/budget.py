@@ -13,7 +13,7 @@ from skllm_calib.decisions.rows import Rows, top_label
 from skllm_calib.decisions.rules.base import DecisionRule, Findings, evidence_of, per_cent
 from skllm_calib.decisions.rules.bounds import rank_for_count, rank_for_rate, rate_upper_bound
 from skllm_calib.decisions.rules.deciders import REVIEW, ThresholdDecider
-from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 
 __all__ = ["ReviewBudget"]
 
@@ -49,7 +49,7 @@ class ReviewBudget(DecisionRule):
         self.reject_below = reject_below
 
     def check(self) -> None:
-        """Raise ValueError if a parameter has no meaning."""
+        """Raise InvalidInput if a parameter has no meaning."""
         super().check()
         self._limits()
 
@@ -63,9 +63,11 @@ class ReviewBudget(DecisionRule):
             most, of = int(numbers[0]), int(numbers[1])
             if 0 <= most < of:
                 return most / of, (most, of)
-        raise ValueError(
+        raise InvalidInput(
             f"max_reviews={budget!r}: must be a fraction in (0, 1), or (N, M) for N reviews of the "
-            "M rows of a day, with integers and 0 <= N < M."
+            "M rows of a day, with integers and 0 <= N < M.",
+            "max_reviews",
+            value=budget,
         )
 
     def find(self, rows: Rows, confidence: float) -> Findings:
@@ -89,7 +91,7 @@ class ReviewBudget(DecisionRule):
         if n_reviews > max(rank - 1, 0):
             error = NotCertifiableError(
                 f"{n_reviews} of {n_rows} rows could not be scored and have to be reviewed: that "
-                f"alone is more than max_reviews={self._shown()} allows."
+                f"alone exceeds the budget of {self._shown()}."
             )
             return Findings((evidence,), error=error)
         # Without a threshold there is nothing to review, now or later.
@@ -102,7 +104,7 @@ class ReviewBudget(DecisionRule):
 
     def _shown(self) -> str:
         rate, numbers = self._limits()
-        return repr(rate if numbers is None else numbers)
+        return f"{per_cent(rate)} of the rows" if numbers is None else "{} of {} rows".format(*numbers)
 
     def in_words(self, quantity: str, bound: float, confidence: float) -> str:
         """Say in words what is promised of a quantity."""

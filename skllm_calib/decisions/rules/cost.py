@@ -14,6 +14,7 @@ from skllm_calib.decisions.rows import Floats, Rows
 from skllm_calib.decisions.rules.base import DecisionRule, Findings, PolicyEvidence, evidence_of
 from skllm_calib.decisions.rules.bounds import mean_interval
 from skllm_calib.decisions.rules.deciders import CostDecider
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = ["ExpectedCost"]
 
@@ -87,8 +88,10 @@ class ExpectedCost(DecisionRule):
         if costs.ndim == 0:
             return float(costs) * (1 - np.eye(n_classes))
         if costs.shape != (n_classes, n_classes) or not np.isfinite(costs).all():
-            raise ValueError(
+            raise InvalidInput(
                 f"costs must be a number or finite numbers of shape ({n_classes}, {n_classes}), "
-                f"true x predicted in the order {classes.tolist()}, got {costs.tolist()}."
+                f"true x predicted in the order {classes.tolist()}, got {costs.tolist()}.",
+                "costs",
+                value=costs.tolist(),
             )
         return costs

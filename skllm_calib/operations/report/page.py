@@ -7,7 +7,7 @@ from typing import Any
 
 from skllm_calib._version import __version__
 from skllm_calib.calibration.card import CalibrationCard
-from skllm_calib.display._matplotlib import import_pyplot
+from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.operations.pages import page_templates
 from skllm_calib.operations.report.words import (
     about,
