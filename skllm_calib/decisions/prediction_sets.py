@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
 from skllm_calib.metrics.binning import DECIMALS
 
@@ -160,7 +161,7 @@ class PredictionSets(BaseEstimator):  # type: ignore[misc]
         penalty: float = 0.1,
         n_free: int = 2,
         min_labels: int = 20,
-        confidence: float = 0.95,
+        confidence: float = DEFAULT_CONFIDENCE,
         random_state: int = 0,
     ) -> None:
         self.coverage = coverage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 from numpy.typing import ArrayLike
 
@@ -15,7 +14,7 @@ from skllm_calib.decisions.rules.fixed_sequence import (
     loosest,
     not_certifiable,
 )
-from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE, check_count, check_fraction
 from skllm_calib.log_proba.validation import check_input
 
 __all__ = ["AcceptThreshold", "accept_threshold"]
@@ -63,7 +62,7 @@ def accept_threshold(
     y_proba: ArrayLike,
     *,
     target_precision: float = 0.99,
-    confidence: float = 0.95,
+    confidence: float = DEFAULT_CONFIDENCE,
     n_thresholds: int = N_THRESHOLDS,
     labels: ArrayLike | None = None,
     pos_label: object = None,
@@ -134,15 +133,9 @@ def accept_threshold(
     <AcceptThreshold: confidence >= ... accepts ... of 2000 rows (...%), ... wrong;
     precision >= 0.95 with 0.95 confidence>
     """
-    for name, value in (("target_precision", target_precision), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise InvalidInput(f"{name} must lie between 0 and 1, got {value!r}.", name, value=value)
-    if not isinstance(n_thresholds, Integral) or n_thresholds < 1:
-        raise InvalidInput(
-            f"n_thresholds must be an integer of at least 1, got {n_thresholds!r}.",
-            "n_thresholds",
-            value=n_thresholds,
-        )
+    check_fraction(target_precision, "target_precision")
+    check_fraction(confidence, "confidence")
+    check_count(n_thresholds, "n_thresholds")
     checked = check_input(y_true, y_proba, labels=labels, pos_label=pos_label)
     stated = checked.proba.max(axis=1)
     wrong = checked.proba.argmax(axis=1) != checked.codes

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binom
 from scipy.stats import norm as normal
 
+from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.metrics.reliability import ReliabilityCurve
 
 Interval = Literal["wilson", "clopper-pearson"] | None
@@ -18,8 +19,7 @@ _Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def check_interval(method: object, name: str) -> None:
     """Refuse a method that :func:`proportion_interval` does not know."""
-    if method not in (None, "wilson", "clopper-pearson"):
-        raise ValueError(f"{name} must be 'wilson', 'clopper-pearson' or None, got {method!r}.")
+    check_choice(method, name, ("wilson", "clopper-pearson", None))
 
 
 def consistency_band(curve: ReliabilityCurve, level: float) -> _Ends:

@@ -15,6 +15,7 @@ from skllm_calib.calibration.learning_curve import (
 )
 from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display.plotting import holds, import_pyplot, next_style, shade, styled, tidy
+from skllm_calib.log_proba.parameters import check_choice
 
 if TYPE_CHECKING:
     from skllm_calib.calibration.calibrators import BaseCalibrator
@@ -159,8 +160,7 @@ class CalibrationLearningCurveDisplay(ProbabilityDisplay):
 
     @classmethod
     def _check_options(cls, *, metric: object = "log_loss", **_: Any) -> None:
-        if metric not in _AXIS_LABELS:
-            raise ValueError(f"metric must be 'log_loss', 'brier' or 'ece', got {metric!r}.")
+        check_choice(metric, "metric", tuple(_AXIS_LABELS))
 
     def _legend_label(self, name: str | None) -> str:
         figures = f"{self.curve.n_draws} draws, {self.curve.n_test:,} held-out rows"

@@ -31,6 +31,7 @@ from skllm_calib.display.plotting import (
     tidy,
 )
 from skllm_calib.log_proba.labels import check_labels
+from skllm_calib.log_proba.parameters import check_fraction
 from skllm_calib.log_proba.validation import check_input, check_weight
 from skllm_calib.metrics.binning import Judged, Strategy, judge
 from skllm_calib.metrics.noise import CalibrationErrorInterval
@@ -228,8 +229,8 @@ class ReliabilityDisplay(ProbabilityDisplay):
     def _check_options(
         cls, *, band: float | None = None, error_bars: Interval = None, **_: Any
     ) -> None:
-        if band is not None and not 0 < band < 1:
-            raise ValueError(f"band must lie between 0 and 1 or be None, got {band!r}.")
+        if band is not None:
+            check_fraction(band, "band")
         check_interval(error_bars, "error_bars")
 
     def _legend_label(self, name: str | None) -> str:

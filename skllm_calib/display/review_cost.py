@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from skllm_calib.display._base import ProbabilityDisplay, arguments
 from skllm_calib.display.plotting import GREY, holds, next_style, styled, tidy
+from skllm_calib.log_proba.parameters import check_fraction
 from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.review_cost import ReviewCostCurve, review_cost_curve
 
@@ -134,19 +135,17 @@ class ReviewCostDisplay(ProbabilityDisplay):
         known = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == _ACCEPT_ALL]
         if rate not in known:
             accept_style = {"color": self.line_.get_color(), **style}
+            accept_style |= {"label": f"accept every row, {rate:.3g}", "gid": _ACCEPT_ALL}
             self.accept_line_ = ax.axhline(rate, **accept_style)
-            self.accept_line_.set(label=f"accept every row, {rate:.3g}", gid=_ACCEPT_ALL)
         if not holds(ax, _REVIEW_ALL):
-            (self.review_line_,) = ax.plot([0, 1], [0, 1], **{"color": GREY, **style})
-            self.review_line_.set(label="review every row", gid=_REVIEW_ALL)
+            review_style = {"color": GREY, **style, "label": "review every row"}
+            (self.review_line_,) = ax.plot([0, 1], [0, 1], **review_style, gid=_REVIEW_ALL)
 
     @classmethod
     def _check_options(cls, *, price: float | None = None, **_: Any) -> None:
-        if price is not None and not 0 <= price <= 1:
-            raise ValueError(
-                f"price must lie between 0 and 1, got {price!r}: it is that of a review divided by "
-                "the cost of an error."
-            )
+        if price is not None:
+            hint = "the price of a review divided by the cost of an error"
+            check_fraction(price, "price", include="both", hint=hint)
 
     @classmethod
     def _of(cls, checked: Checked, name: str | None) -> Self:

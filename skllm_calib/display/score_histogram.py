@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.display._base import ProbabilityDisplay, confidence_label, is_top_label
 from skllm_calib.display.plotting import UNIT_LIMITS, styled, tidy
+from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics.binning import DECIMALS, judge
 
@@ -158,13 +158,11 @@ class ScoreHistogramDisplay(ProbabilityDisplay):
 
     @classmethod
     def _check_options(cls, *, bins: object = "auto", stat: object = "count", **_: Any) -> None:
-        named = isinstance(bins, str) and bins in ("auto", "distinct")
-        if not named and (not isinstance(bins, Integral) or isinstance(bins, bool) or bins < 1):
-            raise ValueError(
-                f"bins must be an integer of at least 1, 'auto' or 'distinct', got {bins!r}."
-            )
-        if stat not in ("count", "proportion"):
-            raise ValueError(f"stat must be 'count' or 'proportion', got {stat!r}.")
+        if isinstance(bins, str):
+            check_choice(bins, "bins", ("auto", "distinct"))
+        else:
+            check_count(bins, "bins")
+        check_choice(stat, "stat", ("count", "proportion"))
 
     def _labels(self, weight: Floats) -> tuple[str, str]:
         """Return the legend's words for wrong and for right rows."""

@@ -25,6 +25,7 @@ from skllm_calib.decisions.rules import (
 )
 from skllm_calib.decisions.rules.deciders import ACCEPT
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["PolicyEvidence", "ReviewPolicy"]
@@ -205,7 +206,7 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
         self,
         target_precision: float | None = None,
         *,
-        confidence: float = 0.95,
+        confidence: float = DEFAULT_CONFIDENCE,
         max_error: float | None = None,
         per_class: bool = False,
         max_reviews: float | tuple[int, int] | None = None,

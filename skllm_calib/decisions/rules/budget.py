@@ -104,7 +104,9 @@ class ReviewBudget(DecisionRule):
 
     def _shown(self) -> str:
         rate, numbers = self._limits()
-        return f"{per_cent(rate)} of the rows" if numbers is None else "{} of {} rows".format(*numbers)
+        return (
+            f"{per_cent(rate)} of the rows" if numbers is None else "{} of {} rows".format(*numbers)
+        )
 
     def in_words(self, quantity: str, bound: float, confidence: float) -> str:
         """Say in words what is promised of a quantity."""
