@@ -3,7 +3,7 @@
 A signal does no I/O. It is written as a generator: it yields the requests it needs next, is sent
 their answers, and returns the evidence. So a signal that asks once and one that asks, reads and
 asks again look the same to whoever carries the requests (:mod:`skllm_calib.evidence.asking`), and
-dialogues can be led side by side (:func:`together`).
+dialogues can be led side by side (:func:`interleave`).
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ __all__ = [
     "Dialogue",
     "Evidence",
     "Signal",
-    "log_shares",
-    "only",
-    "share",
-    "together",
-    "whole",
+    "checked_count",
+    "interleave",
+    "log_proba_of_answer",
+    "replies_or_raise",
+    "smoothed_log_proba",
 ]
 
 Answered = Reply | BackendError
-# An answer that was given keeps at least this much more than an equal share, so that it stays the
-# prediction also where the model says that it does not believe it.
+# An answer keeps at least this many times an equal part, so that it stays the prediction even where
+# the model gives it a low probability.
 _LEAD = 1.01
-# No label is impossible for a language model; what a method calls so is this unlikely.
+# No label is impossible for a language model: a stated certainty of 1 leaves this much.
 _LEAST = 1e-4
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a signal makes of the replies about one row.
+    """What a signal reads from the replies about one row.
 
     Attributes
     ----------
     log_proba : ndarray of shape (n_classes,)
         Normalised natural log-probabilities, finite.
     off_label : float
-        Share of the evidence that fell on no label, in [0, 1]; never mixed into `log_proba`.
+        Part of the evidence that fell on no label, in [0, 1]; never mixed into `log_proba`.
     details : dict
         What to show in ``explain``.
     """
@@ -69,14 +69,14 @@ class Signal(BaseEstimator, ABC):  # type: ignore[misc]
     Attributes
     ----------
     name : str
-        By which users ask for it.
+        What users write for it: ``signal="name"``.
     """
 
     name: ClassVar[str]
 
     @property
     def label(self) -> str:
-        """What to call it in reports; names its parts, where it has some."""
+        """Its name in reports; a signal made of several names them."""
         return self.name
 
     @abstractmethod
@@ -91,8 +91,8 @@ class Signal(BaseEstimator, ABC):  # type: ignore[misc]
         Yields
         ------
         list of Request
-            What to ask next; the answers are sent in the same order, a failure among them as the
-            error it is.
+            What to ask next. The answers are sent in the same order; a failed one is sent as its
+            ``BackendError``.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class Signal(BaseEstimator, ABC):  # type: ignore[misc]
         Raises
         ------
         BackendError
-            If the answers say nothing of the labels: a failure, never a guess.
+            If the answers say nothing about the labels: a failure, never a guess.
         """
 
     def identity(self) -> Any:
@@ -118,20 +118,20 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def whole(name: str, value: Any) -> int:
-    """Return a parameter that counts something, of whatever type of integers it is.
+def checked_count(name: str, value: Any) -> int:
+    """Return the value of a parameter that counts something; NumPy's integers are allowed.
 
     Raises
     ------
     ValueError
-        If it is no whole number, or less than 1.
+        If it is not a whole number, or less than 1.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}={value!r}: must be a whole number, 1 or more")
     return int(value)
 
 
-def only(answers: Sequence[Answered]) -> list[Reply]:
+def replies_or_raise(answers: Sequence[Answered]) -> list[Reply]:
     """Return the replies, or raise the first failure among them."""
     for answer in answers:
         if isinstance(answer, BackendError):
@@ -139,12 +139,12 @@ def only(answers: Sequence[Answered]) -> list[Reply]:
     return [answer for answer in answers if isinstance(answer, Reply)]
 
 
-def together(
+def interleave(
     dialogues: Sequence[Dialogue],
 ) -> Generator[list[Request], list[Answered], list[Evidence | BackendError]]:
-    """Lead several dialogues side by side; return how each ends.
+    """Lead several dialogues side by side; return the evidence or the failure of each.
 
-    Each step asks what all of them want next, so that they take no longer than the longest.
+    Each step asks what all of them want next, so that they take no more steps than the longest.
     """
     ends: list[Evidence | BackendError | None] = [None] * len(dialogues)
     wanted: dict[int, list[Request]] = {}
@@ -166,24 +166,26 @@ def together(
         for i, requests in asked.items():
             advance(i, answers[start : start + len(requests)])
             start += len(requests)
-    return [end if end is not None else UnreadableReply("a dialogue had no end") for end in ends]
+    return [
+        end if end is not None else UnreadableReply("a signal returned no evidence") for end in ends
+    ]
 
 
-def log_shares(shares: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
-    """Turn shares or counts into log-probabilities: add `smoothing` to each, normalise.
+def smoothed_log_proba(weights: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """Turn votes or stated probabilities into log-probabilities: add `smoothing`, normalise.
 
     The posterior mean under a symmetric Dirichlet prior of this concentration.
     """
-    smoothed = shares + smoothing
+    smoothed = weights + smoothing
     out: NDArray[np.float64] = np.log(smoothed / smoothed.sum())
     return out
 
 
-def share(answer: int, proba: float, n_classes: int) -> NDArray[np.float64]:
-    """Give a class the probability said of it, and the others equal parts of the rest.
+def log_proba_of_answer(answer: int, proba: float, n_classes: int) -> NDArray[np.float64]:
+    """Give the answer its stated probability, and the other classes equal parts of the rest.
 
-    It keeps a little more than an equal part, whatever was said: it is what the model answered,
-    and nothing is known that would favour one of the others.
+    The answer keeps a little more than an equal part, whatever was stated: it is what the model
+    answered, and nothing favours any of the others.
 
     Returns
     -------

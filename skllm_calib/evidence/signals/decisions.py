@@ -6,7 +6,13 @@ import numpy as np
 
 from skllm_calib.evidence.backends.base import Choice, Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, log_shares, only
+from skllm_calib.evidence.signals.base import (
+    Dialogue,
+    Evidence,
+    Signal,
+    replies_or_raise,
+    smoothed_log_proba,
+)
 from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["DecisionSignal"]
@@ -43,7 +49,7 @@ class DecisionSignal(Signal):
             raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
         described = zip(question.texts, question.prompt.descriptions, strict=True)
         choices = tuple(Choice(text, note or "") for text, note in described)
-        (reply,) = only((yield [Request(question.messages(""), choices=choices)]))
+        (reply,) = replies_or_raise((yield [Request(question.messages(""), choices=choices)]))
         stated = np.array(reply.decision, dtype=np.float64)
         if len(stated) != len(choices) or not (stated >= 0).all() or not 0 < stated.sum() < np.inf:
             raise UnreadableReply(
@@ -51,5 +57,5 @@ class DecisionSignal(Signal):
                 f"of {len(choices)} options"
             )
         off_label = max(0.0, 1.0 - float(stated.sum()))
-        log_proba = log_shares(stated / max(1.0, stated.sum()), self.smoothing)
+        log_proba = smoothed_log_proba(stated / max(1.0, stated.sum()), self.smoothing)
         return Evidence(log_proba, off_label, {"stated": stated, "written": reply.text})

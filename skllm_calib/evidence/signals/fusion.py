@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, together, whole
+from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, checked_count, interleave
 from skllm_calib.exceptions import BackendError
 
 __all__ = ["FusedSignal", "OrderAveragedSignal"]
@@ -51,7 +51,7 @@ class FusedSignal(Signal):
     def ask(self, question: Question) -> Dialogue:
         """Lead all dialogues side by side."""
         signals, weights = self._parts(), self._weights()
-        parts = _all((yield from together([signal.ask(question) for signal in signals])))
+        parts = _all((yield from interleave([signal.ask(question) for signal in signals])))
         scores = np.array([part.log_proba for part in parts])
         by_name = dict(zip(names(signals), parts, strict=True))
         details = {
@@ -125,9 +125,9 @@ class OrderAveragedSignal(Signal):
         """Lead a dialogue an order, side by side."""
         signal = _checked(self.signal, "signal", self.signal)
         n_classes = len(question.texts)
-        n_orders = min(whole("n_orders", self.n_orders), n_classes)
+        n_orders = min(checked_count("n_orders", self.n_orders), n_classes)
         shifts = [round(i * n_classes / n_orders) for i in range(n_orders)]
-        parts = _all((yield from together([signal.ask(question.shifted(by)) for by in shifts])))
+        parts = _all((yield from interleave([signal.ask(question.shifted(by)) for by in shifts])))
         scores = np.array([part.log_proba for part in parts])
         best = scores.argmax(axis=1)
         return Evidence(
@@ -144,7 +144,7 @@ class OrderAveragedSignal(Signal):
     def identity(self) -> Any:
         """Return the identity of the signal with the number of orders."""
         signal = _checked(self.signal, "signal", self.signal)
-        n_orders = whole("n_orders", self.n_orders)
+        n_orders = checked_count("n_orders", self.n_orders)
         return {"name": self.name, "signal": signal.identity(), "n_orders": n_orders}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from skllm_calib.evidence.backends.base import Request
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, only
+from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, replies_or_raise
 from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["LogprobSignal", "read_labels"]
@@ -40,7 +40,7 @@ class LogprobSignal(Signal):
     def ask(self, question: Question) -> Dialogue:
         """Ask once, for the probability of each answer."""
         request = Request(question.messages(), answers=question.answers)
-        (reply,) = only((yield [request]))
+        (reply,) = replies_or_raise((yield [request]))
         return read_labels(reply.distributions, question.answers, written=reply.text)
 
 

@@ -9,7 +9,13 @@ from scipy.special import entr
 
 from skllm_calib.evidence.backends.base import Dropout, Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, only, whole
+from skllm_calib.evidence.signals.base import (
+    Dialogue,
+    Evidence,
+    Signal,
+    checked_count,
+    replies_or_raise,
+)
 from skllm_calib.evidence.signals.logprobs import read_labels
 
 __all__ = ["MCDropoutSignal"]
@@ -69,7 +75,7 @@ class MCDropoutSignal(Signal):
 
     def ask(self, question: Question) -> Dialogue:
         """Ask once, for all passes."""
-        (reply,) = only((yield [self._request(question)]))
+        (reply,) = replies_or_raise((yield [self._request(question)]))
         answers = question.answers
         passes = [read_labels(distributions, answers) for distributions in reply.passes]
         scores = np.array([e.log_proba for e in passes])
@@ -96,6 +102,6 @@ class MCDropoutSignal(Signal):
         if not 0 < self.rate < 1:
             raise ValueError(f"rate={self.rate!r}: must be between 0 and 1, both excluded")
         rate = 0.0 if self.where == "trained" else float(self.rate)
-        n_passes = whole("n_passes", self.n_passes)
+        n_passes = checked_count("n_passes", self.n_passes)
         dropout = Dropout(self.where, rate, n_passes, int(self.random_state))
         return Request(question.messages(), answers=question.answers, dropout=dropout)

@@ -8,7 +8,13 @@ import numpy as np
 
 from skllm_calib.evidence.backends.base import Message, Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, only, share
+from skllm_calib.evidence.signals.base import (
+    Dialogue,
+    Evidence,
+    Signal,
+    log_proba_of_answer,
+    replies_or_raise,
+)
 from skllm_calib.evidence.signals.logprobs import read_labels
 
 __all__ = ["PTrueSignal"]
@@ -56,15 +62,17 @@ class PTrueSignal(Signal):
         judged = list(range(n_classes))
         written = ""
         if self.candidates == "answer":
-            (reply,) = only((yield [Request(question.messages(), answers=question.answers)]))
+            (reply,) = replies_or_raise(
+                (yield [Request(question.messages(), answers=question.answers)])
+            )
             direct = read_labels(reply.distributions, question.answers)
             judged, written = [int(direct.log_proba.argmax())], reply.text
-        replies = only((yield [self._doubt(question, k) for k in judged]))
+        replies = replies_or_raise((yield [self._doubt(question, k) for k in judged]))
         verdicts = [read_labels(r.distributions, _VERDICTS) for r in replies]
         p_true = np.full(n_classes, np.nan)
         p_true[judged] = [np.exp(v.log_proba[0]) for v in verdicts]
         if self.candidates == "answer":
-            log_proba = share(judged[0], float(p_true[judged[0]]), n_classes)
+            log_proba = log_proba_of_answer(judged[0], float(p_true[judged[0]]), n_classes)
         else:
             log_true = np.array([v.log_proba[0] for v in verdicts])
             log_proba = log_true - np.logaddexp.reduce(log_true)

@@ -1,20 +1,30 @@
-"""SelfCheck: whether the model, asked again for its reasons, still supports its answer."""
+"""SelfCheck: whether the model's own reasons, sampled again, support its answer."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
 from skllm_calib.evidence.backends.base import Message, Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals._reports import Names, read_label
-from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, only, share, whole
+from skllm_calib.evidence.signals.base import (
+    Dialogue,
+    Evidence,
+    Signal,
+    checked_count,
+    log_proba_of_answer,
+    replies_or_raise,
+)
+from skllm_calib.evidence.signals.label_names import names_of, quoted, read_label
 from skllm_calib.evidence.signals.reasoned import THINK
-from skllm_calib.evidence.signals.self_consistency import read_vote
 from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["SelfCheckSignal"]
 
-_VERDICTS = Names((), ("Yes", "No"))
+_VERDICTS = ("Yes", "No")
+# "Yes, it does" is a verdict; "No idea" and "Yes and no" are none.
+_VERDICT = re.compile(r"\W*(yes|no)\s*(?:[^\w\s].*)?", re.I | re.DOTALL)
 
 
 class SelfCheckSignal(Signal):
@@ -31,11 +41,11 @@ class SelfCheckSignal(Signal):
 
     Notes
     -----
-    SelfCheckGPT's question, for labels: the model answers once; it is then asked several times
-    to think about the text, without being shown its answer; and of each of these reasons whether
-    it supports that answer. Supported counts 1, not supported 0, and a verdict that says neither
-    one half. The answer gets (supported + 0.5) / (n_draws + 1), at least 1 % more than an equal
-    share; the other classes share the rest.
+    SelfCheckGPT's question, for labels. The model answers once. It is then asked several times to
+    think about the text, without being shown its answer, and for each of these reasons whether it
+    supports that answer. "Yes" counts 1, "No" 0, and any other verdict one half; without a single
+    "Yes" or "No" the row fails. The answer gets (supported + 0.5) / (n_draws + 1), at least 1 %
+    more than an equal part; the other classes get equal parts of the rest.
 
     References
     ----------
@@ -64,21 +74,16 @@ class SelfCheckSignal(Signal):
         thinking = [
             Request(
                 question.messages(THINK),
-                max_tokens=whole("max_tokens", self.max_tokens),
+                max_tokens=checked_count("max_tokens", self.max_tokens),
                 temperature=float(self.temperature),
                 draw=draw,
             )
-            for draw in range(whole("n_draws", self.n_draws))
+            for draw in range(checked_count("n_draws", self.n_draws))
         ]
-        answer, *reasons = only((yield [answering, *thinking]))
-        vote = read_vote(answer, question)
-        if vote is None:
-            raise UnreadableReply(
-                f"the answer {answer.text[:80]!r} names none of the labels, so there is nothing to "
-                "check. Ask for the answer more plainly in the prompt"
-            )
-        ask = (
-            f"Does this reasoning support the answer {question.texts[vote]!r}? Answer with one "
+        answer, *reasons = replies_or_raise((yield [answering, *thinking]))
+        label = read_label(answer.text, names_of(question))
+        check = (
+            f"Does this reasoning support the answer {question.texts[label]!r}? Answer with one "
             "word: Yes or No."
         )
         checks = [
@@ -86,18 +91,23 @@ class SelfCheckSignal(Signal):
                 (
                     *question.messages(THINK),
                     Message("assistant", reason.text.strip() or "..."),
-                    Message("user", ask),
+                    Message("user", check),
                 ),
                 max_tokens=8,
-                among=_VERDICTS.texts,
+                among=_VERDICTS,
             )
             for reason in reasons
         ]
-        verdicts = only((yield checks))
-        supported = np.array([_verdict(v.text) for v in verdicts])
+        verdicts = replies_or_raise((yield checks))
+        matches = [_VERDICT.fullmatch(verdict.text.strip()) for verdict in verdicts]
+        if not any(matches):
+            raise UnreadableReply(
+                f"no verdict is Yes or No; the model wrote {quoted(verdicts[0].text)} as the first"
+            )
+        supported = np.array([float(m[1].lower() == "yes") if m else 0.5 for m in matches])
         proba = float(supported.sum() + 0.5) / (len(supported) + 1)
         return Evidence(
-            share(vote, proba, len(question.texts)),
+            log_proba_of_answer(label, proba, len(question.texts)),
             0.0,
             {
                 "written": answer.text,
@@ -105,10 +115,3 @@ class SelfCheckSignal(Signal):
                 "reasons": [reason.text for reason in reasons],
             },
         )
-
-
-def _verdict(text: str) -> float:
-    try:
-        return 1.0 - read_label(text, _VERDICTS)
-    except UnreadableReply:
-        return 0.5

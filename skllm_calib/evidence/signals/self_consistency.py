@@ -1,27 +1,28 @@
-"""How often the model gives the same answer when it is asked again."""
+"""How often the model gives the same answer when it is asked repeatedly."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.base import Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals._reports import Names, read_label
 from skllm_calib.evidence.signals.base import (
-    Answered,
     Dialogue,
     Evidence,
     Signal,
-    log_shares,
-    whole,
+    checked_count,
+    replies_or_raise,
+    smoothed_log_proba,
 )
-from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
+from skllm_calib.evidence.signals.label_names import names_of, quoted, read_label
+from skllm_calib.exceptions import Refused, UnreadableReply
 
-__all__ = ["SelfConsistencySignal", "read_vote"]
+__all__ = ["SelfConsistencySignal"]
 
 
 class SelfConsistencySignal(Signal):
@@ -30,29 +31,31 @@ class SelfConsistencySignal(Signal):
     Parameters
     ----------
     n_draws : int, default=10
-        How many answers to sample, at most. Five to ten carry most of what there is.
+        How many answers to sample, at most. Five to ten carry most of the information.
     temperature : float, default=1.0
         Temperature of the sampling.
     variants : {"auto", "none", "orders"} or list of str, default="auto"
         What differs between the draws besides the sampling. "none": nothing. "orders": the order
-        of the options, turned by one place a draw. A list: further instructions in the place of
-        the prompt's own (they may use ``{options}`` and ``{hint}``), taken in turn. "auto":
-        "none", and "orders" for models that take no temperature.
+        of the options, rotated by one place per draw. A list: further instructions to use in place
+        of the prompt's own (they may use ``{options}`` and ``{hint}``), one after the other.
+        "auto": "orders" for models that accept no temperature, else "none".
     smoothing : float, default=0.5
-        Concentration of the symmetric Dirichlet prior: with counts c of M draws over K classes
-        the share of a class is (c + smoothing) / (M + smoothing K). Never 0, so that a class
-        without a vote is unlikely and not impossible.
+        Concentration of the symmetric Dirichlet prior: a class with c of M votes, of K classes,
+        gets (c + smoothing) / (M + smoothing K). Never 0, so that a class without a vote is
+        unlikely but not impossible.
     stop_early : bool, default=True
-        Stop when the class in the lead cannot be overtaken by the draws that are left.
+        Stop when no other class can overtake the leading one with the draws that are left.
     max_tokens : int, default=16
         Longest answer.
 
     Notes
     -----
-    Backends that can (llama.cpp in process) let the model choose among the labels alone. Elsewhere,
-    draws that name no label, or are declined, count for none: their share is ``off_label``. When
-    none names a label the row fails. Shares are lattice values and over-confident: they measure
-    the noise of the sampling, not whether the model is right. Calibrate them.
+    A draw is a vote if it consists of a label, or ends with a line "Answer: LABEL". Draws that name
+    no label, or that the model declines, are no vote; their proportion is ``off_label``. A row
+    fails if no draw is a vote, or if a draw could not be obtained at all: that says nothing about
+    the model. Backends that can (llama.cpp in process) restrict the draws to the labels. Vote
+    shares take few values and are over-confident: they measure the noise of the sampling, not
+    whether the model is right. Calibrate them.
 
     References
     ----------
@@ -99,39 +102,42 @@ class SelfConsistencySignal(Signal):
         votes = np.zeros(n_classes, dtype=np.int64)
         n_drawn, n_next = 0, self._first_step()
         variants, written = self.variants, []
-        first: Answered | None = None
+        refusal: Refused | None = None
         while n_next:
             drawn = range(n_drawn, n_drawn + n_next)
             varied = [_variant(question, variants, draw) for draw in drawn]
             answers = yield [
                 Request(
                     variant.messages(),
-                    max_tokens=whole("max_tokens", self.max_tokens),
+                    max_tokens=checked_count("max_tokens", self.max_tokens),
                     temperature=float(self.temperature),
                     draw=draw,
                     among=variant.answers,
                 )
                 for draw, variant in zip(drawn, varied, strict=True)
             ]
-            first = first or answers[0]
             for variant, answer in zip(varied, answers, strict=True):
-                vote = read_vote(answer, variant)
-                written.append(answer.text if isinstance(answer, Reply) else str(answer))
-                if vote is not None:
-                    votes[vote] += 1
-                if variants == "auto" and isinstance(answer, Reply):
-                    variants = "orders" if "temperature" in answer.refused else "none"
+                if isinstance(answer, Refused):
+                    refusal = refusal or answer
+                    written.append(str(answer))
+                    continue
+                (reply,) = replies_or_raise([answer])
+                written.append(reply.text)
+                with contextlib.suppress(UnreadableReply):  # no vote
+                    votes[read_label(reply.text, names_of(variant))] += 1
+                if variants == "auto":
+                    variants = "orders" if "temperature" in reply.refused else "none"
             n_drawn += n_next
             n_next = self._next_step(votes, n_drawn)
         if not votes.any():
-            if isinstance(first, BackendError):
-                raise first  # which says more than that no label was named
+            if refusal is not None:
+                raise refusal  # which says more than that no label was named
             raise UnreadableReply(
-                f"none of {n_drawn} answers names one of the labels; the first is "
-                f"{written[0][:80]!r}. Ask for the answer more plainly in the prompt"
+                f"none of {n_drawn} answers is a label; the first is {quoted(written[0])}. Ask for "
+                "the bare label in the prompt"
             )
         return Evidence(
-            log_shares(votes.astype(np.float64), self.smoothing),
+            smoothed_log_proba(votes.astype(np.float64), self.smoothing),
             1 - float(votes.sum()) / n_drawn,
             {
                 "votes": votes,
@@ -142,7 +148,7 @@ class SelfConsistencySignal(Signal):
         )
 
     def _check(self) -> None:
-        whole("n_draws", self.n_draws)
+        checked_count("n_draws", self.n_draws)
         if self.smoothing <= 0:
             raise ValueError(
                 f"smoothing={self.smoothing!r}: must be greater than 0, or a class without votes "
@@ -169,24 +175,6 @@ class SelfConsistencySignal(Signal):
         # are left: it cannot be overtaken once the one is larger than the other.
         needed = (n_left - (first - second)) // 2 + 1
         return 0 if first - second > n_left else int(min(n_left, max(1, needed)))
-
-
-def read_vote(answer: Answered, question: Question) -> int | None:
-    """Return the class that an answer names; None if it names none or was declined.
-
-    Raises
-    ------
-    BackendError
-        If there is no answer for another reason, which says nothing of the model.
-    """
-    if isinstance(answer, Refused | UnreadableReply):
-        return None
-    if not isinstance(answer, Reply):
-        raise answer
-    try:
-        return read_label(answer.text, Names(question.keys, question.texts))
-    except UnreadableReply:
-        return None
 
 
 def _variant(question: Question, variants: str | Sequence[str], draw: int) -> Question:

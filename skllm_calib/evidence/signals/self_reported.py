@@ -1,4 +1,4 @@
-"""What the model says of its own confidence: needs nothing but text."""
+"""Probabilities that the model states in words: needs nothing but text."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ from numpy.typing import NDArray
 
 from skllm_calib.evidence.backends.base import Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals._reports import (
-    Names,
-    Report,
-    read_answer,
-    read_distribution,
-    read_guesses,
-)
 from skllm_calib.evidence.signals.base import (
     Dialogue,
     Evidence,
     Signal,
-    log_shares,
-    only,
-    share,
-    whole,
+    checked_count,
+    log_proba_of_answer,
+    replies_or_raise,
+    smoothed_log_proba,
 )
-from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.evidence.signals.label_names import names_of
+from skllm_calib.evidence.signals.stated import read_answer, read_distribution, read_guesses
 
 __all__ = ["SelfReportedSignal"]
 
 _FORMS = ("auto", "distribution", "guesses", "answer")
-# Beyond this many classes a number for each is long to write and hardly thought about.
+# Above this number of classes, a probability for each is long to write and hardly thought about.
 _MANY = 10
-# Room for a name of some tokens, a number and their marks.
+# Tokens for a label, a number and the marks around them.
 _TOKENS_PER_CLASS, _TOKENS_AROUND = 24, 64
 
 
@@ -44,26 +38,32 @@ class SelfReportedSignal(Signal):
     ----------
     form : {"auto", "distribution", "guesses", "answer"}, default="auto"
         What is asked for. "distribution": a probability for every class. "guesses": the
-        `n_guesses` best classes, each with a probability, the best form for many classes [1]_.
-        "answer": the label and one probability, the form most often used and the least
-        informative [2]_. "auto": "distribution" up to ten classes, then "guesses".
+        `n_guesses` best classes, each with a probability; the best form for many classes [1]_.
+        "answer": the label and one probability; the most common form, and the least informative
+        [2]_. "auto": "distribution" up to ten classes, else "guesses".
     n_guesses : int, default=4
-        How many guesses to ask for, at most one a class.
+        How many guesses to ask for; at most the number of classes.
     smoothing : float, default=0.005
         Added to each stated probability before they are normalised, so that a stated 0 or 1 has
-        a finite logarithm: numbers are stated to two digits, and a stated 0 means less than
-        about half of the last one.
+        a finite logarithm. Numbers are stated to two digits, so a stated 0 means less than about
+        half of the last digit.
     max_tokens : int or None, default=None
-        Longest reply; None makes room for what is asked for. Reasoning models need more: see
-        ``reasoning_budget`` of the backend.
+        Longest reply; None for as many tokens as the requested form needs. Reasoning models need
+        more: see ``reasoning_budget`` of the backend.
 
     Notes
     -----
-    Stated probabilities are normalised to sum to one; what they lack in sum shows as
-    ``off_label``. Classes of which nothing is said share what the others leave, and have no more
-    each than the least that was stated. In the form "answer" the other classes share the rest
-    equally, and the answer keeps at least 1 % more than an equal share. Structured output is used
-    where the backend has it. Stated numbers pile up at .9, .95 and 1: calibrate them.
+    Structured output is used where the backend has it. The whole reply must be JSON, which may be
+    in a code fence, or lines of the form ``label: number``; a reply that is anything else, or that
+    can be understood in two ways, is a failed row
+    (:class:`~skllm_calib.exceptions.UnreadableReply`). Numbers are between 0 and 1, or all of them
+    percentages with a percent sign.
+
+    Stated probabilities are normalised to sum to one; what is missing from one is ``off_label``.
+    Classes that are not among the guesses divide what the guesses leave, and none gets more than
+    the lowest guess. In the form "answer" the other classes get equal parts of the rest, and the
+    answer keeps at least 1 % more than an equal part. Stated numbers pile up at 0.9, 0.95 and 1:
+    calibrate them.
 
     References
     ----------
@@ -101,7 +101,7 @@ class SelfReportedSignal(Signal):
         self.max_tokens = max_tokens
 
     def ask(self, question: Question) -> Dialogue:
-        """Ask for the probabilities in words, and as structured output where that is to be had."""
+        """Ask for the probabilities in words, and as structured output where it is available."""
         form = self._form(len(question.texts))
         kind, shown = ("option", question.keys) if question.keys else ("label", question.texts)
         n_numbers = {"distribution": len(shown), "guesses": self._n_guesses(question)}.get(form, 1)
@@ -110,20 +110,19 @@ class SelfReportedSignal(Signal):
             max_tokens=self._room(n_numbers),
             schema=json.dumps(_schema(form, kind, shown)),
         )
-        (reply,) = only((yield [request]))
-        names = Names(question.keys, question.texts)
-        details = {"written": reply.text, "form": form}
+        (reply,) = replies_or_raise((yield [request]))
+        names = names_of(question)
         if form == "answer":
-            report = read_answer(reply.text, names)
-            assert report.answer is not None
-            proba = float(report.stated[report.answer])
-            log_proba = share(report.answer, proba, len(shown))
-            return Evidence(log_proba, 0.0, {**details, "stated": report.stated})
-        read = read_distribution if form == "distribution" else read_guesses
-        report = read(reply.text, names)
-        shares, rest = _completed(report)
-        log_proba = log_shares(shares / max(shares.sum(), 1.0), self.smoothing)
-        return Evidence(log_proba, rest, {**details, "stated": report.stated})
+            label, probability = read_answer(reply.text, names)
+            log_proba, rest = log_proba_of_answer(label, probability, len(shown)), 0.0
+            stated = np.full(len(shown), np.nan)
+            stated[label] = probability
+        else:
+            read = read_distribution if form == "distribution" else read_guesses
+            stated = read(reply.text, names)
+            proba, rest = _completed(stated)
+            log_proba = smoothed_log_proba(proba / max(proba.sum(), 1.0), self.smoothing)
+        return Evidence(log_proba, rest, {"written": reply.text, "form": form, "stated": stated})
 
     def _form(self, n_classes: int) -> str:
         if self.form not in _FORMS:
@@ -135,12 +134,12 @@ class SelfReportedSignal(Signal):
         return self.form
 
     def _n_guesses(self, question: Question) -> int:
-        return min(whole("n_guesses", self.n_guesses), len(question.texts))
+        return min(checked_count("n_guesses", self.n_guesses), len(question.texts))
 
     def _room(self, n_numbers: int) -> int:
         if self.max_tokens is None:
             return _TOKENS_AROUND + _TOKENS_PER_CLASS * n_numbers
-        return whole("max_tokens", self.max_tokens)
+        return checked_count("max_tokens", self.max_tokens)
 
 
 def _wording(form: str, kind: str, shown: tuple[str, ...], n_guesses: int) -> str:
@@ -182,12 +181,9 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _completed(report: Report) -> tuple[NDArray[np.float64], float]:
-    """Return a share for every class, and what was left over."""
-    stated = report.stated
+def _completed(stated: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return a probability for every class, and what is left over."""
     known = ~np.isnan(stated)
-    if not known.any():
-        raise UnreadableReply("the reply states no probability of any label")
     left = max(0.0, 1.0 - float(stated[known].sum()))
     unknown = (~known).sum()
     if not unknown:

@@ -49,7 +49,7 @@ def writing(whole: str, schema: Mapping[str, Any] | None, temperature: float | N
         if schema is not None and "properties" in schema:
             assert set(schema["properties"]) == set(thought)
             return json.dumps({k: round(v, 3) for k, v in thought.items()})
-        return "Sure! " + "\n".join(f"{k}: {v:.1%}" for k, v in thought.items())
+        return "\n".join(f"{k}: {v:.1%}" for k, v in thought.items())
     if "step by step" in whole[-120:]:
         return "It depends on the wording."
     thought = distribution(whole)

@@ -43,8 +43,25 @@ def test_an_answer_without_support_stays_the_answer():
 
 
 def test_an_answer_that_names_nothing():
-    with pytest.raises(UnreadableReply, match="nothing to check"):
+    with pytest.raises(UnreadableReply, match="neither a label"):
         lead(SelfCheckSignal(n_draws=1), question(), model("hm", ["Yes"]))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "supported"),
+    [
+        *(("Yes", 1.0), ("**no**", 0.0), ("Yes, it does", 1.0), ("No.\nIt says ham", 0.0)),
+        *(("No idea", 0.5), ("Yes and no", 0.5), ("It does, yes", 0.5), ("", 0.5)),
+    ],
+)
+def test_a_verdict_is_the_word_it_begins_with(verdict, supported):
+    evidence, _ = lead(SelfCheckSignal(n_draws=2), question(), model("ham", [verdict, "Yes"]))
+    assert evidence.details["supported"] == [supported, 1.0]
+
+
+def test_without_any_verdict_there_is_no_evidence():
+    with pytest.raises(UnreadableReply, match="no verdict is Yes or No; the model wrote 'Hm'"):
+        lead(SelfCheckSignal(n_draws=2), question(), model("ham", ["Hm", "I refuse"]))
 
 
 def test_bad_parameters_are_named():

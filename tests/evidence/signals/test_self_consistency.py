@@ -34,7 +34,7 @@ def test_draws_that_name_nothing_count_for_none():
 
 
 def test_no_vote_at_all_is_a_failure():
-    with pytest.raises(UnreadableReply, match=r"none of 10 answers names one of the labels.*'hm'"):
+    with pytest.raises(UnreadableReply, match=r"none of 10 answers is a label; the first is 'hm'"):
         lead(SelfConsistencySignal(), question(), says("hm"))
 
 
@@ -46,9 +46,13 @@ def test_what_the_backend_advises_is_passed_on():
         lead(SelfConsistencySignal(), question(), lambda _: Refused("no"))
 
 
-def test_a_server_that_is_down_is_no_vote():
-    with pytest.raises(BackendUnavailable):
-        lead(SelfConsistencySignal(), question(), lambda _: BackendUnavailable("down"))
+@pytest.mark.parametrize("failure", [BackendUnavailable("down"), UnreadableReply("no choices")])
+def test_a_draw_that_could_not_be_obtained_fails_the_row(failure):
+    """It says nothing about the model, and is not a vote for no label."""
+    answers = iter([Reply("spam"), failure, Reply("spam"), Reply("spam")])
+    signal = SelfConsistencySignal(n_draws=4, stop_early=False)
+    with pytest.raises(type(failure)):
+        lead(signal, question(), lambda _: next(answers))
 
 
 @pytest.mark.parametrize(

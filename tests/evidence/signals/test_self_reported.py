@@ -56,12 +56,13 @@ def test_numbers_above_one_in_sum_are_scaled():
     assert evidence.off_label == 0.0
 
 
-def test_a_class_left_out_gets_what_is_left_but_no_more_than_the_least():
+def test_a_class_not_guessed_gets_what_is_left_but_no_more_than_the_lowest_guess():
     three = ("a1", "b2", "c3")
-    evidence, _ = read('{"a1": 0.7, "b2": 0.2}', labels=three)
+    guesses = SelfReportedSignal(form="guesses")
+    evidence, _ = read('{"a1": 0.7, "b2": 0.2}', guesses, labels=three)
     expected = np.array([0.7, 0.2, 0.1]) + 0.005
     np.testing.assert_allclose(np.exp(evidence.log_proba), expected / expected.sum())
-    evidence, _ = read('{"a1": 0.5, "b2": 0.1}', labels=three)
+    evidence, _ = read('{"a1": 0.5, "b2": 0.1}', guesses, labels=three)
     assert evidence.off_label == pytest.approx(0.3)
     assert evidence.log_proba[2] == pytest.approx(evidence.log_proba[1])
 
@@ -108,7 +109,7 @@ def test_examples_are_answered_with_labels_and_the_row_with_numbers():
     assert "probability between 0 and 1" in last.content
 
 
-@pytest.mark.parametrize("text", ["", "I cannot say.", '{"ham": -1, "spam": 2}', "spam", "{}"])
+@pytest.mark.parametrize("text", ["", "I cannot say.", '{"ham": -1, "spam": 2}', "spam", "{}", '{"ham": 0.3}'])
 def test_what_cannot_be_read_is_a_failure(text):
     with pytest.raises(UnreadableReply):
         lead(SelfReportedSignal(), question(), says(text))

@@ -5,7 +5,12 @@ import pytest
 from scripted import LABELS, lead, listing, question, says
 
 from skllm_calib.backends import Reply, Request
-from skllm_calib.evidence.signals.base import log_shares, only, share, together
+from skllm_calib.evidence.signals.base import (
+    interleave,
+    log_proba_of_answer,
+    replies_or_raise,
+    smoothed_log_proba,
+)
 from skllm_calib.exceptions import BackendError, UnreadableReply
 from skllm_calib.signals import Evidence, LogprobSignal, SelfConsistencySignal, Signal
 
@@ -36,7 +41,7 @@ class Joined(Signal):
         self.parts = parts
 
     def ask(self, question):
-        ends = yield from together([part.ask(question) for part in self.parts])
+        ends = yield from interleave([part.ask(question) for part in self.parts])
         return Evidence(np.log([0.5, 0.5]), details={"ends": ends})
 
 
@@ -66,20 +71,20 @@ def test_no_dialogues_at_all():
 
 def test_the_first_failure_is_raised():
     with pytest.raises(BackendError, match="one"):
-        only([Reply("a"), BackendError("one"), BackendError("two")])
-    assert only([Reply("a")]) == [Reply("a")]
+        replies_or_raise([Reply("a"), BackendError("one"), BackendError("two")])
+    assert replies_or_raise([Reply("a")]) == [Reply("a")]
 
 
 def test_counts_become_posterior_means():
-    np.testing.assert_allclose(np.exp(log_shares(np.array([3.0, 1.0]), 0.5)), [0.7, 0.3])
-    assert np.isfinite(log_shares(np.array([1.0, 0.0]), 1e-6)).all()
+    np.testing.assert_allclose(np.exp(smoothed_log_proba(np.array([3.0, 1.0]), 0.5)), [0.7, 0.3])
+    assert np.isfinite(smoothed_log_proba(np.array([1.0, 0.0]), 1e-6)).all()
 
 
 @pytest.mark.parametrize(
     ("proba", "kept"), [(0.7, 0.7), (1.0, 1 - 1e-4), (0.0, 1.01 / 4), (0.2, 1.01 / 4)]
 )
 def test_an_answer_stays_the_prediction(proba, kept):
-    row = np.exp(share(2, proba, 4))
+    row = np.exp(log_proba_of_answer(2, proba, 4))
     assert row.argmax() == 2
     assert row[2] == pytest.approx(kept)
     assert row.sum() == pytest.approx(1.0, abs=1e-12)
@@ -87,7 +92,7 @@ def test_an_answer_stays_the_prediction(proba, kept):
 
 
 def test_a_single_class_is_certain():
-    assert share(0, 0.3, 1).tolist() == [0.0]
+    assert log_proba_of_answer(0, 0.3, 1).tolist() == [0.0]
 
 
 def test_identity_names_what_is_not_the_default():
