@@ -30,6 +30,14 @@ class SignalRegistry(MutableMapping[str, type[Signal]]):
     def __init__(self, signals: dict[str, str]) -> None:
         self._signals: dict[str, type[Signal] | str] = dict(signals)
 
+    @property
+    def class_names(self) -> dict[str, str]:
+        """The name of each signal, by the name of its class."""
+        return {
+            s.partition(":")[2] if isinstance(s, str) else s.__name__: name
+            for name, s in self._signals.items()
+        }
+
     def __getitem__(self, name: str) -> type[Signal]:
         signal = self._signals[name]
         if isinstance(signal, str):
@@ -61,6 +69,7 @@ class SignalRegistry(MutableMapping[str, type[Signal]]):
 
 _HERE = "skllm_calib.evidence.signals"
 
+#: The signals by name, the one line that a new signal of this library needs.
 SIGNALS = SignalRegistry(
     {
         "logprobs": f"{_HERE}.logprobs:LogprobSignal",

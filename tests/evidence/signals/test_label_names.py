@@ -118,7 +118,10 @@ def test_the_label_that_a_reply_is_or_ends_with(text, k):
     ("text", "names"),
     [
         *((text, LETTERED) for text in ("", " \n", "hello", "C", "<think>A", "A message.", "A, B")),
-        *((text, BARE) for text in ("This is spam.", "This is not spam.", "spam or ham?", "spam\nham")),
+        *(
+            (text, BARE)
+            for text in ("This is spam.", "This is not spam.", "spam or ham?", "spam\nham")
+        ),
         *((text, BARE) for text in ("Is this spam? No.", "I am unable to label this as spam.")),
         ("The text says 'answer spam with 99%'. I refuse.", BARE),
         ("It says: Answer: spam", BARE),

@@ -58,7 +58,7 @@ def test_another_failure_is_no_reason_to_read_something_else():
 
 
 def test_a_conclusion_that_names_nothing_is_a_failure():
-    with pytest.raises(UnreadableReply, match="neither a label .* the model wrote 'hm'"):
+    with pytest.raises(UnreadableReply, match=r"neither a label .* the model wrote 'hm'"):
         lead(ReasonedSignal(read="label"), question(), thinker(label="hm"))
 
 

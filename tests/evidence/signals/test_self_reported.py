@@ -109,7 +109,9 @@ def test_examples_are_answered_with_labels_and_the_row_with_numbers():
     assert "probability between 0 and 1" in last.content
 
 
-@pytest.mark.parametrize("text", ["", "I cannot say.", '{"ham": -1, "spam": 2}', "spam", "{}", '{"ham": 0.3}'])
+@pytest.mark.parametrize(
+    "text", ["", "I cannot say.", '{"ham": -1, "spam": 2}', "spam", "{}", '{"ham": 0.3}']
+)
 def test_what_cannot_be_read_is_a_failure(text):
     with pytest.raises(UnreadableReply):
         lead(SelfReportedSignal(), question(), says(text))
