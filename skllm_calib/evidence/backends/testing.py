@@ -233,7 +233,9 @@ class TestingBackend(BaseBackend):
         if "guesses" in properties:
             properties = properties["guesses"]["items"]["properties"]
         named = next((p["enum"] for p in properties.values() if "enum" in p), None)
-        options = named or list(properties) or _options(request.messages, given)
+        # What a function says is taken as it is; else it is one of what was asked for.
+        among = () if given and callable(self.rules) else request.among
+        options = named or list(properties or among) or _options(request.messages, given)
         if not options:
             return "ok"
         shares = self._shares(request, row, options, given)

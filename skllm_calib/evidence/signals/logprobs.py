@@ -11,6 +11,7 @@ from skllm_calib.evidence.backends.base import Request
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
 from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, replies_or_raise
+from skllm_calib.evidence.signals.label_names import quoted
 from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["LogprobSignal", "read_labels"]
@@ -21,12 +22,12 @@ _FLOOR = 25.0
 
 
 class LogprobSignal(Signal):
-    """Probability of each label as the next thing the model would write.
+    """Probability of each label as the next text the model would write.
 
-    Sums over every token that can only mean the label, follows labels of several tokens as far as
-    the backend can, and treats what a server cut off its list as censored rather than zero: a
-    label that was not listed gets an equal share of what is left, at most the smallest listed
-    probability.
+    Sums over all tokens that can only mean the label, follows labels of several tokens as far as
+    the backend can, and treats tokens behind the end of a server's list as censored, not as
+    impossible: a label that is not listed gets an equal part of the probability that is left, at
+    most the smallest listed probability.
 
     References
     ----------
@@ -65,16 +66,20 @@ def read_labels(
     Raises
     ------
     UnreadableReply
-        If none of the labels is listed.
+        If none of the labels is listed, or there are no distributions.
     """
+    if not distributions:
+        raise UnreadableReply(
+            f"the reply has no token probabilities; the model wrote {quoted(written)}"
+        )
     mass = _tree(answers).reduce({d.prefix: d for d in distributions})
     root = distributions[0]
     if not mass.seen.any():
         raise UnreadableReply(
-            f"none of the labels is among the most likely tokens (which hold "
-            f"{root.listed_mass:.1%} of the probability); the model would rather write "
-            f"{_shown(root)}. Ask for the answer more plainly in the prompt, or try the other "
-            "form of answer (Prompt(answer='words' or 'keys'))"
+            f"none of the labels is among the most likely tokens, which hold "
+            f"{root.listed_mass:.1%} of the probability and begin with {_shown(root)}. Ask for the "
+            "bare label in the prompt, or for the other form of answer with "
+            "Prompt(answer='words' or 'keys')"
         )
     log_mass = np.log(np.maximum(mass.point, np.finfo(np.float64).tiny))
     log_mass = np.maximum(log_mass, log_mass.max() - _FLOOR)

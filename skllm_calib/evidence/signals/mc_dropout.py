@@ -17,6 +17,7 @@ from skllm_calib.evidence.signals.base import (
     replies_or_raise,
 )
 from skllm_calib.evidence.signals.logprobs import read_labels
+from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["MCDropoutSignal"]
 
@@ -77,6 +78,8 @@ class MCDropoutSignal(Signal):
         """Ask once, for all passes."""
         (reply,) = replies_or_raise((yield [self._request(question)]))
         answers = question.answers
+        if not reply.passes:
+            raise UnreadableReply("the reply has no probabilities with dropout")
         passes = [read_labels(distributions, answers) for distributions in reply.passes]
         scores = np.array([e.log_proba for e in passes])
         proba = np.exp(scores)
