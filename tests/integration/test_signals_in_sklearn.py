@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from joblib import parallel_config
+from signal_contract import made_up
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -89,7 +90,7 @@ every_signal = pytest.mark.parametrize("signal", [FEW.get(name, name) for name i
 
 def llm(backend=None, **options):
     options.setdefault("cache", None)
-    return LLMClassifier(backend or TestingBackend(), **options)
+    return LLMClassifier(backend or made_up(), **options)
 
 
 class Withholding(TestingBackend):

@@ -251,7 +251,7 @@ def test_the_table_is_complete():
 
 @pytest.mark.parametrize(("provider", "signal"), CELLS)
 def test_a_cell_of_the_table(provider, signal, cache):
-    said = TABLE[signal, provider]
+    said = TABLE.get((signal, provider))  # None: not documented yet, so either will do
     if signal == "decisions" and said == "yes":
         pytest.importorskip("openai.resources.decisions", reason="an older SDK")
     with PROVIDERS[provider]() as backend:
@@ -263,7 +263,11 @@ def test_a_cell_of_the_table(provider, signal, cache):
                 clf.predict_proba(TEXTS)
             return
         with warnings_of_failed_rows(on_error):
-            proba = clf.predict_proba(TEXTS)
+            try:
+                proba = clf.predict_proba(TEXTS)
+            except SignalUnavailable:
+                assert said is None
+                return
             answered = np.isfinite(proba).all(axis=1)
             check_rows(proba[answered])
             n_kept = len(cache)
