@@ -1,4 +1,4 @@
-"""Endpoints that are asked for a decision and give a probability to each option."""
+"""Decision endpoints, which give a probability to each option."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class DecisionSignal(Signal):
     Parameters
     ----------
     smoothing : float, default=1e-4
-        Added to each probability before they are normalised, so that a 0 has a finite logarithm.
+        Added to each probability before they are normalised, so that 0 has a finite logarithm.
 
     Notes
     -----
-    A refusal of the model is a failure of the row (:class:`~skllm_calib.exceptions.Refused`); a
-    server without such an endpoint makes the run fail with ``SignalUnavailable``.
+    If the model refuses, the row fails (:class:`~skllm_calib.exceptions.Refused`). A server without
+    such an endpoint makes the whole run fail with ``SignalUnavailable``.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class DecisionSignal(Signal):
         self.smoothing = smoothing
 
     def ask(self, question: Question) -> Dialogue:
-        """Put the labels to the endpoint, in their own words."""
+        """Ask for a decision between the labels, in their own words."""
         if self.smoothing <= 0:
             raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
         described = zip(question.texts, question.prompt.descriptions, strict=True)
@@ -53,7 +53,7 @@ class DecisionSignal(Signal):
         stated = np.array(reply.decision, dtype=np.float64)
         if len(stated) != len(choices) or not (stated >= 0).all() or not 0 < stated.sum() < np.inf:
             raise UnreadableReply(
-                f"the decision endpoint gave {reply.decision!r}, which is no probability of each "
+                f"the decision endpoint returned {reply.decision!r}, not one probability for each "
                 f"of {len(choices)} options"
             )
         off_label = max(0.0, 1.0 - float(stated.sum()))

@@ -1,4 +1,4 @@
-"""Signals made of signals: several of one model pooled, one over several orders of the options."""
+"""Signals made of signals: several pooled, or one averaged over orders of the options."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["FusedSignal", "OrderAveragedSignal"]
 
 
 class FusedSignal(Signal):
-    """Several signals of one model, pooled to one distribution.
+    """Several signals of one model, pooled into one distribution.
 
     Parameters
     ----------
     signals : list of Signal
-        What to pool.
+        The signals to pool.
     weights : array-like of shape (n_signals,) or None, default=None
-        How much each counts, scaled to sum to one; None for equal weights. To fit them on labels,
+        Weight of each signal, scaled to sum to one; None for equal weights. To fit them to labels,
         use ``LLMEnsembleClassifier.over(clf, signal=[...], weights="fit")``.
 
     Notes
     -----
-    The pool is the normalised weighted geometric mean. A row fails where one of its signals does:
-    a pool of fewer signals would be another one, with another calibration.
+    The pool is the normalised weighted geometric mean. A row fails if one of its signals does: a
+    pool of fewer signals would need another calibration.
 
     References
     ----------
@@ -45,11 +45,11 @@ class FusedSignal(Signal):
 
     @property
     def label(self) -> str:
-        """The names of its parts, such as "logprobs+self_reported"."""
+        """The names of the pooled signals, such as "logprobs+self_reported"."""
         return "+".join(signal.label for signal in self._parts())
 
     def ask(self, question: Question) -> Dialogue:
-        """Lead all dialogues side by side."""
+        """Lead the dialogues of all signals side by side."""
         signals, weights = self._parts(), self._weights()
         parts = _all((yield from interleave([signal.ask(question) for signal in signals])))
         scores = np.array([part.log_proba for part in parts])
@@ -66,7 +66,7 @@ class FusedSignal(Signal):
         return Evidence(_pool(scores, weights), off_label, details)
 
     def identity(self) -> Any:
-        """Return the identities of its parts and their weights."""
+        """Return the identities of the pooled signals and their weights."""
         return {
             "name": self.name,
             "signals": [signal.identity() for signal in self._parts()],
@@ -79,35 +79,35 @@ class FusedSignal(Signal):
     def _weights(self) -> NDArray[np.float64]:
         n = len(self.signals)
         if not n:
-            raise ValueError("signal=[]: name at least one signal")
+            raise ValueError("signal=[]: give at least one signal")
         if self.weights is None:
             return np.full(n, 1 / n)
         weights = np.asarray(self.weights, dtype=np.float64)
         if weights.shape != (n,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
             raise ValueError(
-                f"weights={self.weights!r}: must be {n} numbers, none negative, not all 0"
+                f"weights={self.weights!r}: must be {n} numbers, none of them negative, not all 0"
             )
         scaled: NDArray[np.float64] = weights / weights.sum()
         return scaled
 
 
 class OrderAveragedSignal(Signal):
-    """A signal read with the options in several orders, so that no place is favoured.
+    """A signal averaged over several orders of the options, so that no position is favoured.
 
     Parameters
     ----------
     signal : Signal
-        What to read.
+        The signal to average.
     n_orders : int, default=2
-        How many orders: the list of options turned by equal parts, at most one order a class.
-        With as many as there are classes each stands once at each place, and a bias that adds to
-        the log-probability of a place cancels exactly.
+        Number of orders, at most the number of classes. The list of options is rotated by equal
+        steps. With as many orders as classes, each class is once at each position, and a bias that
+        adds to the log-probability of a position cancels exactly.
 
     Notes
     -----
-    The mean is that of the log-probabilities. ``explain`` shows the label of each order
-    (``labels_by_order``) and the share of orders whose label is not the first one's
-    (``order_flips``).
+    The log-probabilities are averaged. ``explain`` shows the label of each order
+    (``labels_by_order``) and the proportion of the other orders whose label differs from that of
+    the first (``order_flips``).
 
     References
     ----------
@@ -122,7 +122,7 @@ class OrderAveragedSignal(Signal):
         self.n_orders = n_orders
 
     def ask(self, question: Question) -> Dialogue:
-        """Lead a dialogue an order, side by side."""
+        """Lead one dialogue per order, side by side."""
         signal = _checked(self.signal, "signal", self.signal)
         n_classes = len(question.texts)
         n_orders = min(checked_count("n_orders", self.n_orders), n_classes)
@@ -142,14 +142,14 @@ class OrderAveragedSignal(Signal):
         )
 
     def identity(self) -> Any:
-        """Return the identity of the signal with the number of orders."""
+        """Return the identity of the averaged signal, and the number of orders."""
         signal = _checked(self.signal, "signal", self.signal)
         n_orders = checked_count("n_orders", self.n_orders)
         return {"name": self.name, "signal": signal.identity(), "n_orders": n_orders}
 
 
 def names(signals: Sequence[Signal]) -> list[str]:
-    """Return a different name for each of some signals."""
+    """Return a distinct name for each signal."""
     out: list[str] = []
     for signal in signals:
         n = sum(name.split("_#")[0] == signal.name for name in out)
@@ -160,8 +160,8 @@ def names(signals: Sequence[Signal]) -> list[str]:
 def _checked(signal: Any, parameter: str, value: Any) -> Signal:
     if not isinstance(signal, Signal):
         raise ValueError(
-            f"{parameter}={value!r}: {signal!r} is no Signal, which is needed here, such as "
-            "LogprobSignal(); names are understood by the parameter `signal` of LLMClassifier"
+            f"{parameter}={value!r}: {signal!r} is not a Signal object such as LogprobSignal(). "
+            "Names are accepted only by the parameter `signal` of LLMClassifier"
         )
     return signal
 

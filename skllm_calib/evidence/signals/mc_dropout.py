@@ -1,4 +1,4 @@
-"""MC-dropout: the label probabilities of many thinned-out copies of the model."""
+"""MC dropout: the mean label probabilities of many passes with dropout."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class MCDropoutSignal(Signal):
     Parameters
     ----------
     where : {"head", "modules", "trained"}, default="head"
-        Where to drop. "head": on the final hidden state before the output layer: all masks in one
-        pass of the model. "modules": on the attention and residual branches, a pass of the model
-        each. "trained": in the modules that were trained with dropout, such as LoRA adapters; an
-        error where there are none, as in nearly all decoders of today, which ship with dropout 0.
+        Where dropout acts. "head": on the final hidden state before the output layer, with all
+        masks in one pass of the model. "modules": on the attention and residual branches, with one
+        pass of the model per mask. "trained": in the modules that were trained with dropout, such
+        as LoRA adapters; an error if there are none, as in nearly all current decoders.
     rate : float, default=0.1
-        Share of what is dropped; each module's own for "trained".
+        Dropout probability; ignored for "trained", where each module has its own.
     n_passes : int, default=30
-        How many passes.
+        Number of passes.
     random_state : int, default=0
-        Seed of the masks. With it and the content of the row they are the same in every run.
+        Seed of the masks. Seed and content of the row determine them, so every run has the same.
 
     Notes
     -----

@@ -28,13 +28,13 @@ class PTrueSignal(Signal):
     Parameters
     ----------
     candidates : {"answer", "all"}, default="answer"
-        Which answers are judged. "answer": the one that is most probable to the model itself, by
-        a first request; the other classes share the rest. "all": every class, a request each, in
-        the place of the first one; their probabilities of "True" are normalised.
+        Which answers are judged. "answer": the most probable one according to a first request;
+        the other classes get equal parts of the rest. "all": every class, with one request each
+        and no first one; the probabilities of "True" are normalised.
 
     Notes
     -----
-    Needs token log-probabilities. The answer keeps at least 1 % more than an equal share, so that
+    Needs token log-probabilities. The answer keeps at least 1 % more than an equal part, so that
     it stays the prediction however much the model doubts it.
 
     References
@@ -55,7 +55,7 @@ class PTrueSignal(Signal):
         self.candidates = candidates
 
     def ask(self, question: Question) -> Dialogue:
-        """Ask for an answer, and then whether it is right."""
+        """Ask for an answer, then whether it is right."""
         if self.candidates not in ("answer", "all"):
             raise ValueError(f"candidates={self.candidates!r}: must be 'answer' or 'all'")
         n_classes = len(question.texts)
@@ -81,9 +81,9 @@ class PTrueSignal(Signal):
 
     def _doubt(self, question: Question, answer: int) -> Request:
         proposed = question.texts[answer]
-        ask = (
+        judge = (
             f"Proposed answer: {proposed}\n"
             "Is the proposed answer right? Answer with one word: True or False."
         )
-        messages: tuple[Message, ...] = question.messages(ask)
+        messages: tuple[Message, ...] = question.messages(judge)
         return Request(messages, answers=_VERDICTS)

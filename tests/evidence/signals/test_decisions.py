@@ -36,7 +36,7 @@ def test_a_zero_is_finite():
 
 @pytest.mark.parametrize("decision", [(), (1.0,), (0.0, 0.0), (-0.1, 1.1), (float("nan"), 1.0)])
 def test_what_is_no_distribution_is_a_failure(decision):
-    with pytest.raises(UnreadableReply, match="no probability of each of 2 options"):
+    with pytest.raises(UnreadableReply, match="not one probability for each of 2 options"):
         lead(DecisionSignal(), question(), lambda _: Reply("", decision=decision))
 
 
