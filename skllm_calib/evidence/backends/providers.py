@@ -90,7 +90,7 @@ def resolve_model(model: str | BaseBackend | None) -> BaseBackend:
     Parameters
     ----------
     model : str or BaseBackend
-        "smollm2", "provider:name", or a backend. Providers are those of this library and those
+        "provider:name", "smollm2" or a backend. Providers are those of this library and those
         that installed packages add with an entry point of the group ``skllm_calib.backends``. If a
         package adds one under a name of ours, ours is used and a warning names the package.
 
@@ -120,35 +120,74 @@ def resolve_model(model: str | BaseBackend | None) -> BaseBackend:
         raise ValueError(f"model=None: name a language model: {_choices()}")
     if not isinstance(model, str):
         raise TypeError(f"model={model!r}: must be {_choices()}")
-    provider, _, name = model.partition(":")
-    if provider not in PROVIDERS and provider not in _entry_points(tuple(sys.path)):
-        _entry_points.cache_clear()  # it may have been installed since
-    added = _entry_points(tuple(sys.path)).get(provider, ())
-    if provider in PROVIDERS:
-        make = PROVIDERS[provider]
-        for entry_point in added:
-            warnings.warn(
-                f"the package {_package(entry_point)!r} adds a provider {provider!r}, which is "
-                "built in: the built-in one is used",
-                stacklevel=2,
-            )
-        takes_name = not isinstance(make, Provider) or ":" in make.form
-        if bool(name) == takes_name and (name or model == provider):
-            return make(name)
-    elif added and name:
-        return _added(added, provider, name)
-    if model.endswith(".gguf"):
-        raise ValueError(f"model={model!r}: for a GGUF file write 'llamacpp:{model}'")
-    known = [*PROVIDERS, *_entry_points(tuple(sys.path))]
-    close = difflib.get_close_matches(provider, [k for k in known if k != provider], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"model={model!r} is unknown: must be {_choices()}.{hint}")
+    provider, colon, name = model.partition(":")
+    added = _added(provider)
+    if added is not None and provider in PROVIDERS:
+        warnings.warn(
+            f"the package {added.packages} adds a provider {provider!r}, which is built in: the "
+            "built-in one is used",
+            stacklevel=2,
+        )
+    make = PROVIDERS.get(provider, added)
+    takes_name = not isinstance(make, Provider) or ":" in make.form
+    if make is None or bool(name) != takes_name or bool(colon) != takes_name:
+        raise ValueError(_unknown(model))
+    return make(name)
 
 
 def backend_classes() -> dict[str, type[BaseBackend]]:
     """Import the backends of this library; return the classes by name."""
     providers = (p for p in PROVIDERS.values() if isinstance(p, Provider))
     return {cls.__name__: cls for cls in (provider.load() for provider in providers)}
+
+
+class _AddedProvider(NamedTuple):
+    """A provider that other packages add; more than one of them is a mistake."""
+
+    name: str
+    entry_points: tuple[EntryPoint, ...]
+
+    @property
+    def packages(self) -> str:
+        return ", ".join(
+            sorted(repr(each.dist.name if each.dist else each.module) for each in self.entry_points)
+        )
+
+    def __call__(self, name: str) -> BaseBackend:
+        entry_point, *others = self.entry_points
+        if others:
+            raise ValueError(
+                f"model='{self.name}:{name}': the packages {self.packages} all add a provider "
+                f"{self.name!r}: uninstall all but one"
+            )
+        where = f"the package {self.packages}, which adds the provider {self.name!r},"
+        try:
+            make = entry_point.load()
+        except Exception as error:  # whatever the code of somebody else does
+            raise MissingDependency(
+                f"{where} cannot be loaded from {entry_point.value!r} "
+                f"({type(error).__name__}: {error}): upgrade or reinstall it"
+            ) from error
+        backend = make(name)
+        if not isinstance(backend, BaseBackend):
+            raise TypeError(f"{where} made {backend!r}, which is not a BaseBackend")
+        return backend
+
+
+def _added(provider: str) -> _AddedProvider | None:
+    """Return a provider that other packages add, if there is one of this name."""
+    if provider not in PROVIDERS and provider not in _entry_points(tuple(sys.path)):
+        _entry_points.cache_clear()  # it may have been installed since
+    return _entry_points(tuple(sys.path)).get(provider)
+
+
+@cache
+def _entry_points(path: tuple[str, ...]) -> dict[str, _AddedProvider]:
+    """Return what the packages on `path`, which is ``sys.path``, add by name."""
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        found[entry_point.name] = (*found.get(entry_point.name, ()), entry_point)
+    return {name: _AddedProvider(name, each) for name, each in found.items()}
 
 
 def _choices() -> str:
@@ -159,37 +198,12 @@ def _choices() -> str:
     return f"{forms}, or a backend object such as OpenAIBackend(NAME, base_url=...)"
 
 
-def _added(candidates: tuple[EntryPoint, ...], provider: str, name: str) -> BaseBackend:
-    """Make the backend of an entry point of another package."""
-    entry_point, *others = candidates
-    if others:
-        packages = ", ".join(sorted(repr(_package(each)) for each in candidates))
-        raise ValueError(
-            f"model='{provider}:{name}': the packages {packages} all add a provider {provider!r}: "
-            "uninstall all but one"
-        )
-    where = f"the package {_package(entry_point)!r}, which adds the provider {provider!r},"
-    try:
-        make = entry_point.load()
-    except Exception as error:  # whatever the code of somebody else does
-        raise MissingDependency(
-            f"{where} cannot be loaded from {entry_point.value!r} "
-            f"({type(error).__name__}: {error}): upgrade or reinstall it"
-        ) from error
-    backend = make(name)
-    if not isinstance(backend, BaseBackend):
-        raise TypeError(f"{where} made {backend!r}, which is not a BaseBackend")
-    return backend
-
-
-def _package(entry_point: EntryPoint) -> str:
-    return entry_point.dist.name if entry_point.dist else entry_point.module
-
-
-@cache
-def _entry_points(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
-    """Return what the packages on `path`, which is ``sys.path``, add by name."""
-    found: dict[str, tuple[EntryPoint, ...]] = {}
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        found[entry_point.name] = (*found.get(entry_point.name, ()), entry_point)
-    return found
+def _unknown(model: str) -> str:
+    """Say that no provider has a model, and what is perhaps meant."""
+    if model.endswith(".gguf"):
+        return f"model={model!r}: for a GGUF file write 'llamacpp:{model}'"
+    provider = model.partition(":")[0]
+    known = [name for name in (*PROVIDERS, *_entry_points(tuple(sys.path))) if name != provider]
+    close = difflib.get_close_matches(provider, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"model={model!r} is unknown: must be {_choices()}.{hint}"

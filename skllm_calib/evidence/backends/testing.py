@@ -10,18 +10,17 @@ import hashlib
 import itertools
 import json
 import math
-import pickle
 import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
+from skllm_calib.evidence.backends.callables import name_of
 from skllm_calib.evidence.label_tokens import LabelTree, Token
 from skllm_calib.exceptions import BackendError
 
@@ -124,7 +123,7 @@ class TestingBackend(BaseBackend):
         answering = ("rules", "off_label", "n_listed", "seed")
         params = {name: getattr(self, name) for name in answering}
         if callable(self.rules):
-            params["rules"] = _name_of(self.rules)
+            params["rules"] = name_of(self.rules)
         return {"provider": "testing", "model": f"testing-{self.name}", **params}
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
@@ -289,36 +288,6 @@ class TestingBackend(BaseBackend):
         content = json.dumps([self.seed, request.messages, request.answers, *draw])
         digest = hashlib.sha256(content.encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-def _name_of(handler: Any) -> str:
-    """Name a callable so that another one has another name, as far as can be told."""
-    named = handler if hasattr(handler, "__qualname__") else type(handler)
-    code = getattr(handler, "__code__", None)
-    if isinstance(code, CodeType):
-        cells = [cell.cell_contents for cell in handler.__closure__ or ()]
-        parts = [*_code(code), *map(_pickled, [*cells, handler.__defaults__])]
-    else:
-        parts = [_pickled(handler)]
-    digest = hashlib.sha256(b"\n".join(parts)).hexdigest()
-    return f"{named.__module__}.{named.__qualname__}:{digest[:20]}"
-
-
-def _code(code: CodeType) -> Iterator[bytes]:
-    yield code.co_code
-    yield repr(code.co_names).encode()
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _code(constant)
-        else:
-            yield repr(constant).encode()
-
-
-def _pickled(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return type(value).__qualname__.encode()
 
 
 def _options(messages: Sequence[Message], given: Sequence[Mapping[str, float]]) -> list[str]:
