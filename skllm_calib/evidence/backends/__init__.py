@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skllm_calib.evidence.backends.base import BaseBackend, Choice, Dropout, Message, Reply, Request
-from skllm_calib.evidence.backends.handles import clear_handles
+from skllm_calib.evidence.backends.handles import clear_handles, get_handle
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.backends.providers import PROVIDERS, Provider, resolve_model
+from skllm_calib.evidence.label_tokens import LabelTree, Token
 
 if TYPE_CHECKING:  # what type checkers and editors cannot see in the table
     from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend as AnthropicBackend
@@ -21,11 +23,11 @@ if TYPE_CHECKING:  # what type checkers and editors cannot see in the table
         TransformersBackend as TransformersBackend,
     )
 
-_CLASSES = {
-    provider.target.partition(":")[2]: provider
-    for provider in PROVIDERS.values()
-    if isinstance(provider, Provider)
-}
+
+def _classes() -> dict[str, Provider]:
+    table = (provider for provider in PROVIDERS.values() if isinstance(provider, Provider))
+    return {provider.target.partition(":")[2]: provider for provider in table}
+
 
 __all__ = [
     "PROVIDERS",
@@ -33,6 +35,7 @@ __all__ = [
     "BaseBackend",
     "Choice",
     "Dropout",
+    "LabelTree",
     "LlamaCppBackend",
     "Message",
     "MistralBackend",
@@ -41,16 +44,19 @@ __all__ = [
     "Reply",
     "Request",
     "TestingBackend",
+    "Token",
     "TransformersBackend",
+    "answer_all",
     "clear_handles",
+    "get_handle",
     "resolve_model",
 ]
-__all__ += [name for name in _CLASSES if name not in __all__]
+__all__ += [name for name in _classes() if name not in __all__]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        return _CLASSES[name].load()
+    if name in (classes := _classes()):
+        return classes[name].load()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
