@@ -18,7 +18,7 @@ from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.asking import ask
-from skllm_calib.operations.report.figures import shares
+from skllm_calib.operations.report.figures import class_shares
 from skllm_calib.operations.report.words import about
 
 __all__ = [
@@ -72,7 +72,7 @@ def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[s
 
 def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence[str]) -> float:
     """Return the log-loss of always stating the shares of the calibration labels."""
-    share = shares([counts.get(label, 0) for label in labels])
+    share = class_shares([counts.get(label, 0) for label in labels])
     position = {label: k for k, label in enumerate(labels)}
     return float(-np.mean([np.log(share[position[label]]) for label in y]))
 

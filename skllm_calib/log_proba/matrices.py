@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from skllm_calib.log_proba.numerics import log_normalise
 from skllm_calib.log_proba.tables import Table, column_order, named_class, read_table
 
 __all__ = [
+    "Checked",
     "check_log_proba",
     "check_log_rows",
     "check_matrix",
@@ -26,6 +27,18 @@ __all__ = [
 
 # Rows may miss 1 by rounding only. Two-decimal self-reports (0.99, 1.01) must be refused, not used.
 _SUM_TOLERANCE = 1e-5
+
+
+class Checked(NamedTuple):
+    """Validated input: ``proba`` (n, K), ``codes`` (n,), ``classes`` (K,), ``weight`` (n,).
+
+    Some of them may be the caller's own arrays, or take no memory: nobody may write to them.
+    """
+
+    proba: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    classes: NDArray[Any]
+    weight: NDArray[np.float64]
 
 
 def check_proba(
@@ -70,6 +83,8 @@ def check_proba(
     InvalidInput
         If the shape is wrong, a value is missing or outside [0, 1], or a row does not sum to 1.
     """
+    if isinstance(proba, Checked):
+        return proba.proba
     table = read_proba_table(proba, name)
     return check_proba_table(
         table, name, classes, pos_label, allow_unscored=allow_unscored, flat=flat

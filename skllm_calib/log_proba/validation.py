@@ -26,6 +26,7 @@ from skllm_calib.log_proba.labels import (
     shown,
 )
 from skllm_calib.log_proba.matrices import (
+    Checked,
     check_log_proba,
     check_log_rows,
     check_matrix,
@@ -75,18 +76,6 @@ FIT_NAMES = Names("y", "proba", "classes")
 LOG_NAMES = Names("y", "log_proba", "classes", labels_first=False)
 
 
-class Checked(NamedTuple):
-    """Validated input: ``proba`` (n, K), ``codes`` (n,), ``classes`` (K,), ``weight`` (n,).
-
-    Some of them may be the caller's own arrays, or take no memory: nobody may write to them.
-    """
-
-    proba: NDArray[np.float64]
-    codes: NDArray[np.int64]
-    classes: NDArray[Any]
-    weight: NDArray[np.float64]
-
-
 def check_input(
     y: Any,
     proba: Any,
@@ -107,7 +96,8 @@ def check_input(
         True labels, in any container that `check_labels` reads.
     proba : array-like of shape (n_samples,) or (n_samples, n_classes)
         Probabilities, as in `check_proba`. The columns of a frame that are named by the labels are
-        taken by name.
+        taken by name. `Checked` rows of an earlier call are returned as they are, whatever the
+        other arguments: who judges the same rows in many ways has them checked once.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. None takes them from `y`; where it lacks some, or there is
         no `y`, from the names of the columns.
@@ -144,6 +134,8 @@ def check_input(
     >>> checked.classes.tolist(), checked.codes.tolist(), checked.proba.tolist()
     (['ham', 'spam'], [1, 0], [[0.1, 0.9], [0.8, 0.2]])
     """
+    if isinstance(proba, Checked):
+        return proba
     if y is None and not allow_unlabelled:
         raise InvalidInput(f"{names.y} is None: labels are needed", names.y)
     try:

@@ -56,20 +56,18 @@ _STYLE = {
 }
 
 
-def charts_of(rows: Material) -> dict[str, str]:
+def charts_of(material: Material) -> dict[str, str]:
     """Draw every picture; names to SVG elements that say what they show."""
     plt = import_pyplot("CalibrationReport.to_html")
-    sides = [("before", "raw", rows.before), ("after", "calibrated", rows.proba)]
-    if rows.before is None:
-        sides = [("after", "probabilities", rows.proba)]
+    sides = [("before", "raw", material.before), ("after", "calibrated", material.rows)]
+    if material.before is None:
+        sides = [("after", "probabilities", material.rows)]
 
     def draw(display: Any, chosen: Sequence[_Side], **options: Any) -> Callable[[Any], None]:
         def on(ax: Any) -> None:
-            for _, name, proba in reversed(chosen):  # the calibrated one in the first colour
+            for _, name, judged in reversed(chosen):  # the calibrated one in the first colour
                 legend = {"name": name} if len(chosen) > 1 else {}
-                display.from_predictions(
-                    rows.truth, proba, ax=ax, **legend, **rows.known, **options
-                )
+                display.from_predictions(judged, judged, ax=ax, **legend, **options)
 
         return on
 

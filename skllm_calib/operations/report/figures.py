@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from skllm_calib.decisions import ReviewPolicy
 from skllm_calib.decisions.rules.bounds import precision_lower_bound
+from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics import (
     can_claim,
     reliability_curve,
@@ -21,78 +22,72 @@ from skllm_calib.metrics import (
 from skllm_calib.metrics.headline import BINS, measure
 from skllm_calib.operations.report.material import Material
 
-__all__ = ["figures_of", "shares"]
+__all__ = ["class_shares", "figures_of"]
 
 _COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 _PRICES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _MOST_CONFUSED = 15
 
 
-def shares(counts: Sequence[float]) -> NDArray[np.float64]:
-    """Return class shares; half a row a class keeps one without any from being impossible."""
+def class_shares(counts: Sequence[float]) -> NDArray[np.float64]:
+    """Return class shares; half a row per class keeps one without any from being impossible."""
     smoothed = np.asarray(counts, dtype=np.float64) + 0.5
     return np.asarray(smoothed / smoothed.sum())
 
 
 def figures_of(
-    rows: Material, *, targets: Sequence[float], confidence: float, claim: float, n_rows: int
+    material: Material, *, targets: Sequence[float], confidence: float, claim: float, n_rows: int
 ) -> dict[str, Any]:
     """Work everything out."""
-    y, known = rows.truth, rows.known
-    before = None if rows.before is None else measure(y, rows.before, rows.classes, rows.weight)
-    claimed = can_claim(y, rows.proba, claim, confidence=confidence, **BINS, **known)
+    claimed = can_claim(material.rows, material.rows, claim, confidence=confidence, **BINS)
+    measured = {side: measure(rows, rows) for side, rows in material.sides}
     return {
-        "data": _data(rows),
-        "card": None if rows.card is None else dict(rows.card),
-        "before": before,
-        "after": measure(y, rows.proba, rows.classes, rows.weight),
-        "class_shares": _class_shares(rows),
+        "data": _data(material),
+        "card": None if material.card is None else dict(material.card),
+        "before": measured.get("before"),
+        "after": measured["after"],
+        "class_shares": _class_shares(material),
         "claim": asdict(claimed) | {"sentence": str(claimed)},
-        "reliability": {
-            name: _reliability(y, proba, known)
-            for name, proba in (("before", rows.before), ("after", rows.proba))
-            if proba is not None
-        },
-        "by_class": _by_class(rows),
-        "confusion": _confusion(rows),
-        "risk_coverage": _risk_coverage(y, rows.proba, known),
-        "thresholds": [_threshold(rows, target, confidence) for target in targets],
-        "review_cost": _review_cost(rows),
-        "policy": None if rows.policy is None else _policy(rows, confidence),
-        "risk_matrix": None if rows.risk_matrix is None else _risk_matrix(rows),
-        "rows": _rows(rows, n_rows),
-        "usage": None if rows.usage is None else asdict(rows.usage),
+        "reliability": {side: _reliability(rows) for side, rows in material.sides},
+        "by_class": _by_class(material.rows),
+        "confusion": _confusion(material.rows),
+        "risk_coverage": _risk_coverage(material.rows),
+        "thresholds": [_threshold(material.rows, target, confidence) for target in targets],
+        "review_cost": _review_cost(material),
+        "policy": None if material.policy is None else _policy(material, confidence),
+        "risk_matrix": None if material.risk_matrix is None else _risk_matrix(material),
+        "rows": _rows(material, n_rows),
+        "usage": None if material.usage is None else asdict(material.usage),
     }
 
 
-def _data(rows: Material) -> dict[str, Any]:
-    n_classes = rows.classes.size
+def _data(material: Material) -> dict[str, Any]:
+    rows = material.rows
     return {
         "n": len(rows.codes),
-        "n_failed": len(rows.failures),
+        "n_failed": len(material.failures),
         "classes": rows.classes.tolist(),
-        "weighted": rows.weight is not None,
-        "n_by_class": np.bincount(rows.codes, minlength=n_classes).tolist(),
+        "weighted": material.weighted,
+        "n_by_class": np.bincount(rows.codes, minlength=rows.classes.size).tolist(),
     }
 
 
-def _class_shares(rows: Material) -> dict[str, Any]:
+def _class_shares(material: Material) -> dict[str, Any]:
     """Score the yardstick: always stating the class shares, which knows nothing of the text."""
-    counts = None if rows.card is None else rows.card.get("n_by_class")
+    rows = material.rows
+    counts = None if material.card is None else material.card.get("n_by_class")
     names = [str(label) for label in rows.classes.tolist()]
     if counts is not None and set(names) == set(counts):
-        source, share = "the calibration rows", shares([counts[name] for name in names])
+        source, share = "the calibration rows", class_shares([counts[name] for name in names])
     else:
         source = "these rows"
-        share = shares(np.bincount(rows.codes, rows.weight, minlength=len(names)).tolist())
-    constant = np.tile(share, (len(rows.codes), 1))
-    return {"of": source} | measure(rows.truth, constant, rows.classes, rows.weight)
+        share = class_shares(np.bincount(rows.codes, rows.weight, minlength=len(names)).tolist())
+    constant = rows._replace(proba=np.tile(share, (len(rows.codes), 1)))
+    return {"of": source} | measure(constant, constant)
 
 
-def _reliability(
-    y: NDArray[Any], proba: NDArray[np.float64], known: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    curve = reliability_curve(y, proba, **BINS, **known)
+def _reliability(rows: Checked) -> list[dict[str, Any]]:
+    curve = reliability_curve(rows, rows, **BINS)
     columns = (curve.mean_confidence, curve.accuracy, curve.counts)
     return [
         {"mean_confidence": stated, "accuracy": right, "n": n}
@@ -100,9 +95,8 @@ def _reliability(
     ]
 
 
-def _by_class(rows: Material) -> list[dict[str, Any]]:
-    weight = np.ones(len(rows.codes)) if rows.weight is None else rows.weight
-    predicted = rows.proba.argmax(axis=1)
+def _by_class(rows: Checked) -> list[dict[str, Any]]:
+    weight, predicted = rows.weight, rows.proba.argmax(axis=1)
     out = []
     for code, label in enumerate(rows.classes.tolist()):
         true, chosen = rows.codes == code, predicted == code
@@ -121,7 +115,7 @@ def _by_class(rows: Material) -> list[dict[str, Any]]:
     return out
 
 
-def _confusion(rows: Material) -> dict[str, Any]:
+def _confusion(rows: Checked) -> dict[str, Any]:
     """Count rows by true (row) and predicted (column) class."""
     codes = np.arange(rows.classes.size)
     counts = confusion_matrix(rows.codes, rows.proba.argmax(axis=1), labels=codes)
@@ -136,10 +130,8 @@ def _confusion(rows: Material) -> dict[str, Any]:
     }
 
 
-def _risk_coverage(
-    y: NDArray[Any], proba: NDArray[np.float64], known: Mapping[str, Any]
-) -> list[dict[str, float]]:
-    curve = risk_coverage_curve(y, proba, **known)
+def _risk_coverage(rows: Checked) -> list[dict[str, float]]:
+    curve = risk_coverage_curve(rows, rows)
     at = np.searchsorted(curve.coverage, np.array(_COVERAGES) - 1e-12)
     return [
         {
@@ -151,10 +143,10 @@ def _risk_coverage(
     ]
 
 
-def _threshold(rows: Material, target: float, confidence: float) -> dict[str, Any]:
+def _threshold(rows: Checked, target: float, confidence: float) -> dict[str, Any]:
     """Certify one target, or tell what it would take."""
     policy = ReviewPolicy(target, confidence=confidence, on_not_certifiable="review")
-    policy.fit(rows.truth, rows.proba, rows.weight, classes=rows.classes)
+    policy.fit(rows, rows)
     (found,) = policy.evidence_
     certified = bool(np.isfinite(found.threshold))
     return {
@@ -168,51 +160,48 @@ def _threshold(rows: Material, target: float, confidence: float) -> dict[str, An
     }
 
 
-def _review_cost(rows: Material) -> list[dict[str, Any]]:
+def _review_cost(material: Material) -> list[dict[str, Any]]:
     """Give the cost of Chow's rule at some prices, beside that of the two rules that need none."""
-    curves = {
-        name: None if proba is None else review_cost_curve(rows.truth, proba, **rows.known)
-        for name, proba in (("before", rows.before), ("after", rows.proba))
-    }
+    curves = {side: review_cost_curve(rows, rows) for side, rows in material.sides}
     after = curves["after"]
-    assert after is not None
     at = np.searchsorted(after.price, np.array(_PRICES) - 1e-12)
     return [
         {
             "price": float(after.price[k]),
             "accept_all": after.error_rate,
             "review_all": float(after.price[k]),
-            **{n: None if curve is None else float(curve.cost[k]) for n, curve in curves.items()},
+            "before": float(curves["before"].cost[k]) if "before" in curves else None,
+            "after": float(after.cost[k]),
             "review_share": float(after.review_share[k]),
         }
         for k in at
     ]
 
 
-def _policy(rows: Material, confidence: float) -> dict[str, Any]:
+def _policy(material: Material, confidence: float) -> dict[str, Any]:
     """Apply the policy to these rows, and see how right the accepted ones are."""
-    policy = rows.policy
+    policy, rows = material.policy, material.rows
     assert policy is not None
-    actions, labels = policy.decide(rows.proba), policy.predict(rows.proba)
+    actions, labels = policy.decide(rows), policy.predict(rows)
     accepted = actions == "accept"
-    n_wrong = int((labels != rows.truth)[accepted].sum())
+    n_wrong = int((labels != material.truth)[accepted].sum())
     n_accepted = int(accepted.sum())
     bound = precision_lower_bound(n_accepted, n_wrong, confidence) if n_accepted else None
     return {
         "summary": policy.summary().splitlines(),
-        "saw_these_rows": rows.policy_saw_rows,
+        "saw_these_rows": material.policy_saw_rows,
         "n_by_action": {name: int((actions == name).sum()) for name in policy.action_rates_},
         "n_wrong_accepted": n_wrong,
         # The rows that shaped a threshold cannot test it.
-        "precision_lower_bound": None if rows.policy_saw_rows else bound,
+        "precision_lower_bound": None if material.policy_saw_rows else bound,
         "confidence": float(confidence),
     }
 
 
-def _risk_matrix(rows: Material) -> dict[str, Any]:
-    matrix = rows.risk_matrix
+def _risk_matrix(material: Material) -> dict[str, Any]:
+    matrix, rows = material.risk_matrix, material.rows
     assert matrix is not None
-    where = matrix.locate(rows.proba, rows.impact)
+    where = matrix.locate(rows.proba, material.impact)
     cell = np.ravel_multi_index(where, matrix.shape)
     wrong = rows.proba.argmax(axis=1) != rows.codes
     counts, errors = (
@@ -232,25 +221,27 @@ def _risk_matrix(rows: Material) -> dict[str, Any]:
     }
 
 
-def _rows(rows: Material, n_rows: int) -> dict[str, list[dict[str, Any]]]:
-    """Pick the surest errors and the most doubtful rows."""
+def _rows(material: Material, n_rows: int) -> dict[str, list[dict[str, Any]]]:
+    """Pick the most confident errors and the least confident rows."""
+    rows = material.rows
     confidence = rows.proba.max(axis=1)
     wrong = np.flatnonzero(rows.proba.argmax(axis=1) != rows.codes)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")]
     doubtful = np.argsort(confidence, kind="stable")
     return {
-        "worst": [_row(rows, int(row)) for row in worst[:n_rows]],
-        "doubtful": [_row(rows, int(row)) for row in doubtful[:n_rows]],
-        "failed": [asdict(failure) for failure in rows.failures[:n_rows]],
+        "worst": [_row(material, int(row)) for row in worst[:n_rows]],
+        "doubtful": [_row(material, int(row)) for row in doubtful[:n_rows]],
+        "failed": [asdict(failure) for failure in material.failures[:n_rows]],
     }
 
 
-def _row(rows: Material, row: int) -> dict[str, Any]:
+def _row(material: Material, row: int) -> dict[str, Any]:
+    rows = material.rows
     first, second = np.argsort(-rows.proba[row], kind="stable")[:2]
     names = rows.classes.tolist()
     return {
-        "id": rows.ids[row],
-        "text": None if rows.texts is None else rows.texts[row],
+        "id": material.ids[row],
+        "text": None if material.texts is None else material.texts[row],
         "true": names[rows.codes[row]],
         "predicted": names[first],
         "probability": float(rows.proba[row, first]),

@@ -13,12 +13,21 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
-from skllm_calib.log_proba.validation import check_input, check_proba, two_columns
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.validation import (
+    Checked,
+    Names,
+    check_input,
+    check_proba,
+    check_weight,
+)
 from skllm_calib.operations.report.asking import RunUsage
 
 __all__ = ["Failure", "Material", "gather"]
 
 Floats = NDArray[np.float64]
+
+_NAMES = Names("y", "proba", "labels")
 
 
 @dataclass(frozen=True)
@@ -36,25 +45,22 @@ class Material:
 
     Attributes
     ----------
-    classes : ndarray of shape (n_classes,)
-        The classes, sorted.
-    codes : ndarray of shape (n,)
-        Number of the true class of each row.
-    proba, before : ndarray of shape (n, n_classes)
-        Probabilities, and those before calibration where they are known.
-    weight : ndarray of shape (n,) or None
-        Weights of the rows.
+    rows : Checked
+        Classes, and the true class, the probabilities and the weight of each row. Metrics,
+        policies and displays take it for labels and probabilities, and do not check it again.
+    before : Checked or None
+        The same with the probabilities before calibration, where they are known.
+    weighted : bool
+        Whether weights were given.
     ids, texts : list of str
-        What to call the rows and what to show of them; no texts, no show.
+        Names and texts of the rows; without texts, none are shown.
     failures : list of Failure
         Rows that are in none of the above.
     """
 
-    classes: NDArray[Any]
-    codes: NDArray[np.int64]
-    proba: Floats
-    before: Floats | None
-    weight: Floats | None
+    rows: Checked
+    before: Checked | None
+    weighted: bool
     ids: list[str]
     texts: list[str] | None
     failures: list[Failure]
@@ -68,17 +74,18 @@ class Material:
     @property
     def truth(self) -> NDArray[Any]:
         """The true label of each row."""
-        return np.asarray(self.classes[self.codes])
+        return np.asarray(self.rows.classes[self.rows.codes])
 
     @property
-    def known(self) -> dict[str, Any]:
-        """Keyword arguments that every metric takes."""
-        return {"labels": self.classes, "sample_weight": self.weight}
+    def sides(self) -> list[tuple[str, Checked]]:
+        """The rows before calibration, where they are known, and after it."""
+        before = [] if self.before is None else [("before", self.before)]
+        return [*before, ("after", self.rows)]
 
 
 def gather(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
+    y: ArrayLike,
+    proba: ArrayLike,
     *,
     before: ArrayLike | None,
     labels: ArrayLike | None,
@@ -92,80 +99,84 @@ def gather(
     impact: Any,
     **around: Any,
 ) -> Material:
-    """Check everything together, and set apart the rows that have no probabilities."""
-    truth = np.asarray(y_true)
-    proba = _matrix(y_proba, "y_proba", truth.shape)
-    earlier = None if before is None else _matrix(before, "before", truth.shape)
-    if earlier is not None and earlier.shape != proba.shape:
-        raise ValueError(f"before has shape {earlier.shape}, but y_proba has {proba.shape}.")
-    names = [str(row) for row in range(len(truth))] if ids is None else [str(one) for one in ids]
-    for name, given in (("ids", names), ("texts", texts), ("impact", _by_row(impact))):
-        if given is not None and len(given) != len(truth):
-            raise ValueError(f"{name} has {len(given)} entries, but y_true has {len(truth)} rows.")
-
-    unscored = np.flatnonzero(np.isnan(proba).any(axis=1)).tolist()
-    reasons: dict[int, str] = dict.fromkeys(unscored, "no probabilities")
-    reasons |= dict(failures or {})
-    keep = np.setdiff1d(np.arange(len(truth)), list(reasons)).astype(np.intp)
-    if not keep.size:
-        raise ValueError(f"none of the {len(truth)} rows was scored: there is nothing to report.")
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if weight is not None and weight.shape != truth.shape:
-        raise ValueError(f"sample_weight must have shape {truth.shape}, got {weight.shape}.")
-    if weight is not None:
-        keep = keep[weight[keep] != 0]  # the metrics leave them out, too
-    checked = check_input(
-        truth[keep],
-        proba[keep],
-        labels=labels,
-        sample_weight=None if weight is None else weight[keep],
-    )
-    if earlier is not None:
-        check_proba(earlier[keep])
-    chosen, fitted_here = _policy(policy, checked)
+    """Check everything together, once, and set apart the rows that have no probabilities."""
+    given = check_input(y, proba, labels=labels, names=_NAMES, allow_unscored=True)
+    n_rows = len(given.codes)
+    weight = check_weight(sample_weight, n_rows)
+    impact_by_row = _by_row(impact)
+    for name, values in (("ids", ids), ("texts", texts), ("impact", impact_by_row)):
+        if values is not None and len(values) != n_rows:
+            raise InvalidInput(
+                f"{name} has {len(values)} entries, but y has {n_rows} rows.",
+                name,
+                value=len(values),
+            )
+    names = [str(name) for name in (range(n_rows) if ids is None else ids)]
+    shown = None if texts is None else [str(text) for text in texts]
+    reasons = _reasons(given.proba, failures)
+    scored = np.setdiff1d(np.arange(n_rows), list(reasons)).astype(np.intp)
+    if not scored.size:
+        raise InvalidInput(f"None of the {n_rows} rows has probabilities to report on.", "proba")
+    keep = scored[weight[scored] > 0]
+    rows = Checked(given.proba[keep], given.codes[keep], given.classes, weight[keep])
+    fitted, fitted_here = _fitted_policy(policy, rows)
     return Material(
-        classes=checked.classes,
-        codes=checked.codes,
-        proba=checked.proba,
-        before=None if earlier is None else earlier[keep],
-        weight=None if weight is None else checked.weight,
+        rows=rows,
+        before=None if before is None else _earlier(before, rows, keep, n_rows),
+        weighted=sample_weight is not None,
         ids=[names[row] for row in keep.tolist()],
-        texts=None if texts is None else [str(texts[row]) for row in keep.tolist()],
+        texts=None if shown is None else [shown[row] for row in keep.tolist()],
         failures=[
-            Failure(names[row], None if texts is None else str(texts[row]), reason)
+            Failure(names[row], None if shown is None else shown[row], reason)
             for row, reason in sorted(reasons.items())
         ],
-        policy=chosen,
+        policy=fitted,
         policy_saw_rows=fitted_here or policy_saw_rows,
         risk_matrix=risk_matrix,
-        impact=impact if _by_row(impact) is None else np.asarray(impact)[keep],
+        impact=impact if impact_by_row is None else np.asarray(impact_by_row)[keep],
         **around,
     )
 
 
-def _matrix(values: ArrayLike, name: str, shape: tuple[int, ...]) -> Floats:
-    """Return (n, K) probabilities, NaN where a row failed."""
-    if len(shape) != 1:
-        raise ValueError(f"y_true must have shape (n_samples,), got {shape}.")
-    try:
-        rows = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers, got {np.asarray(values).dtype}.") from error
-    rows = two_columns(rows) if rows.ndim == 1 else rows
-    if rows.ndim != 2 or len(rows) != shape[0]:
-        raise ValueError(
-            f"{name} must have shape ({shape[0]},) or ({shape[0]}, n_classes), got {rows.shape}."
+def _reasons(proba: Floats, failures: Mapping[int, str] | None) -> dict[int, str]:
+    """Return why rows have no probabilities, by position."""
+    unknown = [row for row in failures or {} if not 0 <= row < len(proba)]
+    if unknown:
+        raise InvalidInput(
+            f"failures names row {unknown[0]}, but there are {len(proba)} rows, counted from 0.",
+            "failures",
+            value=unknown[0],
         )
-    return rows
+    unscored = np.flatnonzero(np.isnan(proba[:, 0])).tolist()
+    return dict.fromkeys(unscored, "no probabilities") | dict(failures or {})
+
+
+def _earlier(before: ArrayLike, rows: Checked, keep: NDArray[np.intp], n_rows: int) -> Checked:
+    """Return the rows with their probabilities before calibration."""
+    proba = check_proba(before, "before", classes=rows.classes, allow_unscored=True)
+    if len(proba) != n_rows:
+        raise InvalidInput(
+            f"before has {len(proba)} rows, but proba has {n_rows}.", "before", value=len(proba)
+        )
+    missing = keep[np.isnan(proba[keep, 0])]
+    if missing.size:
+        row = int(missing[0])
+        raise InvalidInput(
+            f"before has no probabilities in row {row}, but proba has: pass before=None if they "
+            "are not known.",
+            "before",
+            row,
+        )
+    return rows._replace(proba=proba[keep])
 
 
 def _by_row(impact: Any) -> Any:
-    """Return the impact if it has one entry a row; None for one level or one a class."""
+    """Return the impact if it has one entry per row; None for one level or one per class."""
     one_for_all = impact is None or isinstance(impact, str | Mapping) or np.ndim(impact) == 0
     return None if one_for_all else impact
 
 
-def _policy(policy: ReviewPolicy | None, rows: Any) -> tuple[ReviewPolicy | None, bool]:
+def _fitted_policy(policy: ReviewPolicy | None, rows: Checked) -> tuple[ReviewPolicy | None, bool]:
     """Return a fitted policy, and whether it was fitted on these very rows."""
     if policy is None:
         return None, False
@@ -173,11 +184,11 @@ def _policy(policy: ReviewPolicy | None, rows: Any) -> tuple[ReviewPolicy | None
         check_is_fitted(policy)
     except NotFittedError:
         given = clone(policy).set_params(on_not_certifiable="review")
-        truth = rows.classes[rows.codes]
-        return given.fit(truth, rows.proba, rows.weight, classes=rows.classes), True
+        return given.fit(rows, rows), True
     if policy.classes_.tolist() != rows.classes.tolist():
-        raise ValueError(
+        raise InvalidInput(
             f"the policy was fitted for the classes {policy.classes_.tolist()}, but these rows are "
-            f"of {rows.classes.tolist()}."
+            f"of {rows.classes.tolist()}.",
+            "policy",
         )
     return policy, False

@@ -205,8 +205,8 @@ class CalibrationReport:
     @classmethod
     def from_predictions(
         cls,
-        y_true: ArrayLike,
-        y_proba: ArrayLike,
+        y: ArrayLike,
+        proba: ArrayLike,
         *,
         before: ArrayLike | None = None,
         labels: ArrayLike | None = None,
@@ -258,8 +258,8 @@ class CalibrationReport:
             If an input does not fit; the message names the row or the value.
         """
         material = gather(
-            y_true,
-            y_proba,
+            y,
+            proba,
             before=before,
             labels=labels,
             sample_weight=sample_weight,

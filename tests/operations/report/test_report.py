@@ -26,9 +26,12 @@ from skllm_calib import (
 )
 from skllm_calib.datasets import load_messages
 from skllm_calib.metrics import aurc, brier_score
+from skllm_calib.log_proba import matrices, validation
 from skllm_calib.operations.report.words import limits
 
 NAMES = np.array(["animals & <plants>", "chemicals", "textiles"])
+HOLES = np.full((900, 3), 1 / 3)
+HOLES[3] = np.nan
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "path", "rect", "use"}
 
 
@@ -116,6 +119,17 @@ def test_the_figures_are_those_of_the_metrics(rows):
         cost = np.where(accepted, NAMES[proba.argmax(1)] != y, one["price"]).mean()
         assert one["after"] == pytest.approx(cost)
         assert one["review_share"] == pytest.approx(1 - accepted.mean())
+
+
+def test_the_rows_are_checked_once(rows, monkeypatch):
+    y, proba, before = rows
+    read, n_reads = validation._read_proba, []
+    monkeypatch.setattr(validation, "_read_proba", lambda *given: n_reads.append(1) or read(*given))
+    report = CalibrationReport.from_predictions(y, proba)
+    report.to_dict()
+    assert len(n_reads) == 1
+    CalibrationReport.from_predictions(y, proba, before=before, policy=ReviewPolicy(0.8)).to_dict()
+    assert len(n_reads) == 3
 
 
 def test_thresholds_are_certified_or_tell_what_is_missing(rows):
@@ -234,7 +248,7 @@ def test_failed_rows_are_counted_named_and_left_out(rows, html_of):
     ]
     assert "Not scored, and in none of these figures: 2 rows." in str(report)
     assert "refused by &lt;the&gt; provider" in html_of(report)
-    with pytest.raises(ValueError, match="none of the 900 rows was scored"):
+    with pytest.raises(ValueError, match="None of the 900 rows has probabilities"):
         CalibrationReport.from_predictions(y, np.full_like(proba, np.nan), labels=NAMES)
 
 
@@ -324,14 +338,16 @@ def test_labels_of_other_kinds(y, p, html_of):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ids": [1, 2]}, "ids has 2 entries, but y_true has 900 rows"),
+        ({"ids": [1, 2]}, "ids has 2 entries, but y has 900 rows"),
         ({"texts": ["a"]}, "texts has 1 entries"),
-        ({"before": np.full((900, 2), 0.5)}, r"before has shape \(900, 2\)"),
-        ({"before": np.full(7, 0.5)}, r"before must have shape \(900,\)"),
-        ({"y_proba": "text"}, "y_proba must hold numbers"),
-        ({"y_true": [["a"]]}, "y_true must have shape"),
+        ({"before": np.full((900, 2), 0.5)}, "before has 2 columns for the 3 classes"),
+        ({"before": np.full((7, 3), 1 / 3)}, "before has 7 rows, but proba has 900"),
+        ({"before": HOLES}, "before has no probabilities in row 3, but proba has"),
+        ({"failures": {900: "lost"}}, "failures names row 900, but there are 900 rows"),
+        ({"proba": "text"}, "proba must hold numbers"),
+        ({"y": [["a", "b"]]}, "y must hold one label per row"),
         ({"sample_weight": [1.0]}, "sample_weight must have shape"),
-        ({"labels": ["a", "b", "c"]}, "y_true holds 'animals & <plants>'|not one of the labels"),
+        ({"labels": ["a", "b", "c"]}, "y holds 'animals & <plants>'|not one of the labels"),
         ({"n_rows": -1}, "n_rows must be an integer of at least 0, got -1"),
         ({"price_per_million": 3}, "price_per_million must be the price"),
         ({"claim": 2}, "target must lie between 0 and 1"),
@@ -339,9 +355,9 @@ def test_labels_of_other_kinds(y, p, html_of):
 )
 def test_mistakes_are_named(rows, change, message):
     y, proba, _ = rows
-    given = {"y_true": y, "y_proba": proba} | change
+    given = {"y": y, "proba": proba} | change
     with pytest.raises(ValueError, match=message):
-        CalibrationReport.from_predictions(given.pop("y_true"), given.pop("y_proba"), **given)
+        CalibrationReport.from_predictions(**given)
 
 
 # -- estimators ------------------------------------------------------------------------------------
