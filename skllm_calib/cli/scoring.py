@@ -17,8 +17,8 @@ from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.metrics.headline import measure
-from skllm_calib.operations.report.asking import ask
 from skllm_calib.operations.report.figures import class_shares
+from skllm_calib.operations.report.scored_rows import score_rows
 from skllm_calib.operations.report.words import about
 
 __all__ = [
@@ -62,7 +62,7 @@ class Scores:
 
 def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[str]) -> Scores:
     """Ask about every text once, and calibrate."""
-    asked = ask(classifier, list(texts))
+    asked = score_rows(classifier, list(texts))
     names = [str(label) for label in asked.classes.tolist()]
     order = sorted(range(len(names)), key=names.__getitem__)
     calibrated = asked.proba[:, order]

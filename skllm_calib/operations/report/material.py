@@ -21,7 +21,7 @@ from skllm_calib.log_proba.validation import (
     check_proba,
     check_weight,
 )
-from skllm_calib.operations.report.asking import RunUsage
+from skllm_calib.operations.report.scored_rows import RunUsage
 
 __all__ = ["Failure", "Material", "gather"]
 

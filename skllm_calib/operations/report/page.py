@@ -8,6 +8,7 @@ from typing import Any
 from skllm_calib._version import __version__
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.display.plotting import import_pyplot
+from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.operations.pages import page_templates
 from skllm_calib.operations.report.words import (
     about,
@@ -87,6 +88,7 @@ def page(
         summary=in_short(figures),
         limits=limits(figures),
         decision=None if policy is None else decision(policy),
+        interval=DEFAULT_CONFIDENCE,
         cost=_cost(figures["usage"], price_per_million),
         card=_card(figures["card"]),
     )

@@ -12,11 +12,13 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
-from skllm_calib.operations.report.asking import ask, texts_of
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import check_count, check_fraction
 from skllm_calib.operations.report.charts import charts_of
 from skllm_calib.operations.report.figures import figures_of
 from skllm_calib.operations.report.material import Material, gather
 from skllm_calib.operations.report.page import frame, page, report_templates
+from skllm_calib.operations.report.scored_rows import score_rows, texts_of
 from skllm_calib.operations.report.words import in_short
 from skllm_calib.utils.files import write_text
 
@@ -26,29 +28,29 @@ _TARGETS = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 class CalibrationReport:
-    """What a calibrated classifier is worth on labelled rows, on one page.
+    """How good a calibrated classifier is on labelled rows, on one page.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions` from rows that fitted nothing. The
-    page is one file without scripts that fetches nothing: figures before and after, reliability
-    diagrams, histograms, what may pass without a person and what it costs, a risk matrix,
-    confusions, the worst and the most doubtful rows, data and model, and the limits of all that.
+    Made by :meth:`from_estimator` or :meth:`from_predictions` from rows that were not used for
+    fitting. The page is one file without scripts that loads nothing: figures before and after
+    calibration, reliability diagrams, histograms, certified thresholds, costs, a risk matrix,
+    confusions, the most confident errors and the least confident rows, data and model, and limits.
 
     Parameters
     ----------
     material : Material
-        Checked rows; what the two methods make.
+        Checked rows, made by the two methods.
     title : str, default="Calibration report"
         Title of the page.
     targets : sequence of float in (0, 1), default=(0.8, 0.9, 0.95, 0.98, 0.99)
-        Shares of right labels to certify thresholds for.
+        Precisions to certify thresholds for.
     confidence : float in (0.5, 1), default=0.95
-        Confidence of each promise and of the claim.
+        Confidence of each certified threshold and of the claim.
     claim : float in (0, 1), default=0.02
-        Calibration error that one would like to be below.
+        Calibration error to test the classifier against: is it smaller?
     n_rows : int, default=10
         Number of rows in each list.
     price_per_million : tuple of (float, float), default=None
-        Price of a million tokens read and of a million tokens written, in any currency.
+        Price per million tokens read and per million tokens written, in any currency.
 
     Attributes
     ----------
@@ -66,10 +68,10 @@ class CalibrationReport:
 
     Notes
     -----
-    The pictures need matplotlib; figures and JSON do not. Texts of rows are escaped, and the page
-    forbids itself scripts and addresses, so a text cannot do anything there. It shows them to
-    whoever reads it, though: pass ``texts=None``, or `X` with ``show_texts=False``, where they
-    are confidential.
+    The page needs the extra ``report`` (Jinja and matplotlib); figures and JSON do not. Texts of
+    rows are escaped, and the page forbids scripts and requests, so a text cannot do anything there.
+    Everyone who opens the page can read them, though: if they are confidential, leave out `texts`,
+    or pass ``show_texts=False``.
 
     References
     ----------
@@ -106,16 +108,21 @@ class CalibrationReport:
         n_rows: int = 10,
         price_per_million: tuple[float, float] | None = None,
     ) -> None:
-        if not isinstance(n_rows, int) or n_rows < 0:
-            raise ValueError(f"n_rows must be an integer of at least 0, got {n_rows!r}.")
+        check_count(n_rows, "n_rows", least=0)
+        check_fraction(confidence, "confidence", 0.5)
+        check_fraction(claim, "claim", hint="2 % is 0.02")
+        for target in targets:
+            check_fraction(target, "targets")
         if price_per_million is not None and (
             not isinstance(price_per_million, tuple | list)
             or len(price_per_million) != 2
             or not all(isinstance(p, int | float) and p >= 0 for p in price_per_million)
         ):
-            raise ValueError(
-                "price_per_million must be the price of a million tokens read and that of a "
-                f"million tokens written, got {price_per_million!r}."
+            raise InvalidInput(
+                "price_per_million must be two prices, per million tokens read and per million "
+                f"tokens written, got {price_per_million!r}",
+                "price_per_million",
+                value=price_per_million,
             )
         self.title = str(title)
         self.created = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -143,29 +150,29 @@ class CalibrationReport:
     ) -> Self:
         """Report on a fitted classifier.
 
-        One that can explain itself, such as :class:`CalibratedLLMClassifier`, is asked once for
-        each row, and tells what was before calibration, what failed and what it took.
+        A classifier with ``explain``, such as :class:`CalibratedLLMClassifier`, is asked once per
+        row, and reports the probabilities before calibration, failures, and tokens, too.
 
         Parameters
         ----------
         estimator : classifier
-            Fitted, with ``predict_proba``. Of a :class:`ReviewClassifier` the policy is reported,
+            Fitted, with ``predict_proba``. The policy of a :class:`ReviewClassifier` is reported,
             too.
         X : array-like of shape (n_samples,) or (n_samples, n_features)
-            Rows that neither the classifier nor its calibrator was fitted on.
+            Rows that were used to fit neither the classifier nor its calibrator.
         y : array-like of shape (n_samples,)
             Their labels.
         ids : sequence of shape (n_samples,), default=None
-            What to call the rows; their positions from 0 when None.
+            Names of the rows. None takes their positions, from 0.
         show_texts : bool, default=True
             Whether the page may show the texts of some rows.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, such as one over the probability with which a row was labelled.
         policy : ReviewPolicy, default=None
-            A fitted policy is applied to the rows and tested on them. One that is not is fitted on
-            them; that of the estimator when None.
+            A fitted policy is applied to the rows and tested on them; an unfitted one is fitted on
+            them. None takes that of the estimator, if it has one.
         policy_saw_rows : bool, default=False
-            Whether the fitted policy was fitted on these rows, which then are no test of it.
+            Whether the policy was fitted on these rows, which are then no test of it.
         risk_matrix : RiskMatrix, default=None
             Counts the rows in its cells.
         impact : array-like of shape (n_samples,), level, or dict of class to level, default=None
@@ -180,25 +187,25 @@ class CalibrationReport:
 
         Raises
         ------
-        ValueError
-            If an input does not fit, or no row could be scored.
+        InvalidInput
+            If an input cannot be used, or no row could be scored.
         """
-        asked = ask(estimator, X)
+        scored = score_rows(estimator, X)
         material = gather(
             y,
-            asked.proba,
-            before=asked.before,
-            labels=asked.classes,
+            scored.proba,
+            before=scored.before,
+            labels=scored.classes,
             sample_weight=sample_weight,
             ids=ids,
             texts=texts_of(X) if show_texts else None,
-            failures=asked.failures,
-            policy=asked.policy if policy is None else policy,
+            failures=scored.failures,
+            policy=scored.policy if policy is None else policy,
             policy_saw_rows=policy_saw_rows,
             risk_matrix=risk_matrix,
             impact=impact,
-            card=asked.card,
-            usage=asked.usage,
+            card=scored.card,
+            usage=scored.usage,
         )
         return cls(material, **options)
 
@@ -221,29 +228,29 @@ class CalibrationReport:
         card: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """Report on probabilities, whatever made them.
+        """Report on probabilities from any source.
 
         Parameters
         ----------
-        y_true : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,)
             True labels: strings, integers or booleans.
-        y_proba : array-like of shape (n_samples,) or (n_samples, n_classes)
+        proba : array-like of shape (n_samples,) or (n_samples, n_classes)
             Probabilities in [0, 1], columns in sorted order of the classes; 1-D holds those of the
-            last class. Rows of NaN failed; they are counted and left out.
-        before : array-like like `y_proba`, default=None
+            last class. Rows of NaN could not be scored; they are counted and left out.
+        before : array-like like `proba`, default=None
             The probabilities before calibration.
         labels : array-like of shape (n_classes,), default=None
-            Sorted classes of the columns. Needed when `y_true` lacks one of them.
+            Sorted classes of the columns. Needed when `y` lacks one of them.
         texts : sequence of str, default=None
-            What to show of the rows.
+            Texts of the rows, to show.
         ids : sequence of shape (n_samples,), default=None
-            What to call the rows; their positions from 0 when None.
+            Names of the rows. None takes their positions, from 0.
         failures : mapping of int to str, default=None
             Why rows failed, by position.
         sample_weight, policy, policy_saw_rows, risk_matrix, impact
             As in :meth:`from_estimator`.
         card : CalibrationCard or mapping, default=None
-            What is known of model and calibration.
+            What is known about model and calibration.
         **options : dict
             Further parameters of the class, such as `title`.
 
@@ -254,8 +261,8 @@ class CalibrationReport:
 
         Raises
         ------
-        ValueError
-            If an input does not fit; the message names the row or the value.
+        InvalidInput
+            If an input cannot be used; it knows the parameter, the row and the value.
         """
         material = gather(
             y,
@@ -280,7 +287,7 @@ class CalibrationReport:
         Returns
         -------
         html : str
-            A whole document in one piece, in UTF-8 when written.
+            A complete document; `save` writes it in UTF-8.
 
         Raises
         ------
@@ -303,7 +310,7 @@ class CalibrationReport:
         Parameters
         ----------
         texts : bool, default=False
-            Whether the rows that are listed have their texts.
+            Whether to include the texts of the listed rows.
 
         Returns
         -------
@@ -312,7 +319,7 @@ class CalibrationReport:
             ``card``, ``before``, ``after`` and ``class_shares`` (accuracy, log_loss, ece, ...),
             ``claim``, ``reliability``, ``by_class``, ``confusion``, ``risk_coverage``,
             ``thresholds``, ``review_cost``, ``policy``, ``risk_matrix``, ``rows`` and ``usage``;
-            None for what there is not.
+            None for what is not known.
         """
         rows = self.figures["rows"]
         if not texts:
@@ -335,7 +342,7 @@ class CalibrationReport:
         Parameters
         ----------
         texts : bool, default=False
-            Whether the rows that are listed have their texts.
+            Whether to include the texts of the listed rows.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The figures of a report in sentences: what it says in short, and what it cannot say."""
+"""The figures of a report in sentences: the summary, and the limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spaced(sentence: str) -> str:
 
 
 def about(n: int) -> str:
-    """Write a number that is a plan, not a measurement: two digits are all it is good for."""
+    """Write an estimated number of labels, with two significant digits."""
     return f"about {int(float(f'{max(n, 1):.2g}')):,}"
 
 
@@ -61,7 +61,7 @@ def in_short(figures: Mapping[str, Any]) -> list[str]:
     if figures["policy"] is not None:
         said.append(decision(figures["policy"]))
     if failed := figures["data"]["n_failed"]:
-        said.append(f"Not scored, and in none of these figures: {count(failed, 'row')}.")
+        said.append(f"Not scored and in none of these figures: {count(failed, 'row')}.")
     return said
 
 
@@ -69,20 +69,20 @@ def _best_promise(thresholds: list[dict[str, Any]]) -> str:
     certified = [one for one in thresholds if one["threshold"] is not None]
     if not certified:
         if not thresholds:
-            return "No target was asked for."
+            return "No target precision was given."
         nearest = min(thresholds, key=lambda one: one["target"])
         lack = (
-            "more labels like these are not known to help"
+            "more labels are not known to help"
             if nearest["n_more"] is None
             else f"{about(nearest['n_more'])} more labels are needed for the lowest target"
         )
         return (
-            f"Nothing may pass without a person: not even {percent(nearest['target'], 0)} right "
-            f"can be certified with these rows; {lack}."
+            f"No row can be accepted without review: not even a precision of "
+            f"{percent(nearest['target'], 0)} can be certified with these rows; {lack}."
         )
     best = max(certified, key=lambda one: one["target"])
     return (
-        f"{percent(best['coverage'])} of the rows may pass without a person if "
+        f"{percent(best['coverage'])} of the rows can be accepted without review if "
         f"{percent(best['target'], 0)} of them have to be right (certified with "
         f"{percent(best['confidence'], 0)} confidence)."
     )
@@ -91,11 +91,11 @@ def _best_promise(thresholds: list[dict[str, Any]]) -> str:
 def decision(policy: Mapping[str, Any]) -> str:
     """Say what a policy does with the rows, and how right the accepted ones are."""
     done = ", ".join(f"{n:,} {_DONE[name]}" for name, n in policy["n_by_action"].items() if n)
-    said = f"By the policy, of these rows {done}."
+    said = f"Under the policy, {done}."
     accepted = policy["n_by_action"].get("accept", 0)
     if not accepted:
         return said
-    said += f" Of the accepted rows {policy['n_wrong_accepted']:,} are wrong"
+    said += f" Of the accepted rows, {policy['n_wrong_accepted']:,} are wrong"
     if policy["precision_lower_bound"] is not None:
         said += (
             f": at least {percent(policy['precision_lower_bound'])} right, with "
@@ -108,41 +108,41 @@ def limits(figures: Mapping[str, Any]) -> list[str]:
     """Return what these figures do not say, as far as it can be known from them."""
     data, after = figures["data"], figures["after"]
     said = [
-        "All of it is about rows like these. Other texts, another mix of classes or another model "
-        "behind the same name may behave differently; only labels of new rows tell.",
-        "The rows must have had no part in fitting the model or its calibration. This page cannot "
+        "The figures hold for rows like these. Other texts, other class shares or another model "
+        "behind the same name may behave differently; only labels of new rows can show it.",
+        "The rows must not have been used to fit the model or its calibration. This page cannot "
         "check that.",
-        f"The calibration error is measured in bins of {data['n'] // 10:,} rows or so and has a "
-        f"noise floor of {percent(after['ece_floor'])}: what is below it cannot be seen, and rises "
-        "and falls within a bin cannot either. It tells nothing of how much the model knows; "
-        "log-loss and Brier score do.",
-        "Each certified threshold keeps its promise with its own confidence. To look at all of "
-        "them and then pick one is a choice the promise does not cover: fix the target first.",
+        f"The calibration error is measured in bins of about {data['n'] // 10:,} rows and has a "
+        f"noise floor of {percent(after['ece_floor'])}: errors below it are not detected, nor are "
+        "errors that cancel within a bin. It does not measure how much the model knows; log-loss "
+        "and Brier score do.",
+        "Each threshold is certified with its own confidence. Choosing among them after seeing "
+        "them all is not covered: fix the target first.",
     ]
     if data["n"] < _FEW_ROWS:
-        said.append(f"{count(data['n'], 'row')} are few: most intervals here are wide.")
+        said.append(f"There are only {count(data['n'], 'row')}: most intervals here are wide.")
     rare = sum(n < _RARE_CLASS for n in data["n_by_class"])
     if rare:
         which = "class has" if rare == 1 else "classes have"
         said.append(
-            f"{rare} {which} fewer than {_RARE_CLASS} rows: the figures of these say little."
+            f"{rare} {which} fewer than {_RARE_CLASS} rows: their figures are very uncertain."
         )
     if data["n_failed"]:
         said.append(
-            "Rows that could not be scored are left out. If they are the difficult ones, "
-            "everything here flatters."
+            "Rows that could not be scored are left out. If they are the difficult ones, all "
+            "figures are too optimistic."
         )
     if data["weighted"]:
         said.append(
-            "The rows are weighted. Certified thresholds rest on a random part of them, drawn by "
-            "weight; the confusion matrix and the numbers of rows are plain counts."
+            "The rows are weighted. Thresholds are certified on a random part of them, drawn by "
+            "weight; the confusion matrix and the numbers of rows are unweighted counts."
         )
     policy = figures["policy"]
     if policy is not None and policy["saw_these_rows"]:
         said.append(
-            "The policy was fitted on these very rows: its promise holds for rows to come, but the "
-            "share of right ones seen here is no test of it."
+            "The policy was fitted on these rows: its guarantee holds for rows to come, but the "
+            "precision seen here is no test of it."
         )
     if figures["card"] is None:
-        said.append("What model and which calibration made the probabilities is not known here.")
+        said.append("It is not known which model and which calibration made the probabilities.")
     return said

@@ -25,8 +25,8 @@ from skllm_calib import (
     expected_calibration_error,
 )
 from skllm_calib.datasets import load_messages
-from skllm_calib.metrics import aurc, brier_score
 from skllm_calib.log_proba import matrices, validation
+from skllm_calib.metrics import aurc, brier_score
 from skllm_calib.operations.report.words import limits
 
 NAMES = np.array(["animals & <plants>", "chemicals", "textiles"])
@@ -142,10 +142,10 @@ def test_thresholds_are_certified_or_tell_what_is_missing(rows):
     assert low["n_errors"] <= 0.3 * low["n_accepted"]
     assert high["threshold"] is None
     assert high["n_accepted"] == 0
-    assert "of the rows may pass" in str(report)
+    assert "of the rows can be accepted" in str(report)
     nothing = CalibrationReport.from_predictions(y, proba, targets=(0.999,))
-    assert "Nothing may pass without a person: not even 100" in str(nothing)
-    assert "No target was asked for" in str(
+    assert "without review: not even a precision of 100" in str(nothing)
+    assert "No target precision was given" in str(
         CalibrationReport.from_predictions(y, proba, targets=())
     )
 
@@ -246,7 +246,7 @@ def test_failed_rows_are_counted_named_and_left_out(rows, html_of):
         {"id": "3", "text": "text 3", "reason": "no probabilities"},
         {"id": "8", "text": "text 8", "reason": "refused by <the> provider"},
     ]
-    assert "Not scored, and in none of these figures: 2 rows." in str(report)
+    assert "Not scored and in none of these figures: 2 rows." in str(report)
     assert "refused by &lt;the&gt; provider" in html_of(report)
     with pytest.raises(ValueError, match="None of the 900 rows has probabilities"):
         CalibrationReport.from_predictions(y, np.full_like(proba, np.nan), labels=NAMES)
@@ -282,7 +282,7 @@ def test_a_policy_is_tested_on_the_rows_or_fitted_on_them(rows, html_of):
     fitted = CalibrationReport.from_predictions(y, proba, policy=ReviewPolicy(0.8))
     assert fitted.figures["policy"]["saw_these_rows"]
     assert fitted.figures["policy"]["precision_lower_bound"] is None
-    assert "fitted on these very rows" in html_of(fitted)
+    assert "fitted on these rows" in html_of(fitted)
     same = CalibrationReport.from_predictions(y, proba, policy=policy, policy_saw_rows=True)
     assert same.figures["policy"]["precision_lower_bound"] is None
     out_of_reach = CalibrationReport.from_predictions(y, proba, policy=ReviewPolicy(0.9999))
@@ -349,8 +349,10 @@ def test_labels_of_other_kinds(y, p, html_of):
         ({"sample_weight": [1.0]}, "sample_weight must have shape"),
         ({"labels": ["a", "b", "c"]}, "y holds 'animals & <plants>'|not one of the labels"),
         ({"n_rows": -1}, "n_rows must be an integer of at least 0, got -1"),
-        ({"price_per_million": 3}, "price_per_million must be the price"),
-        ({"claim": 2}, "target must lie between 0 and 1"),
+        ({"price_per_million": 3}, "price_per_million must be two prices"),
+        ({"claim": 2}, r"claim must be a number in \(0, 1\), got 2"),
+        ({"targets": (0.8, 95)}, r"targets must be a number in \(0, 1\), got 95"),
+        ({"confidence": 0.3}, "confidence must be a number in"),
     ],
 )
 def test_mistakes_are_named(rows, change, message):
@@ -444,7 +446,7 @@ def test_other_classifiers_searches_and_pipelines():
     piped = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[train], y[train])
     plain = CalibrationReport.from_estimator(piped, X[test], y[test])
     assert plain.figures["before"] is plain.figures["card"] is None
-    assert any("is not known here" in sentence for sentence in limits(plain.figures))
+    assert any("It is not known which model" in sentence for sentence in limits(plain.figures))
 
 
 def test_a_frozen_classifier_is_opened():

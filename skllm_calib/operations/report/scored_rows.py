@@ -1,4 +1,4 @@
-"""A fitted classifier and rows -> everything a report tells of them, asked for once."""
+"""A fitted classifier and rows -> everything a report says about them, in one pass."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sklearn.frozen import FrozenEstimator
 from skllm_calib.evidence.text_input import read_rows
 from skllm_calib.log_proba.scores import log_proba_of
 
-__all__ = ["Asked", "RunUsage", "ask", "texts_of"]
+__all__ = ["RunUsage", "ScoredRows", "score_rows", "texts_of"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RunUsage:
-    """What the answers behind some rows took.
+    """What the answers behind some rows cost.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class RunUsage:
     completion_tokens: int
 
 
-class Asked(NamedTuple):
-    """What a classifier says of rows; probabilities are NaN for rows that failed."""
+class ScoredRows(NamedTuple):
+    """What a classifier says about rows; probabilities are NaN for rows that failed."""
 
     classes: NDArray[Any]
     proba: Floats
@@ -50,44 +50,47 @@ class Asked(NamedTuple):
     policy: Any
 
 
-def ask(estimator: Any, X: Any) -> Asked:
-    """Ask a classifier about rows; one that can explain itself is asked only once.
+def score_rows(estimator: Any, X: Any) -> ScoredRows:
+    """Score rows with a classifier; one that can explain itself is asked only once.
 
     A search, a review classifier and a frozen one are opened: what is inside knows more.
     """
-    inner, policy = estimator, None
-    while True:
-        policy = getattr(inner, "policy_", policy)
-        if hasattr(inner, "best_estimator_"):
-            inner = inner.best_estimator_
-        elif isinstance(inner, FrozenEstimator):
-            inner = inner.estimator
-        elif hasattr(inner, "policy_"):
-            inner = inner.estimator_
-        else:
-            break
+    inner, policy = _opened(estimator)
     classes = np.asarray(inner.classes_)
     card = getattr(inner, "calibration_card_", None)
-    if hasattr(inner, "explain"):
-        records = inner.explain(X)
-        before = np.exp(_matrix(records, classes, "log_proba"))
-        calibrated = hasattr(inner, "calibrator_")
-        proba = _matrix(records, classes, "calibrated") if calibrated else before
-        failures = {i: r["failure"] for i, r in enumerate(records) if r["failure"] is not None}
-        return Asked(
-            classes,
-            _normalised(proba),
-            _normalised(before) if calibrated else None,
-            failures,
-            _usage(records),
-            card,
-            policy,
-        )
-    proba = np.asarray(inner.predict_proba(X), dtype=np.float64)
-    raw = None
-    if hasattr(inner, "calibrator_"):
-        raw = _normalised(np.exp(log_proba_of(inner.estimator_, X, classes)))
-    return Asked(classes, proba, raw, {}, None, card, policy)
+    calibrated = hasattr(inner, "calibrator_")
+    if not hasattr(inner, "explain"):
+        raw = None
+        if calibrated:
+            raw = _normalised(np.exp(log_proba_of(inner.estimator_, X, classes)))
+        proba = np.asarray(inner.predict_proba(X), dtype=np.float64)
+        return ScoredRows(classes, proba, raw, {}, None, card, policy)
+    records = inner.explain(X)
+    raw = _normalised(np.exp(_matrix(records, classes, "log_proba")))
+    return ScoredRows(
+        classes,
+        _normalised(_matrix(records, classes, "calibrated")) if calibrated else raw,
+        raw if calibrated else None,
+        {i: r["failure"] for i, r in enumerate(records) if r["failure"] is not None},
+        _usage(records),
+        card,
+        policy,
+    )
+
+
+def _opened(estimator: Any) -> tuple[Any, Any]:
+    """Return the classifier inside of others, and the policy on top of it, if there is one."""
+    policy = None
+    while True:
+        policy = getattr(estimator, "policy_", policy)
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "policy_"):
+            estimator = estimator.estimator_
+        else:
+            return estimator, policy
 
 
 def texts_of(X: Any) -> list[str]:
