@@ -123,8 +123,11 @@ def test_the_figures_are_those_of_the_metrics(rows):
 
 def test_the_rows_are_checked_once(rows, monkeypatch):
     y, proba, before = rows
-    read, n_reads = validation._read_proba, []
-    monkeypatch.setattr(validation, "_read_proba", lambda *given: n_reads.append(1) or read(*given))
+    read, n_reads = matrices.read_proba_table, []
+    for module in (matrices, validation):
+        monkeypatch.setattr(
+            module, "read_proba_table", lambda *given: n_reads.append(1) or read(*given)
+        )
     report = CalibrationReport.from_predictions(y, proba)
     report.to_dict()
     assert len(n_reads) == 1
