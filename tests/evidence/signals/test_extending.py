@@ -23,11 +23,13 @@ PAGE = Path(__file__).parents[3] / "docs" / "extending" / "signal.rst"
 
 def run_the_page():
     """Run the blocks in one module, which can be pickled from, and take its line back."""
+    registered = dict(SIGNALS)
     module = sys.modules[name] = ModuleType(name := "page_add_a_signal")
     text = PAGE.read_text(encoding="utf-8")
     for block in re.findall(r"^\.\. code-block:: python\n\n((?:(?: {3}.*)?\n)+)", text, re.M):
         exec(compile(textwrap.dedent(block), str(PAGE), "exec"), module.__dict__)
     assert SIGNALS.pop("pairwise") is module.PairwiseSignal
+    SIGNALS.update(registered)
     return module
 
 
