@@ -3,11 +3,11 @@
 A causal language model shows a distribution over *tokens*; a classifier needs one over *labels*.
 A label may be one token, several, or share its first tokens with another label; the same label may
 be written " spam", "Spam" or "SPAM"; and a hosted model lists only its k most likely tokens. This
-file keeps the book: which continuations spell which label, how much probability is proven to belong
-to each, how much may still hide behind the cut, and which prefix is worth asking about next.
+module knows which continuations spell which label, how much probability is proven to belong to
+each, how much more the tokens that are not listed may add, and which prefix to ask about next.
 
-It is pure: bytes and numbers in, numbers out. Backends use it to decide what to ask, the
-``logprobs`` signal to reduce what came back.
+It is pure: bytes and numbers in, numbers out. Backends use it to decide what to ask, and the
+``logprobs`` signal to sum what comes back.
 """
 
 from __future__ import annotations
