@@ -8,27 +8,22 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.decisions._json import JsonMixin
 from skllm_calib.decisions.policy import json_values, saved
 from skllm_calib.decisions.policy.fitted import FittedPolicy, fit_rule
+from skllm_calib.decisions.policy.targets import resolve_rule
 from skllm_calib.decisions.rows import Floats, read_rows
-from skllm_calib.decisions.rules import (
-    DecisionRule,
-    ExpectedCost,
-    PolicyEvidence,
-    ReviewBudget,
-    TargetPrecision,
-)
+from skllm_calib.decisions.rules import DecisionRule
 from skllm_calib.decisions.rules.deciders import ACCEPT
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.log_proba.validation import check_proba
 
-__all__ = ["PolicyEvidence", "ReviewPolicy"]
+__all__ = ["ReviewPolicy"]
 
 _FRACTION = Interval(Real, 0, 1, closed="neither")
 _PRICE = Interval(Real, None, None, closed="neither")
@@ -132,17 +127,15 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
     every second draw. What is certified here needs at least 59 accepted rows without an error for
     95 % and 299 for 99 %, at the default confidence.
 
-    The promises are about rows drawn like the labelled ones, which did not train the model. Rows
-    that fitted a calibrator of a few parameters did no harm in simulations; with more, the promise
-    becomes optimistic: keep some apart. The row that sets a threshold counts among those above it,
-    which is on the safe side where surer rows are right more often.
+    The promises are about rows drawn like the labelled ones, which must not have trained the model.
+    Rows that were also used to fit a calibrator of a few parameters did no harm in simulations;
+    with more parameters the promise becomes optimistic: keep some rows apart.
 
     A promise is about all draws of labelled rows, not about those that certified something: a model
     that is nowhere good enough passes in up to ``1 - confidence`` of them, and is then always
-    wrong. To add labels and fit again is a second draw, which may err as often as the first; if you
-    plan for two attempts, give each half of the risk. In a simulation with 200 labels, a target
-    of 95 % and a confidence of 90 %, ``n_more`` further labels led to a certificate in about seven
-    cases out of ten.
+    wrong. To add labels and fit again is a second draw, which may err as often as the first: if you
+    plan for two attempts, give each half of the risk. In a simulation (200 labels, a target of 95 %
+    with 90 % confidence) ``n_more`` further labels were enough in about seven cases out of ten.
 
     Weighted rows are thinned: each is kept with a probability proportional to its weight. What is
     left is a plain sample of the population that the weights describe, and exact bounds hold for
@@ -411,53 +404,4 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
     def _resolve_rule(self) -> DecisionRule:
         """Return the rule that the parameters describe."""
         self._validate_params()
-        targets = ("target_precision", "max_error", "max_reviews", "costs", "rule")
-        given = [name for name in targets if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise InvalidInput(
-                f"{given[0]} and {given[1]} are two targets: give one of them.", given[1]
-            )
-        target = given[0] if given else "target_precision"
-        self._refuse_misplaced(target)
-        rule: DecisionRule
-        if self.rule is not None:
-            rule = clone(self.rule)
-        elif self.costs is not None:
-            assert self.review_cost is not None
-            rule = ExpectedCost(
-                self.costs,
-                self.review_cost,
-                reject_cost=self.reject_cost,
-                random_state=self.random_state,
-            )
-        elif self.max_reviews is not None:
-            rule = ReviewBudget(self.max_reviews, reject_below=self.reject_below)
-        else:
-            precision = 0.95 if self.target_precision is None else self.target_precision
-            rule = TargetPrecision(
-                precision if self.max_error is None else 1 - self.max_error,
-                per_class=self.per_class,
-                reject_below=self.reject_below,
-            )
-        rule.check()
-        return rule
-
-    def _refuse_misplaced(self, target: str) -> None:
-        """Refuse parameters that mean nothing for this kind of target."""
-        if target == "costs" and self.review_cost is None:
-            raise InvalidInput("costs needs review_cost, the price of a review.", "review_cost")
-        belong = {
-            "review_cost": ("costs",),
-            "reject_cost": ("costs",),
-            "reject_below": ("target_precision", "max_error", "max_reviews"),
-            "per_class": ("target_precision", "max_error"),
-        }
-        for name, where in belong.items():
-            value = getattr(self, name)
-            if value is not None and value is not False and target not in where:
-                raise InvalidInput(
-                    f"{name}={value!r} means nothing together with {target}: it belongs to "
-                    f"{' and '.join(where)}.",
-                    name,
-                    value=value,
-                )
+        return resolve_rule(self.get_params(deep=False))
