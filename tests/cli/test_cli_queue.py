@@ -140,7 +140,7 @@ def test_ids_that_are_named_numbered_or_missing(run, queue_file, tmp_path):
     code, _, err = run("add", other, "--text", "message", "--number-rows", "may")
     assert code == 1
     assert "id 'may-1' is in the queue with another text" in err
-    assert "or pass --replace." in err
+    assert "or pass --replace" in err
     argv = ["--text", "message", "--number-rows", "may", "--replace"]
     assert "4 were replaced" in run("add", other, *argv)[1]
 
@@ -322,10 +322,10 @@ def test_bad_lines_are_listed_and_the_others_kept(run, filled, tmp_path):
     assert (code, out) == (1, "")
     assert err == (
         f"skllm-calib: error: 3 line(s) of {file} cannot be used:\n"
-        "  line 3: label 'hamm' is not one of the classes ['ham', 'spam'].\n"
+        "  line 3: label 'hamm' is not one of the classes ['ham', 'spam']\n"
         "  line 4: nobody is named as its reviewer: fill in the column 'reviewer', or pass "
-        "--reviewer NAME.\n"
-        "  line 5: id 'mm' is not in the queue.\n"
+        "--reviewer NAME\n"
+        "  line 5: id 'mm' is not in the queue\n"
         "2 other label(s) are kept. Correct the file and take it in again.\n"
     )
     assert [one["id"] for one in filled.labels()] == ["m0", "m6"]
@@ -379,7 +379,7 @@ def test_status_of_a_new_queue(run, filled):
     assert "  rows      20   10 accepted, 10 to review, 0 rejected\n" in out
     assert "  waiting   20   10 of them accepted, for the audit (100% of new ones)\n" in out
     assert "proposed" not in out
-    assert "Nothing is known of the 10 accepted rows" in out
+    assert "Nothing is known about the 10 accepted rows" in out
 
 
 def test_status_when_there_are_labels(run, filled, tmp_path):

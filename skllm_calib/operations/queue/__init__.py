@@ -1,4 +1,4 @@
-"""Rows that wait for a person, their labels, and what those say about the accepted rows."""
+"""Rows that wait for a reviewer, their labels, and what they say about the accepted rows."""
 
 from skllm_calib.operations.queue.audit import AcceptedError
 from skllm_calib.operations.queue.queue import ReviewQueue

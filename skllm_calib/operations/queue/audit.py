@@ -61,8 +61,8 @@ class AcceptedError:
     def __str__(self) -> str:
         if self.n_audited == 0:
             return (
-                f"Nothing is known of the {self.n_accepted:,} accepted rows: none of the "
-                f"{self.n_waiting:,} drawn for the audit is labelled."
+                f"Nothing is known about the {self.n_accepted:,} accepted rows: none of the "
+                f"{self.n_waiting:,} rows drawn for the audit is labelled."
             )
         waiting = f"; {self.n_waiting:,} more wait for a label" if self.n_waiting else ""
         disputed = f", {self.n_disputed:,} disputed" if self.n_disputed else ""

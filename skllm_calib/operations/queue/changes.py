@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.operations.queue.results import Added
 from skllm_calib.operations.queue.rows import Classes, Entry, audit_draw, row_id
 
@@ -26,14 +27,18 @@ def agree_on_classes(connection: sqlite3.Connection, given: Classes | None, path
     kept = setting(connection, "classes")
     if kept is None:
         if given is None:
-            raise ValueError(f"the queue at {path!r} has no classes yet: pass classes=.")
+            raise InvalidInput(
+                f"the queue at {path!r} has no classes yet: pass classes=", "classes"
+            )
         set_setting(connection, "classes", given.values)
         return given
     known = Classes(kept)
     if given is not None and given.values != known.values:
-        raise ValueError(
+        raise InvalidInput(
             f"classes={given.values} differ from those of the queue at {path!r}, {known.values}: "
-            "leave them out, or create another queue."
+            "leave them out, or create another queue",
+            "classes",
+            value=given.values,
         )
     return known
 
@@ -73,9 +78,11 @@ def put_row(
     if not replace:
         old, new = json.loads(content), json.loads(entry.content)
         changed = [key for key in new if new[key] != old[key]]
-        raise ValueError(
+        raise InvalidInput(
             f"the row with id {entry.id!r} is in the queue with another {', '.join(changed)}: give "
-            "the new row its own id, or pass replace=True."
+            "the new row its own id, or pass replace=True",
+            "id",
+            value=entry.id,
         )
     connection.execute(
         "UPDATE entries SET content = ?, action = ?, proposed = ?, doubt = ?, draw = ?, "
@@ -111,10 +118,10 @@ def put_label(
     """Keep what a reviewer says of a row; return whether it is new."""
     code, name = classes.code(label), row_id(id)
     if not isinstance(reviewer, str) or not reviewer.strip():
-        raise ValueError(f"reviewer must be a name, got {reviewer!r}.")
+        raise InvalidInput(f"reviewer must be a name, got {reviewer!r}", "reviewer", value=reviewer)
     row = connection.execute("SELECT number FROM entries WHERE id = ?", (name,)).fetchone()
     if row is None:
-        raise ValueError(f"id {name!r} is not in the queue.")
+        raise InvalidInput(f"id {name!r} is not in the queue", "id", value=id)
     said = (row[0], reviewer.strip(), code, int(final))
     known = connection.execute(
         "SELECT entry, reviewer, code, final FROM latest WHERE entry = ? AND reviewer = ?",

@@ -63,11 +63,11 @@ def _json_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str
             line.encode()
             content = json.loads(line)
         except UnicodeEncodeError:
-            yield number, "not UTF-8."
+            yield number, "not UTF-8"
         except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
-            yield number, f"not JSON ({error})."
+            yield number, f"not JSON ({error})"
         else:
-            yield number, content if isinstance(content, dict) else "not a JSON object."
+            yield number, content if isinstance(content, dict) else "not a JSON object"
 
 
 def _csv_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -75,25 +75,25 @@ def _csv_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]
     header = next(reader, None)
     missing = [name for name in ("id", "label") if name not in (header or [])]
     if header is None or missing:
-        yield 1, f"the header has no column {missing[0]!r}: it must name id and label."
+        yield 1, f"the header has no column {missing[0]!r}: it must name id and label"
         return
     while True:
         number = reader.line_num + 1  # where the next row begins
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield number, f"not CSV ({error})."
+            yield number, f"not CSV ({error})"
             continue
         if cells is None:
             return
         if not cells:
             continue
         if len(cells) != len(header):
-            yield number, f"{len(cells)} cells, but the header has {len(header)}."
+            yield number, f"{len(cells)} cells, but the header has {len(header)}"
         elif _is_utf8(cells):
             yield number, dict(zip(header, cells, strict=True))
         else:
-            yield number, "not UTF-8."
+            yield number, "not UTF-8"
 
 
 def _is_utf8(cells: list[str]) -> bool:

@@ -1,16 +1,22 @@
-"""ReviewQueue: rows that wait for a person, on disk, and what the labels say."""
+"""ReviewQueue: rows that wait for a reviewer, on disk, and what their labels say."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Collection, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import (
+    DEFAULT_CONFIDENCE,
+    check_choice,
+    check_count,
+    check_fraction,
+)
 from skllm_calib.operations.queue import queries
 from skllm_calib.operations.queue.audit import AcceptedError, accepted_error
 from skllm_calib.operations.queue.changes import (
@@ -34,40 +40,40 @@ _AUDIT_SHARE = 0.05
 
 
 class ReviewQueue:
-    """A queue of classified rows on disk, most of which no person needs to see.
+    """A queue of classified rows on disk, of which reviewers label those that need it.
 
-    Rows with the action "review" wait for a person, and so does a random sample of the accepted
-    ones: without it, nobody would notice that they have become wrong. Labels come back by a file
-    or by a page in the browser; with them, rows are exported to calibrate anew.
+    Rows with the action "review" wait for a reviewer, and so does a random sample of the accepted
+    ones: without it, nobody would notice when they become wrong. Labels come back from a file or
+    from a page in the browser; labelled rows are exported to calibrate again.
 
     Parameters
     ----------
     path : str or path-like
-        An SQLite file; made if there is none. Several processes may use it at once, and what a
-        method has returned from survives ``kill -9``. Not for a network file system.
+        An SQLite file, created if it does not exist. Several processes may use it at once, and what
+        a method has saved when it returns survives ``kill -9``. Not for a network file system.
     classes : array-like of shape (n_classes,), default=None
-        Sorted classes, strings or integers; needed for a new file, and checked for an old one.
+        Sorted classes, strings or integers: needed for a new file, compared with those of an
+        existing one.
     audit_share : float in [0, 1], default=None
-        Share of accepted rows that a person looks at. It is kept in the file, holds for rows added
-        from now on, and may change: every row remembers its own. None leaves it as it is, which is
-        0.05 in a new file.
+        Share of the accepted rows to audit. It is kept in the file and applies to rows added from
+        now on; every row remembers its own. None leaves it as it is: 0.05 in a new file.
 
     Raises
     ------
     ValueError
-        If the file is none of a queue or was written by a later release, or a parameter does not
-        fit.
+        If the file is not a review queue or was written by a later release, or a parameter does
+        not fit.
 
     See Also
     --------
     skllm_calib.decisions.ReviewPolicy : Decides which rows are accepted.
-    CalibrationMonitor : Tells when the labels no longer fit the probabilities.
+    CalibrationMonitor : Raises an alarm when the labels no longer fit the probabilities.
 
     Notes
     -----
-    Whether an accepted row is audited depends on a hash of its id only: not on its position, the
-    batch, or what else is in the queue. Adding it twice, or on two machines, draws it both times or
-    neither time. Ids must therefore not be chosen with the hash in mind.
+    Whether an accepted row is audited depends only on a hash of its id: not on its position, its
+    batch, or the other rows. Added twice, or on two machines, it is drawn both times or neither
+    time. Ids must not be chosen with the hash in mind.
 
     Examples
     --------
@@ -97,10 +103,8 @@ class ReviewQueue:
     ) -> None:
         self._file = SQLiteFile(path, SCHEMA)
         self.path = self._file.path
-        if audit_share is not None and not (
-            isinstance(audit_share, Real) and 0 <= audit_share <= 1
-        ):
-            raise ValueError(f"audit_share must lie between 0 and 1, got {audit_share!r}.")
+        if audit_share is not None:
+            check_fraction(audit_share, "audit_share", include="both")
         given = None if classes is None else Classes(classes)
         if given is None and not self.path.exists():
             raise ValueError(
@@ -132,19 +136,19 @@ class ReviewQueue:
     # Rows in
 
     def add(self, rows: Any, *, replace: bool = False) -> Added:
-        """Add rows; those that are there already, and the same, change nothing.
+        """Add rows; rows that are already there with the same content change nothing.
 
         Parameters
         ----------
         rows : iterable of mappings, or DataFrame
             Each has the keys ``id`` (a string or an integer, kept as text), ``text``, ``proba``
-            (calibrated; in the order of the classes or a mapping from labels; None where the model
-            failed) and ``action`` ("accept", "review" or "reject"), and may have ``label`` (the
-            proposed one; the most probable when missing), ``evidence`` (anything JSON can hold) and
-            ``reason`` (a string).
+            (calibrated, in the order of the classes or as a mapping from labels; None where the
+            model failed) and ``action`` ("accept", "review" or "reject"). It may have ``label``
+            (the proposed label; without it, the most probable one), ``evidence`` (anything that
+            JSON can hold) and ``reason`` (a string).
         replace : bool, default=False
-            Let a row with a known id and another content take the place of the old one. Labels are
-            kept, but for a row whose text is another: those are taken back.
+            Replace a row whose id is known and whose content has changed. Its labels are kept,
+            unless the text has changed: then they are taken back.
 
         Returns
         -------
@@ -154,28 +158,30 @@ class ReviewQueue:
         Raises
         ------
         ValueError
-            If a row does not fit, or is known with another content; it is named, and none of the
-            rows is added.
+            If a row cannot be used, or is known with another content. The error knows the row, and
+            no row is added.
         """
         entries: list[Entry] = []
         for number, row in enumerate(records(rows)):
             try:
                 entries.append(check_row(row, self._classes))
-            except ValueError as error:
+            except InvalidInput as error:
                 name = row.get("id") if isinstance(row, Mapping) else None
-                raise ValueError(f"row {number} (id {name!r}): {error}") from None
+                raise InvalidInput(
+                    f"row {number} (id {name!r}): {error}", error.parameter, number, error.value
+                ) from None
         with self._file.writing() as connection:
             share = float(setting(connection, "audit_share"))
             done = [put_row(connection, entry, share, replace) for entry in entries]
         return count_added(done)
 
     def read_rows(self, path: str | os.PathLike[str], *, replace: bool = False) -> Added:
-        """Add rows from a JSONL file, one JSON object a line with the keys that `add` takes.
+        """Add rows from a JSONL file: one JSON object per line with the keys that `add` takes.
 
         Parameters
         ----------
         path : str or path-like
-            The file. What `write_rows` writes can be read; labels in it are not taken.
+            The file. It may come from `write_rows`; labels in it are not taken.
         replace : bool, default=False
             As for `add`.
 
@@ -187,7 +193,7 @@ class ReviewQueue:
         Raises
         ------
         BadLines
-            If lines cannot be used; it names them, and the others are kept.
+            If some lines cannot be used: it lists them, and the others are kept.
         """
         done: list[tuple[str, bool]] = []
         with self._file.writing() as connection:
@@ -212,11 +218,11 @@ class ReviewQueue:
         Parameters
         ----------
         n : int, default=None
-            At most so many; all when None.
+            Largest number of rows. None returns all.
         order : {"doubt", "added"}, default="doubt"
-            The most doubtful first, with the audit sample mixed in evenly and in an order that
-            does not depend on the row, so that its labelled part is a random sample at any time;
-            or as they were added.
+            "doubt": the least confident first, with the audit sample mixed in evenly, in an order
+            that does not depend on the row, so that its labelled part is a random sample at any
+            time. "added": as they were added.
         exclude : collection of str, default=()
             Ids of rows to leave out, such as those that somebody else has open.
 
@@ -224,12 +230,11 @@ class ReviewQueue:
         -------
         rows : list of dict
             With the keys of `add`; ``proba`` is a dict from label to probability, the largest
-            first, and ``audit`` tells whether the row was accepted and is being checked.
+            first, and ``audit`` is True for an accepted row that is being checked.
         """
-        if order not in ("doubt", "added"):
-            raise ValueError(f"order must be 'doubt' or 'added', got {order!r}.")
-        if n is not None and (not isinstance(n, int) or n < 0):
-            raise ValueError(f"n must be an integer of at least 0, or None, got {n!r}.")
+        check_choice(order, "order", ("doubt", "added"))
+        if n is not None:
+            check_count(n, "n", least=0)
         with self._file.reading() as connection:
             return queries.waiting(connection, self._classes, n, order, exclude)
 
@@ -239,7 +244,7 @@ class ReviewQueue:
         Parameters
         ----------
         path : str or path-like
-            The file; an older one is replaced when all is written.
+            The file; an existing one is replaced when everything is written.
         """
         with self._file.reading() as connection:
             return write_lines(path, queries.everything(connection, self._classes))
@@ -271,14 +276,14 @@ class ReviewQueue:
         return write_lines(path, rows)
 
     def export(self) -> LabelledRows:
-        """Return the settled rows for a calibrator to be fitted on.
+        """Return the settled rows, to fit a calibrator on.
 
         Returns
         -------
         rows : LabelledRows
-            Rows that a person was asked about and whose label is settled. With their weights they
-            stand for all that was accepted or reviewed, once no row waits any more; rows that were
-            rejected, that nobody was asked about, or that have no probabilities are not among them.
+            Rows that were chosen for review and whose label is settled. Once no row is waiting,
+            they represent, with their weights, all accepted and reviewed rows. Rows that were
+            rejected, not chosen, or have no probabilities are not among them.
         """
         with self._file.reading() as connection:
             found = queries.settled(connection)
@@ -297,7 +302,7 @@ class ReviewQueue:
     # Labels
 
     def add_label(self, id: str | int, label: Any, *, reviewer: str, final: bool = False) -> bool:
-        """Keep what a reviewer says of a row; another reviewer's label stays as it is.
+        """Save a reviewer's label of a row; labels of other reviewers stay as they are.
 
         Parameters
         ----------
@@ -306,19 +311,19 @@ class ReviewQueue:
         label : str or int
             One of the classes.
         reviewer : str
-            Who says so.
+            Name of the reviewer.
         final : bool, default=False
-            Settle a row that reviewers disagree on: the last final label counts alone.
+            Settle a row that reviewers disagree on: only the last final label counts.
 
         Returns
         -------
         new : bool
-            False when the reviewer had said the same before.
+            False if the reviewer had given the same label before.
 
         Raises
         ------
         ValueError
-            If the id or the label is not known, or the reviewer has no name.
+            If the id or the label is not known, or the reviewer is not named.
         """
         with self._file.writing() as connection:
             return put_label(
@@ -332,21 +337,21 @@ class ReviewQueue:
         ----------
         path : str or path-like
             A ``.csv`` file with the columns ``id`` and ``label``, any other as JSONL with these
-            keys. A column ``reviewer`` is used where it is filled; other columns are ignored, and
-            so are lines without a label.
+            keys. A column ``reviewer`` is used where it is filled in. Other columns, and lines
+            without a label, are ignored.
         reviewer : str, default=None
-            Who labelled the lines that do not say so.
+            Reviewer of the lines that do not name one.
 
         Raises
         ------
         BadLines
-            If lines cannot be used; it names them, and the others are kept.
+            If some lines cannot be used: it lists them, and the others are kept.
         """
         done: list[bool] = []
 
         def use(line: dict[str, Any]) -> None:
             if "id" not in line or "label" not in line:
-                raise ValueError("it must name id and label.")
+                raise InvalidInput("it must name id and label", "label" if "id" in line else "id")
             if line["label"] not in (None, ""):
                 who = line.get("reviewer") or reviewer
                 given = {"id": line["id"], "label": line["label"], "reviewer": who}
@@ -369,7 +374,7 @@ class ReviewQueue:
         Returns
         -------
         taken_back : tuple of (id, label), or None
-            None when there is nothing left to undo.
+            None if there is nothing left to undo.
         """
         with self._file.writing() as connection:
             last = queries.last_label(connection, reviewer.strip())
@@ -396,7 +401,7 @@ class ReviewQueue:
         return None if last is None else (last[1], self._classes.values[last[2]])
 
     def labels(self) -> list[dict[str, Any]]:
-        """Return the last word of every reviewer on every row, the oldest first.
+        """Return the latest label of every reviewer for every row, the oldest first.
 
         Returns
         -------
@@ -420,8 +425,8 @@ class ReviewQueue:
 
     # What the labels say
 
-    def accepted_error(self, *, confidence: float = 0.95) -> AcceptedError:
-        """Estimate which share of the accepted rows is wrong, from the audited ones.
+    def accepted_error(self, *, confidence: float = DEFAULT_CONFIDENCE) -> AcceptedError:
+        """Estimate the share of accepted rows that are wrong, from the audited ones.
 
         Parameters
         ----------
@@ -435,27 +440,25 @@ class ReviewQueue:
 
         Notes
         -----
-        The only thing random here is which rows were drawn, and that is known: among the rows of
-        one `audit_share`, the number of wrong ones in the sample is hypergeometric. The estimate
-        weights each share by its number of accepted rows and is unbiased; the interval inverts the
-        hypergeometric tests, and divides the error probability among the shares if there were
-        several, so that it covers at least as often as it says, also with no error seen. Shares
-        without a single label count with everything between none and all wrong.
+        Only the draw of the audited rows is random: among the rows of one `audit_share`, the number
+        of wrong ones in the sample is hypergeometric. The estimate weights each share by its number
+        of accepted rows and is unbiased. The interval inverts the hypergeometric tests, and divides
+        the error probability among several shares, so its coverage is at least its confidence,
+        even if no error was seen. Shares without a label count as anything from none to all wrong.
 
-        If only part of the sample is labelled, it holds as long as nobody picked the rows: take
+        If only part of the sample is labelled, this holds as long as nobody chose the rows: take
         them in the order of `waiting`. Labels of accepted rows outside the sample do not count.
 
         References
         ----------
         .. [1] W. G. Cochran (1977). Sampling Techniques, 3rd ed., sections 3.6 and 5A.2. Wiley.
         """
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+        check_fraction(confidence, "confidence")
         with self._file.reading() as connection:
             return accepted_error(queries.strata(connection), confidence)
 
     def statistics(self) -> QueueStatistics:
-        """Return how many rows wait and are done, and how often reviewers left a label alone."""
+        """Return how many rows are waiting or done, and how often reviewers kept the proposal."""
         with self._file.reading() as connection:
             counts = queries.counts(connection)
             by_code = queries.agreement(connection)
@@ -479,8 +482,13 @@ class ReviewQueue:
         Returns
         -------
         server : QueueServer
-            ``server.url`` is the address, which contains a secret: who knows it may label.
+            ``server.url`` is the address. It contains a secret: anyone who has it can label rows.
             ``server.serve_forever()`` serves until it is interrupted; ``with server:`` serves in
             the background.
+
+        Raises
+        ------
+        MissingDependency
+            If Jinja is not installed (extra ``queue``).
         """
         return QueueServer(self, port)

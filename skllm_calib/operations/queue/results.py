@@ -1,4 +1,4 @@
-"""What a queue answers with."""
+"""What the methods of a queue return."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Added", "LabelledRows", "QueueStatistics"]
 
 
 class Added(NamedTuple):
-    """What became of rows that were handed in; ``n_asked`` of the new ones wait for a person."""
+    """Numbers of rows by what `add` did; ``n_asked`` of the new ones are to be reviewed."""
 
     n_new: int
     n_unchanged: int
@@ -21,7 +21,7 @@ class Added(NamedTuple):
 
 
 class LabelledRows(NamedTuple):
-    """Settled rows, in the order they were added, for a calibrator to be fitted on.
+    """Settled rows, in the order they were added, to fit a calibrator on.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class LabelledRows(NamedTuple):
     y : ndarray of shape (n,)
         Labels of the reviewers.
     proba : ndarray of shape (n, n_classes)
-        Probabilities as they were when the row was added.
+        Probabilities of the row when it was added.
     sample_weight : ndarray of shape (n,)
-        One over the probability with which a person was to see the row, at least 1.
+        One over the probability with which the row was chosen for review, at least 1.
     """
 
     ids: list[str]
@@ -44,22 +44,22 @@ class LabelledRows(NamedTuple):
 
 @dataclass(frozen=True)
 class QueueStatistics:
-    """How the work stands.
+    """Progress of the reviews.
 
     Attributes
     ----------
     n_rows, n_accepted, n_review, n_rejected : int
         Rows in the queue: all, and by action.
     n_waiting, n_done, n_disputed : int
-        Rows for a person, which are those to review and the audit sample: without a label, with
+        Rows for reviewers, which are those to review and the audit sample: without a label, with
         one, and with labels that contradict each other.
     n_audit_waiting, n_audit_done : int
         Those of them that belong to the audit sample.
     by_class : dict of label to (int, int)
-        For every proposed label: rows that are done, and those that the reviewers left as proposed.
+        For every proposed label: done rows, and those of them where reviewers kept the proposal.
     agreement : float
-        Share of the done rows with a proposal that the reviewers left as proposed, in [0, 1]; NaN
-        before the first. It is about doubtful rows mostly: for the accepted ones ask
+        Share of the done rows with a proposal where reviewers kept it, in [0, 1]; NaN before the
+        first. Most of these rows are doubtful: for the accepted ones see
         `ReviewQueue.accepted_error`.
     """
 

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skllm_calib.log_proba.labels import check_classes
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import check_classes, shown
+from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.validation import check_proba
 
 __all__ = ["ACTIONS", "KEYS", "Classes", "Entry", "audit_draw", "check_row", "records", "row_id"]
@@ -38,12 +40,7 @@ class Classes:
     """The classes of a queue: sorted, known by their text, and kept as JSON."""
 
     def __init__(self, classes: Any) -> None:
-        try:
-            self.array = check_classes(classes)
-        except ValueError as error:
-            raise ValueError(
-                str(error).replace("labels", "classes", 1).replace("y_proba", "proba")
-            ) from None
+        self.array = check_classes(classes)
         self.values: list[Any] = self.array.tolist()
         self.names = [str(value) for value in self.values]
         # A CSV file and a web page know texts only, so a class is known by its text everywhere.
@@ -54,31 +51,40 @@ class Classes:
         try:
             return self._code[str(label)]
         except KeyError:
-            raise ValueError(f"label {label!r} is not one of the classes {self.values}.") from None
+            raise InvalidInput(
+                f"label {label!r} is not one of the classes {shown(self.values)}",
+                "label",
+                value=label,
+            ) from None
 
     def proba(self, proba: Any) -> list[float] | None:
-        """Return one probability a class, or None for a row that has none."""
+        """Return one probability per class, or None for a row that has none."""
         if proba is None:
             return None
-        if isinstance(proba, Mapping):
-            by_code = {self.code(label): value for label, value in proba.items()}
-            missing = [v for code, v in enumerate(self.values) if code not in by_code]
-            if missing:
-                raise ValueError(f"proba has no probability of the class {missing[0]!r}.")
-            proba = [by_code[code] for code in range(len(self.values))]
-        values = np.asarray(proba)
-        if values.ndim != 1 or values.size != len(self.values):
-            raise ValueError(
-                f"proba must hold {len(self.values)} probabilities, one a class of {self.values}, "
-                f"got shape {values.shape}."
-            )
-        if values.dtype.kind == "f" and np.isnan(values).all():
-            return None  # as a classifier gives for a row that failed
+        given = self._by_class(proba) if isinstance(proba, Mapping) else proba
         try:
-            return [float(p) for p in check_proba(values[None, :])[0]]
-        except ValueError as error:
-            text = str(error).replace("every row of y_proba", "proba").replace("y_proba", "proba")
-            raise ValueError(text) from None
+            values = np.asarray(given, dtype=np.float64)
+            if values.ndim == 1 and np.isnan(values).all() and values.size:
+                return None  # as a classifier gives for a row that failed
+            checked: list[float] = check_proba(values[None, :], classes=self.array)[0].tolist()
+        except (TypeError, ValueError):
+            raise InvalidInput(
+                f"proba must hold {len(self.values)} probabilities that sum to 1, one per class of "
+                f"{shown(self.values)}, got {given!r}",
+                "proba",
+                value=given,
+            ) from None
+        return checked
+
+    def _by_class(self, proba: Mapping[Any, Any]) -> list[Any]:
+        """Return the values of a mapping from labels in the order of the classes."""
+        by_code = {self.code(label): value for label, value in proba.items()}
+        missing = [v for code, v in enumerate(self.values) if code not in by_code]
+        if missing:
+            raise InvalidInput(
+                f"proba has no probability of the class {missing[0]!r}", "proba", value=proba
+            )
+        return [by_code[code] for code in range(len(self.values))]
 
 
 def records(rows: Any) -> Iterable[Any]:
@@ -86,7 +92,9 @@ def records(rows: Any) -> Iterable[Any]:
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
         return rows.to_dict(orient="records")  # type: ignore[no-any-return]
     if isinstance(rows, str | Mapping):
-        raise ValueError("rows must be a sequence of mappings or a DataFrame, not one mapping.")
+        raise InvalidInput(
+            "rows must be a sequence of mappings or a DataFrame, not a single mapping", "rows"
+        )
     return rows  # type: ignore[no-any-return]
 
 
@@ -97,25 +105,26 @@ def row_id(value: Any) -> str:
     name = str(value)
     # Line breaks would not come back from a form as they were.
     if isinstance(value, bool) or not isinstance(value, str | int) or not name.isprintable():
-        raise ValueError(f"id must be a printable text or an integer, got {value!r}.")
+        raise InvalidInput(
+            f"id must be a printable text or an integer, got {value!r}", "id", value=value
+        )
     if not name.strip():
-        raise ValueError("id is empty.")
+        raise InvalidInput("id is empty", "id", value=value)
     return name
 
 
 def check_row(row: Any, classes: Classes) -> Entry:
-    """Return a row in plain form, or raise ValueError with what is wrong with it."""
+    """Return a row in plain form, or raise InvalidInput that names the key at fault."""
     _check_keys(row)
     text, action, reason = row["text"], row["action"], row.get("reason") or ""
     for name, value in (("text", text), ("reason", reason)):
         if not isinstance(value, str):
-            raise ValueError(f"{name} must be a string, got {value!r}.")
-    if action not in ACTIONS:
-        raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}.")
+            raise InvalidInput(f"{name} must be a string, got {value!r}", name, value=value)
+    check_choice(action, "action", ACTIONS)
     proba = classes.proba(row["proba"])
     proposed = _proposed(row.get("label"), proba, classes)
     if action == "accept" and proba is None:
-        raise ValueError("a row without probabilities cannot be accepted.")
+        raise InvalidInput("a row without probabilities cannot be accepted", "action", value=action)
     content = {
         "text": text,
         "label": None if proposed is None else classes.values[proposed],
@@ -130,13 +139,19 @@ def check_row(row: Any, classes: Classes) -> Entry:
 
 def _check_keys(row: Any) -> None:
     if not isinstance(row, Mapping):
-        raise ValueError(f"a row must be a mapping, got {type(row).__name__}.")
+        raise InvalidInput(f"a row must be a mapping, got {type(row).__name__}", "rows", value=row)
     missing = [key for key in _NEEDED if key not in row]
     if missing:
-        raise ValueError(f"{missing[0]!r} is missing: a row needs {', '.join(_NEEDED)}.")
+        raise InvalidInput(
+            f"{missing[0]!r} is missing: a row needs {', '.join(_NEEDED)}", missing[0]
+        )
     unknown = [key for key in row if key not in KEYS + _WRITTEN]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is not a key of a row; the keys are {', '.join(KEYS)}.")
+        raise InvalidInput(
+            f"{unknown[0]!r} is not a key of a row; the keys are {', '.join(KEYS)}",
+            str(unknown[0]),
+            value=row[unknown[0]],
+        )
 
 
 def _proposed(label: Any, proba: list[float] | None, classes: Classes) -> int | None:
@@ -149,9 +164,11 @@ def _proposed(label: Any, proba: list[float] | None, classes: Classes) -> int | 
 def _as_json(content: Mapping[str, Any]) -> str:
     try:
         encoded = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        encoded.encode()  # half a surrogate pair would fail only when it is written
+        encoded.encode()  # an unpaired surrogate would fail only when it is written
     except (TypeError, ValueError) as error:
-        raise ValueError(f"text or evidence cannot be stored as JSON ({error}).") from None
+        raise InvalidInput(
+            f"text or evidence cannot be stored as JSON ({error})", "evidence"
+        ) from None
     return encoded
 
 

@@ -53,7 +53,7 @@ def test_none_or_all(tmp_path, share):
     else:
         assert math.isnan(error.estimate)
         assert (error.lower, error.upper, error.n_audited) == (0, 1, 0)
-        assert "Nothing is known of the 50 accepted rows" in str(error)
+        assert "Nothing is known about the 50 accepted rows" in str(error)
 
 
 def test_the_figures(tmp_path):
@@ -73,7 +73,7 @@ def test_the_figures(tmp_path):
     text = str(error)
     assert text.startswith("25.00% of 60 accepted rows are wrong, between")
     assert f"1 disputed; {len(names) - 12} more wait" in text
-    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match=r"confidence must be a number in \(0, 1\), got 1"):
         queue.accepted_error(confidence=1)
 
 

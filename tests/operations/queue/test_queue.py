@@ -92,9 +92,9 @@ def test_labels_stay_with_the_text_they_are_about(queue):
         ({"proba": [1.0]}, "must hold 2 probabilities"),
         ({"proba": {"ham": 1.0}}, "no probability of the class 'spam'"),
         ({"proba": {"ham": 0.5, "eggs": 0.5}}, "'eggs' is not one of the classes"),
-        ({"proba": [float("nan"), 1.0]}, "proba holds NaN"),
+        ({"proba": [float("nan"), 1.0]}, "must hold 2 probabilities that sum to 1"),
         ({"proba": None, "action": "accept"}, "without probabilities cannot be accepted"),
-        ({"action": "pass"}, "action must be one of accept, review, reject, got 'pass'"),
+        ({"action": "pass"}, "action must be 'accept', 'review' or 'reject', got 'pass'"),
         ({"label": "eggs"}, "'eggs' is not one of the classes"),
         ({"text": None}, "text must be a string, got None"),
         ({"text": "\ud800"}, "cannot be stored as JSON"),
@@ -116,7 +116,7 @@ def test_bad_rows(queue, change, message):
 def test_what_is_no_row(queue):
     with pytest.raises(ValueError, match="'text' is missing"):
         queue.add([{"id": 1}])
-    with pytest.raises(ValueError, match="not one mapping"):
+    with pytest.raises(ValueError, match="not a single mapping"):
         queue.add(row("a"))
     with pytest.raises(ValueError, match=r"row 0.*must be a mapping, got int"):
         queue.add([1])
@@ -299,7 +299,7 @@ def test_bad_lines_are_named_and_good_ones_kept(queue, tmp_path):
     with pytest.raises(BadLines, match=r"6 bad line.*2 good.*\nline 2: not JSON") as caught:
         queue.read_rows(path)
     assert [number for number, _ in caught.value.errors] == [2, 3, 4, 5, 6, 7]
-    assert caught.value.errors[3][1] == "not UTF-8."
+    assert caught.value.errors[3][1] == "not UTF-8"
     assert ids(queue.waiting(order="added")) == ["a", "c"]
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.errors) == (str(caught.value), caught.value.errors)
@@ -367,7 +367,7 @@ def test_broken_csv(queue, tmp_path):
     with pytest.raises(BadLines) as caught:
         queue.read_labels(path, reviewer="A")
     assert [number for number, _ in caught.value.errors] == [2, 4, 7]
-    assert caught.value.errors[0][1] == "not UTF-8."
+    assert caught.value.errors[0][1] == "not UTF-8"
     assert caught.value.errors[1][1].startswith("not CSV")
     assert [(said["id"], said["label"]) for said in queue.labels()] == [("b", "spam")]
     path.write_text("")
@@ -397,7 +397,7 @@ def test_opening(tmp_path, queue):
         ReviewQueue(queue.path, classes=["a", "b"])
     with pytest.raises(ValueError, match=r"classes must be sorted"):
         ReviewQueue(tmp_path / "new", classes=["b", "a"])
-    with pytest.raises(ValueError, match="audit_share must lie between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match=r"audit_share must be a number in \[0, 1\], got 2"):
         ReviewQueue(queue.path, audit_share=2)
     assert ReviewQueue(queue.path).audit_share == 0.05
     ReviewQueue(queue.path, audit_share=0.5)
