@@ -1,180 +1,162 @@
-"""Answers to the rows of a file: asked in chunks, kept as they come, and put beside the rows."""
+"""Answers to the rows of a table: asked in chunks, kept as they come, and put beside the rows."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from sklearn.frozen import FrozenEstimator
-
-from skllm_calib.cli.console import note, remark
-from skllm_calib.cli.options import cache_of
-from skllm_calib.cli.partial import PartialAnswers
-from skllm_calib.cli.rows import file_digest
-from skllm_calib.cli.scoring import Scores
-from skllm_calib.cli.tables import Table, check_format, to_csv, write_table
+from skllm_calib.cli.cells import unpaired
+from skllm_calib.cli.classifier import cache_of, inner_classifier
+from skllm_calib.cli.console import note, progress_wanted, remark
+from skllm_calib.cli.scoring import score
+from skllm_calib.cli.tables import Table, check_format, write_table
+from skllm_calib.utils.files import write_text
 from skllm_calib.utils.progress import bar
 
-__all__ = [
-    "add_out",
-    "answer_all",
-    "beside_the_rows",
-    "check_out",
-    "put_out",
-    "set_resume_hint",
-    "signature",
-    "without_bars",
-]
+__all__ = ["PartialAnswers", "answer_all", "check_out", "put_out", "set_resume_hint"]
 
 _CHUNK = 50
 _CHUNK_WITHOUT_CACHE = 10  # what is lost at most when the process is killed
 _LISTED = 20
 
-Ask = Callable[[list[str]], Scores]
+
+class PartialAnswers:
+    """Answers by row number, appended to ``OUT.part`` as they come: they survive the process.
+
+    Answers to another question are not taken over: their `signature` is another. Without a file,
+    they are kept in memory only.
+    """
+
+    def __init__(self, out: str | Path | None, signature: str) -> None:
+        self.path = None if out is None else Path(f"{out}.part")
+        self._signature = signature
+        self.answers: dict[int, dict[str, Any]] = self._read()
+        self.n_found = len(self.answers)
+        if self.path is not None:
+            # Written anew, so that a line that was cut off does not spoil the next one.
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            content = [{"signature": signature}, *self.answers.values()]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in content))
+
+    def add(self, answers: list[dict[str, Any]]) -> None:
+        """Keep some more answers; each has its row number in ``row``."""
+        self.answers.update({answer["row"]: answer for answer in answers})
+        if self.path is not None:
+            with open(self.path, "a", encoding="utf-8") as f:
+                f.write("".join(json.dumps(answer) + "\n" for answer in answers))
+
+    def _read(self) -> dict[int, dict[str, Any]]:
+        """Return the answers of an earlier run; what failed then is to be asked again."""
+        if self.path is None or not self.path.is_file():
+            return {}
+        lines = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:  # the process died while it wrote this line
+                continue
+        if not lines or lines[0].get("signature") != self._signature:
+            return {}
+        return {line["row"]: line for line in lines[1:] if line.get("failure") is None}
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
-    """Declare where the result goes."""
-    parser.add_argument(
-        "--out", metavar="FILE", help="result, in the format of its extension (default: CSV, shown)"
-    )
+def _file(args: SimpleNamespace) -> str | None:
+    return None if args.out in (None, "-") else args.out
 
 
-def set_resume_hint(args: argparse.Namespace) -> None:
+def set_resume_hint(args: SimpleNamespace) -> None:
     """Say what is kept, for those who stop the command."""
     again = "run the same command again and only the rest is asked."
-    if args.out is not None:
+    args.how_to_resume = "Nothing was kept: that takes --out or a cache."
+    if _file(args) is not None:
         args.how_to_resume = f"What is done is kept in {args.out}.part: {again}"
     elif cache_of(args) is not None:
         args.how_to_resume = f"Replies so far are kept: {again}"
-    else:
-        args.how_to_resume = "Nothing was kept: that takes --out or a cache."
 
 
-def check_out(out: str | None, *read: str | None) -> None:
+def check_out(args: SimpleNamespace, *read: str | None) -> None:
     """Refuse a result that cannot be written, or that would replace a file that is read."""
-    if out is None:
-        return
-    check_format(out)
+    check_format(args.out or "-")
     for path in read:
-        if path is not None and Path(out).exists() and Path(out).samefile(path):
-            raise ValueError(f"--out {out} is the file that is read: name another one")
-
-
-def signature(args: argparse.Namespace, source: Any) -> str:
-    """Hash what the answers depend on: the rows and the `source` of the answers."""
-    content = json.dumps([file_digest(args.file), args.text, source])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def without_bars(classifier: Any) -> None:
-    """Turn off the progress bars of a classifier: there is one over all the chunks instead."""
-    inner = getattr(classifier, "estimator_", classifier)
-    if isinstance(inner, FrozenEstimator):
-        inner = inner.estimator
-    inner.set_params(verbose=0)
+        if path and _file(args) and Path(args.out).exists() and Path(args.out).samefile(path):
+            raise ValueError(f"--out {args.out} is the file that is read: name another one")
 
 
 def answer_all(
-    ask: Ask, texts: list[str | None], source: Any, args: argparse.Namespace, verbose: int
+    classifier: Any, table: Table, source: Any, args: SimpleNamespace
 ) -> PartialAnswers | None:
-    """Ask for what is missing.
+    """Ask a classifier for what is missing; `source` is what answers depend on besides the rows.
 
-    Parameters
-    ----------
-    ask : callable
-        Scores texts.
-    texts : list of str or None
-        The text of each row.
-    source : object
-        What the answers depend on besides the rows, in plain JSON values.
-    args : Namespace
-        The arguments of the command.
-    verbose : int
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    PartialAnswers or None
-        All answers; None if rows failed and that is to stop the command, which has been said.
+    Returns None if rows failed and that is to stop the command, which has been said.
     """
-    partial = PartialAnswers(args.out, signature(args, source))
+    texts = table.column(args.text)
+    inner_classifier(classifier).set_params(verbose=0)  # there is one bar over all chunks
+    content = json.dumps([table.digest, args.text, source])
+    partial = PartialAnswers(_file(args), hashlib.sha256(content.encode()).hexdigest())
     if partial.n_found:
         remark(args, f"Going on: {partial.n_found} of {len(texts)} rows are there already.")
     missing = [i for i in range(len(texts)) if i not in partial.answers]
     size = _CHUNK if cache_of(args) is not None else _CHUNK_WITHOUT_CACHE
-    with bar(verbose, "rows") as progress:
+    with bar(progress_wanted(args), "rows") as progress:
         for start in range(0, len(missing), size):
             chunk = missing[start : start + size]
-            partial.add(_answer_chunk(ask, texts, chunk))
+            partial.add(_answer_chunk(classifier, texts, chunk))
             if progress is not None:
                 progress(start + len(chunk), len(missing))
-    failed = {i: a["failure"] for i, a in partial.answers.items() if a["failure"] is not None}
-    _list_failures(failed, len(texts))
-    if failed and args.on_error == "raise":
-        note("skllm-calib: error: no result was written; pass --on-error nan to leave them empty")
-        return None
-    return partial
-
-
-def _answer_chunk(ask: Ask, texts: list[str | None], rows: list[int]) -> list[dict[str, Any]]:
-    out: dict[int, dict[str, Any]] = {}
-    usable: list[tuple[int, str]] = []
-    for i in rows:
-        text = texts[i]
-        if text is None or not text.strip():
-            why = "the text is missing" if text is None else "the text is empty"
-            out[i] = {"row": i, "proba": None, "failure": why}
-        else:
-            usable.append((i, text))
-    if usable:
-        scores = ask([text for _, text in usable])
-        for j, (i, _) in enumerate(usable):
-            failure = scores.failures.get(j)
-            proba = None if failure is not None else scores.calibrated[j].tolist()
-            out[i] = {"row": i, "proba": proba, "failure": failure}
-    return [out[i] for i in rows]
-
-
-def _list_failures(failed: dict[int, str], n_rows: int) -> None:
+    failed = [i for i in sorted(partial.answers) if partial.answers[i]["failure"] is not None]
     if not failed:
-        return
-    note(f"{len(failed)} of {n_rows} rows failed:")
-    for i in sorted(failed)[:_LISTED]:
-        note(f"  row {i + 1}: {failed[i]}")
+        return partial
+    note(f"{len(failed)} of {len(texts)} rows failed:")
+    for i in failed[:_LISTED]:
+        note(f"  {table.name(i)}: {partial.answers[i]['failure']}")
     if len(failed) > _LISTED:
         note(f"  ... and {len(failed) - _LISTED} more; the column 'failure' has all reasons")
+    if args.on_error == "nan":
+        return partial
+    note("skllm-calib: error: no result was written; pass --on-error nan to leave them empty")
+    return None
 
 
-def beside_the_rows(
+def _answer_chunk(classifier: Any, texts: list[Any], rows: list[int]) -> list[dict[str, Any]]:
+    failures = {i: _unusable(texts[i]) for i in rows}
+    usable = [i for i in rows if failures[i] is None]
+    probas: dict[int, Any] = {}
+    if usable:
+        scores = score(classifier, [texts[i] for i in usable])
+        failures |= {i: scores.failures.get(j) for j, i in enumerate(usable)}
+        probas = dict(zip(usable, scores.calibrated.tolist(), strict=True))
+    return [
+        {"row": i, "proba": None if failures[i] else probas[i], "failure": failures[i]}
+        for i in rows
+    ]
+
+
+def _unusable(text: str | None) -> str | None:
+    if text is None or not text.strip():
+        return "the text is missing" if text is None else "the text is empty"
+    return "the text contains an unpaired surrogate" if unpaired(text) else None
+
+
+def put_out(
     table: Table,
     columns: Sequence[str],
     cells: Iterable[Mapping[str, Any]],
-    args: argparse.Namespace,
-) -> Table:
-    """Put columns behind those of the table, under other names where it has these already.
+    partial: PartialAnswers,
+    args: SimpleNamespace,
+) -> str:
+    """Put columns behind those of the table, under other names where it has these, and write all.
 
-    Parameters
-    ----------
-    table : Table
-        The rows of the user.
-    columns : sequence of str
-        The names of our columns.
-    cells : iterable of dict
-        Our cells of each row, by name.
-    args : Namespace
-        The arguments of the command.
-
-    Returns
-    -------
-    Table
+    What was kept on the way is not needed any more. Returns what to say of the file.
     """
-    names = {name: _free_name(name, table.columns) for name in columns}
+    names = {}
+    for name in columns:
+        names[name] = name
+        while names[name] in table.columns:
+            names[name] = f"predicted_{names[name]}"
     renamed = [f"'{new}'" for name, new in names.items() if new != name]
     if renamed:
         remark(args, f"The file has columns of these names, so ours are {', '.join(renamed)}.")
@@ -182,19 +164,9 @@ def beside_the_rows(
         {**row, **{names[name]: ours.get(name) for name in columns}}
         for row, ours in zip(table.rows, cells, strict=True)
     ]
-    return Table([*table.columns, *names.values()], rows)
-
-
-def _free_name(name: str, taken: list[str]) -> str:
-    while name in taken:
-        name = f"predicted_{name}"
-    return name
-
-
-def put_out(result: Table, partial: PartialAnswers, args: argparse.Namespace) -> None:
-    """Write the result, or show it; what was kept on the way is not needed any more."""
-    if args.out is None:
-        sys.stdout.write(to_csv(result))
-        return
-    write_table(result, args.out)
-    partial.remove()
+    ours = list(names.values())
+    write_table(Table([*table.columns, *ours], rows, own=ours), args.out or "-")
+    if partial.path is None:
+        return ""
+    partial.path.unlink(missing_ok=True)
+    return f"Wrote {args.out}: "

@@ -1,109 +1,70 @@
-"""Calibrate a language model on some labelled rows of a file, and keep it in a folder."""
+"""Calibrate a language model on some labelled rows of a table, and keep it in a folder."""
 
 from __future__ import annotations
 
-import argparse
+import tempfile
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.calibration.calibrators import CALIBRATORS
-from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.options import (
-    add_cache,
-    add_evidence,
-    add_file,
-    add_prompt,
-    add_server,
-    build_classifier,
-    cache_of,
-    class_list,
-    count_or_all,
-)
-from skllm_calib.cli.rows import LabelledRows, add_weight, draw, write_used
-from skllm_calib.cli.search import search_prompt
-from skllm_calib.cli.tables import read_table
+from skllm_calib.cli.classifier import build_classifier, cache_of
+from skllm_calib.cli.console import aligned, remark, say
+from skllm_calib.cli.rows import draw, labelled_rows, write_used
+from skllm_calib.cli.tables import table_of
 from skllm_calib.evidence.backends.providers import resolve_model
+from skllm_calib.evidence.prompts import Prompt
 
-HELP = "calibrate a model on labelled rows"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
-    add_file(parser, label=True)
-    parser.add_argument("--model", required=True, help="smollm2, llamacpp:PATH.gguf or openai:NAME")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to keep it in")
-    parser.add_argument(
-        "--method",
-        default="auto",
-        choices=sorted(CALIBRATORS),
-        help="how to calibrate (default: chosen from the data)",
-    )
-    parser.add_argument(
-        "--classes", type=class_list, metavar="A,B,C", help="the labels (default: those of FILE)"
-    )
-    add_prompt(parser)
-    add_evidence(parser)
-    parser.add_argument(
-        "--n-shots", type=int, default=0, metavar="N", help="examples of each label in the prompt"
-    )
-    parser.add_argument(
-        "--search",
-        action="store_true",
-        help="try several wordings of the question and keep the best",
-    )
-    parser.add_argument(
-        "--n-rows",
-        type=count_or_all,
-        default=200,
-        metavar="N",
-        help="rows to draw for the calibration, or 'all' (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other rows")
-    add_weight(
-        parser,
-        "; the draw of --n-rows does not look at it, and drawn rows keep theirs, so 'all' makes "
-        "the most of them",
-    )
-    add_server(parser)
-    add_cache(parser)
-    parser.add_argument(
-        "--on-error",
-        choices=["raise", "nan"],
-        default="raise",
-        help="a row that fails: stop, or go on without it (default: %(default)s)",
-    )
+_MANY_CLASSES = 10  # with more, two examples of each make a prompt too long
+_WORDINGS = {
+    "classify": (None, None),
+    "one of": ("Text: {text}\nAnswer:", "Classify the text. Answer with one of: {options}."),
+    "text first": ("{text}\n\nWhich of these fits the text: {options}?\nAnswer:", None),
+}
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: SimpleNamespace) -> int:
     """Calibrate, save, and show the card."""
-    kept = cache_of(args) is not None
-    args.how_to_resume = (
-        "Replies so far are kept: run the same command again and only the rest is asked."
-        if kept
-        else "Nothing was kept, because of --cache none."
-    )
+    args.how_to_resume = "Nothing was kept, because of --cache none."
+    if cache_of(args) is not None:
+        args.how_to_resume = (
+            "Replies so far are kept: run the same command again and only the rest is asked."
+        )
     resolve_model(args.model)  # an unknown name is an error before anything else happens
-    rows = LabelledRows.of(read_table(args.file), args, path=args.file, weight=args.weight)
-    classes = args.classes or sorted(set(rows.labels))
+    table = table_of(args)
+    rows = labelled_rows(table, args, args.weight)
+    classes = args.classes or sorted(set(rows["label"]))
     if len(classes) < 2:
         raise ValueError(
             f"column {args.label!r} holds the one label {classes[0]!r}: there is nothing to tell "
             "apart; name the others with --classes"
         )
-    _check_labels(rows, classes, args.label)
-    drawn = rows.take(draw(rows.labels, args.n_rows, args.seed))
+    for i, label in rows["label"].items():
+        if label not in classes:
+            raise ValueError(
+                f"{table.name(i)} has the label {label!r} in column {args.label!r}, which is not "
+                f"one of --classes {','.join(classes)}"
+            )
+    drawn = rows.iloc[draw(rows["label"].tolist(), args.n_rows, args.seed)]
     if args.n_rows is not None and len(drawn) < args.n_rows:
         remark(args, f"There are only {len(drawn)} labelled rows; all of them are used.")
 
     llm = build_classifier(args, classes, n_shots=args.n_shots, seed=args.seed)
     classifier = CalibratedLLMClassifier(llm, method=args.method)
-    weighted = {} if drawn.weights is None else {"sample_weight": drawn.weights}
+    given = [drawn["text"].tolist(), drawn["label"].tolist()]
+    weighted = {} if args.weight is None else {"sample_weight": drawn["weight"].tolist()}
     if args.search:
-        classifier = search_prompt(classifier, drawn.texts, drawn.labels, args, weighted)
-    classifier.fit(drawn.texts, drawn.labels, **weighted)
+        classifier = _search(classifier, given, weighted, args)
+    classifier.fit(*given, **weighted)
     for estimator in (classifier.estimator, classifier.estimator_):
         estimator.set_params(verbose=0)
     classifier.save(args.out)
-    write_used(args.out, drawn, args.file)
+    write_used(args.out, drawn, table)
 
     say(repr(classifier.calibration_card_))
     say(f"\nSaved to {args.out}")
@@ -116,10 +77,72 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_labels(rows: LabelledRows, classes: list[str], column: str) -> None:
-    for number, label in zip(rows.numbers, rows.labels, strict=True):
-        if label not in classes:
-            raise ValueError(
-                f"row {number} has the label {label!r} in column {column!r}, which is not one of "
-                f"--classes {','.join(classes)}"
-            )
+def _search(
+    classifier: CalibratedLLMClassifier, given: list[Any], weighted: Any, args: SimpleNamespace
+) -> CalibratedLLMClassifier:
+    """Try the wordings on the calibration rows, print how each did, and return the best.
+
+    Each is judged by the log-loss of its calibrated probabilities on rows that its calibrator has
+    not seen, and its examples neither: the figure of its card. So every wording asks once for each
+    row, and a reply is never asked for again.
+    """
+    named = _candidates(classifier, args)
+    n = len(given[0])
+    remark(args, f"Trying {len(named)} wordings on {n} rows: up to {len(named) * n:,} questions.")
+    grid = [{"estimator__prompt": [prompt], "estimator__n_shots": [k]} for _, prompt, k in named]
+    with tempfile.TemporaryDirectory() as folder:
+        trial = clone(classifier)
+        if trial.estimator.cache is None:  # for the search alone; a reply serves several fits
+            trial.estimator.set_params(cache=f"{folder}/replies.sqlite")
+        clone(trial).fit(*given, **weighted)  # what is wrong with all is said here, as it is
+        every = np.arange(n)
+        search = GridSearchCV(trial, grid, scoring=_held_out, cv=[(every, every)], refit=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitFailedWarning)  # the table says "failed"
+            warnings.filterwarnings("ignore", "One or more of the test scores are non-finite")
+            search.fit(*given, **weighted)
+    losses = [-search.cv_results_[f"mean_test_{name}"] for name in ("raw", "calibrated")]
+    best = int(np.nanargmin(losses[1]))
+    rows = [["wording", "answer", "examples", "raw log-loss", "calibrated"]]
+    for (name, prompt, k), *pair in zip(named, *losses, strict=True):
+        figures = ["failed" if np.isnan(x) else f"{x:.3f}" for x in pair]
+        rows.append([name, prompt.answer, str(k or "-"), *figures])
+    say(
+        "Wordings by their cross-validated log-loss on the calibration rows (lower is better; the\n"
+        "chosen one's own figure flatters a little, as the best of several):\n\n"
+        + aligned(rows, ["", *("<- chosen" * (i == best) for i in range(len(named)))])
+        + "\n"
+    )
+    chosen = {name: value for name, (value,) in grid[best].items()}
+    return clone(classifier).set_params(**chosen)  # type: ignore[no-any-return]
+
+
+def _candidates(
+    classifier: CalibratedLLMClassifier, args: SimpleNamespace
+) -> list[tuple[str, Prompt, int]]:
+    """Return name, prompt and number of examples: the user's own first, then the built-in ones."""
+    llm = classifier.estimator
+    out = []
+    if args.prompt or args.prompt_file or args.instruction or llm.n_shots:
+        out.append(("yours", llm.prompt, llm.n_shots))
+    forms: Any = ("words", "keys") if args.answer == "auto" else (args.answer,)
+    for n_shots in (0, 2) if len(llm.classes) <= _MANY_CLASSES else (0,):
+        for form in forms:
+            for name, (template, instruction) in _WORDINGS.items():
+                # "One of" is about words, and examples say themselves what is wanted.
+                if (form == "keys" and name == "one of") or (n_shots and name == "text first"):
+                    continue
+                out.append((name, Prompt(template, instruction=instruction, answer=form), n_shots))
+    return out
+
+
+def _held_out(classifier: CalibratedLLMClassifier, X: Any, y: Any) -> dict[str, float]:
+    card = classifier.calibration_card_
+    held_out = card["held_out"]
+    # A wording that loses rows is not to win by losing the difficult ones.
+    if held_out is None or card["n_failed_rows"] > 0.1 * len(y):
+        return {"raw": np.nan, "calibrated": np.nan}
+    return {
+        "raw": -held_out["before"]["log_loss"],
+        "calibrated": -held_out["after"]["log_loss"],
+    }

@@ -1,19 +1,27 @@
-"""Columns of a file by what they hold: numbers, ids, true labels, and what our commands wrote."""
+"""Columns of a table by what they hold: what our commands wrote, probabilities, ids, true labels."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.cli.cells import label_of
 from skllm_calib.cli.tables import Table
 
-__all__ = ["own_column", "proba_columns", "read_ids", "read_numbers", "read_true_labels"]
+__all__ = [
+    "Probabilities", "own_column", "proba_columns", "read_ids", "read_probabilities",
+    "read_true_labels",
+]  # fmt: skip
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
+# What the metrics let pass. Beyond it, three decimals in each cell are taken for rounding, and put
+# right; two are too few to be probabilities.
+_EXACT = 1e-5
+_HALF_A_DIGIT = 0.0005
 
 
 def own_column(table: Table, name: str) -> str | None:
@@ -23,7 +31,6 @@ def own_column(table: Table, name: str) -> str | None:
 
     Examples
     --------
-    >>> from skllm_calib.cli.tables import Table
     >>> own_column(Table(["text", "label", "predicted_label", "probability"], []), "label")
     'predicted_label'
     """
@@ -36,58 +43,76 @@ def proba_columns(table: Table) -> dict[str, str]:
 
     Examples
     --------
-    >>> from skllm_calib.cli.tables import Table
     >>> proba_columns(Table(["text", "proba_spam", "predicted_proba_spam", "proba_ham"], []))
     {'ham': 'proba_ham', 'spam': 'predicted_proba_spam'}
     """
     found = {}
     for column in table.columns:
         if match := _PROBA.fullmatch(column):
-            found[match[1]] = column  # of several, the last is ours
+            found[label_of(match[1]) or ""] = column  # of several, the last is ours
     return dict(sorted(found.items()))
 
 
-def read_numbers(table: Table, column: str) -> NDArray[np.float64]:
-    """Read a column of numbers, NaN where there is nothing.
+@dataclass(frozen=True)
+class Probabilities:
+    """Probabilities of all rows (n, K), columns in the order of the sorted labels; NaN: failed."""
 
-    Raises
-    ------
-    ValueError
-        If there is no such column, or a cell is something else; the message names it.
+    labels: list[str]
+    matrix: NDArray[np.float64]
+
+    def answered(self) -> list[int]:
+        """Return the positions of the rows that have probabilities."""
+        return [int(i) for i in np.flatnonzero(~np.isnan(self.matrix[:, 0]))]
+
+
+def read_probabilities(table: Table) -> Probabilities:
+    """Read the columns ``proba_<LABEL>``; ValueError names the row and the column at fault.
+
+    Where the file had such a column before, that of the command is ``predicted_proba_<LABEL>``.
     """
-    out = np.full(len(table.rows), np.nan)
-    for i, text in enumerate(table.column(column)):
-        if text is None or not text.strip():
-            continue
-        try:
-            out[i] = float(text)
-        except ValueError:
-            raise ValueError(
-                f"row {i + 1} has {text!r} in column {column!r}, which is not a number"
-            ) from None
-        if math.isinf(out[i]):
-            raise ValueError(f"row {i + 1} has {text!r} in column {column!r}: it must be finite")
-    return out
+    columns = proba_columns(table)
+    if len(columns) < 2:
+        found = ", ".join(repr(column) for column in columns.values()) or "none"
+        raise ValueError(
+            "there must be a column proba_LABEL for each of two labels or more, as 'skllm-calib "
+            f"predict' and 'decide' write them; found: {found}"
+        )
+    names = list(columns.values())
+    matrix = np.array([table.numbers(name, decimal_comma=True) for name in names]).T
+    empty = np.isnan(matrix)
+    for i in np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1)):
+        raise ValueError(
+            f"{table.name(i)} has nothing in column {names[int(empty[i].argmax())]!r}, but in "
+            f"{names[int(empty[i].argmin())]!r}: a row has all probabilities, or none if it failed"
+        )
+    for i, k in np.argwhere((matrix < 0) | (matrix > 1)):
+        raise ValueError(
+            f"{table.name(i)} has {matrix[i, k]:g} in column {names[k]!r}: a probability lies "
+            "between 0 and 1"
+        )
+    sums = matrix.sum(axis=1)
+    for i in np.flatnonzero(np.abs(sums - 1) > _HALF_A_DIGIT * len(names) + _EXACT):
+        shown = ", ".join(repr(name) for name in names[:5]) + ", ..." * (len(names) > 5)
+        raise ValueError(
+            f"{table.name(i)} has probabilities that sum to {sums[i]:.6g}, not to 1, in {shown}"
+        )
+    rounded = np.abs(sums - 1) > _EXACT
+    matrix[rounded] /= sums[rounded, None]
+    return Probabilities(list(columns), matrix)
 
 
 def read_ids(table: Table, column: str, rows: Sequence[int]) -> list[str]:
-    """Read the ids of some rows, given by position, as texts: CSV files know no numbers.
-
-    Raises
-    ------
-    ValueError
-        If an id is missing or there twice; the message names the rows.
-    """
-    texts = table.column(column)
+    """Read the ids of some rows; ValueError where one is missing or there twice."""
+    ids = table.labels(column)
     seen: dict[str, int] = {}
     for i in rows:
-        name = texts[i]
-        if name is None or not name.strip():
-            raise ValueError(f"row {i + 1} has no id in column {column!r}")
+        name = ids[i]
+        if name is None:
+            raise ValueError(f"{table.name(i)} has no id in column {column!r}")
         if name in seen:
             raise ValueError(
-                f"rows {seen[name] + 1} and {i + 1} have the same id {name!r} in column "
-                f"{column!r}: it must tell the rows apart"
+                f"{table.name(seen[name])} and {table.name(i)} have the same id {name!r} in column "
+                f"{column!r}, which must identify each row"
             )
         seen[name] = i
     return list(seen)
@@ -96,17 +121,14 @@ def read_ids(table: Table, column: str, rows: Sequence[int]) -> list[str]:
 def read_true_labels(table: Table, column: str) -> list[str | None]:
     """Read a column of true labels, None where there is nothing.
 
-    Raises
-    ------
-    ValueError
-        If there is no such column, or it is the one where ``predict`` put what the model said:
-        measured by its own labels, every model is always right.
+    Refused is the column where ``predict`` put what the model said: measured by its own labels,
+    every model is always right.
     """
-    labels = table.column(column)
+    labels = table.labels(column)
     ours = column == own_column(table, "label") and own_column(table, "probability") is not None
     if ours and proba_columns(table):
         raise ValueError(
             f"column {column!r} holds the labels that the model gave, as it comes with "
             "'probability': name the column of the true labels (or rename this one, if it is that)"
         )
-    return [None if label is None or not label.strip() else label.strip() for label in labels]
+    return labels

@@ -1,11 +1,11 @@
-"""What the commands print: results on stdout, everything else on stderr."""
+"""What the commands print: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 __all__ = ["aligned", "note", "progress_wanted", "remark", "say", "wrapped"]
 
@@ -14,7 +14,8 @@ _WIDTH = 92
 
 def say(text: str = "") -> None:
     """Print a result."""
-    print(text, flush=True)
+    known = sys.stdout.encoding or "utf-8"
+    print(text.encode(known, "backslashreplace").decode(known), flush=True)
 
 
 def note(text: str) -> None:
@@ -22,35 +23,26 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def remark(args: argparse.Namespace, text: str) -> None:
+def remark(args: SimpleNamespace, text: str) -> None:
     """Print a line that ``--quiet`` turns off."""
     if not args.quiet:
         note(text)
 
 
-def progress_wanted(args: argparse.Namespace) -> int:
+def progress_wanted(args: SimpleNamespace) -> int:
     """Return the `verbose` of an estimator: a bar only where somebody watches."""
     return int(not args.quiet and sys.stderr.isatty())
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """Break a paragraph into lines of a readable length.
-
-    Examples
-    --------
-    >>> print(wrapped("word " * 20, indent="  "))
-      word word word word word word word word word word word word word word word word word word
-      word word
-    """
+    """Break a paragraph into lines of a readable length."""
     return textwrap.fill(
         " ".join(text.split()), _WIDTH, initial_indent=indent, subsequent_indent=indent
     )
 
 
 def aligned(rows: Sequence[Sequence[str]], remarks: Sequence[str] = ()) -> str:
-    """Lay out rows of cells in columns: the first to the left, the others to the right.
-
-    Remarks, one a row, follow behind the last column.
+    """Lay out rows of cells in columns, each row with a remark behind its last column.
 
     Examples
     --------

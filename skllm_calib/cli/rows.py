@@ -1,171 +1,98 @@
-"""Labelled rows: which can be used, which are drawn, and which have been used before."""
+"""Labelled rows: which can be used, which are drawn, and which have been used before.
+
+Labelled rows are a DataFrame with the columns text, label and weight, whose index holds their
+positions in the table.
+"""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas
 
+from skllm_calib.cli.cells import label_of, number_of, unpaired
 from skllm_calib.cli.console import remark
 from skllm_calib.cli.tables import Table
 
 __all__ = [
-    "LabelledRows",
-    "add_weight",
-    "check_known",
-    "draw",
-    "file_digest",
-    "read_used",
-    "read_weights",
-    "text_digest",
-    "unseen",
-    "write_used",
-]
+    "draw", "file_digest", "known_as", "labelled_rows", "leave_out", "read_used", "text_digest",
+    "texts_of", "unseen", "weights_of", "write_used",
+]  # fmt: skip
 
 _FILE = "calibration_rows.json"
 
 
-@dataclass(frozen=True)
-class LabelledRows:
-    """Texts with labels.
-
-    Attributes
-    ----------
-    numbers : list of int
-        Their numbers in the file, from 1, the header not counted.
-    texts, labels : list of str
-        The rows.
-    weights : list of float or None
-        How much each of them counts; None for all alike.
-    """
-
-    numbers: list[int]
-    texts: list[str]
-    labels: list[str]
-    weights: list[float] | None = None
-
-    @classmethod
-    def of(
-        cls, table: Table, args: argparse.Namespace, *, path: str, weight: str | None = None
-    ) -> LabelledRows:
-        """Take the rows that have a text and a label, and say how many have not.
-
-        Parameters
-        ----------
-        table : Table
-            The content of the file.
-        args : Namespace
-            The arguments of the command, which name the columns of texts and labels.
-        path : str
-            The file, to name it in an error.
-        weight : str or None, default=None
-            The column of weights.
-
-        Returns
-        -------
-        LabelledRows
-        """
-        out = cls([], [], [])
-        no_label = no_text = 0
-        texts, labels = table.column(args.text), table.column(args.label)
-        for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-            if label is None or not label.strip():
-                no_label += 1
-            elif text is None or not text.strip():
-                no_text += 1
-            else:
-                out.numbers.append(number)
-                out.texts.append(text)
-                out.labels.append(label.strip())
-        for n, what in ((no_label, "label"), (no_text, "text")):
-            if n:
-                remark(args, f"Left out {n} of {len(texts)} rows: they have no {what}.")
-        if not out.texts:
-            raise ValueError(f"no row of {path!r} has both a text and a label")
-        if weight is None:
-            return out
-        positions = [number - 1 for number in out.numbers]
-        return replace(out, weights=read_weights(table, weight, positions))
-
-    def take(self, chosen: Sequence[int] | NDArray[np.intp]) -> LabelledRows:
-        """Return some of the rows, by position."""
-        return LabelledRows(
-            [self.numbers[i] for i in chosen],
-            [self.texts[i] for i in chosen],
-            [self.labels[i] for i in chosen],
-            None if self.weights is None else [self.weights[i] for i in chosen],
-        )
-
-    def __len__(self) -> int:
-        return len(self.texts)
+def texts_of(table: Table, column: str) -> list[str | None]:
+    """Return a column of texts, None where there is nothing but spaces."""
+    return [text if text and text.strip() else None for text in table.column(column)]
 
 
-def add_weight(parser: argparse.ArgumentParser, more: str = "") -> None:
-    """Declare the column of weights; `more` ends its help."""
-    parser.add_argument(
-        "--weight",
-        metavar="COL",
-        help="column that says how much each labelled row counts, such as one over the chance "
-        f"with which it was chosen to be labelled{more}",
-    )
+def labelled_rows(table: Table, args: SimpleNamespace, weight: str | None = None) -> Any:
+    """Take the rows that have a text and a label, and say how many have not."""
+    labels, texts = table.labels(args.label), texts_of(table, args.text)
+    used = leave_out(table, args, range(len(labels)), labels, "label")
+    used = leave_out(table, args, used, texts, "text")
+    for i in used:
+        if unpaired(str(texts[i])):
+            raise ValueError(f"{table.name(i)} has an unpaired surrogate in column {args.text!r}")
+    rows = pandas.DataFrame({"text": texts, "label": labels}, dtype=object).loc[used]
+    rows["weight"] = None if weight is None else weights_of(table, weight, used)
+    return rows
 
 
-def read_weights(table: Table, column: str, positions: Sequence[int]) -> list[float]:
-    """Read the weights of some rows, given by position."""
-    cells = table.column(column)
-    return [_weight(cells[i], i + 1, column) for i in positions]
+def leave_out(
+    table: Table, args: SimpleNamespace, used: Sequence[int], cells: Sequence[Any], what: str
+) -> list[int]:
+    """Return the positions of the rows that have something, and say how many have not."""
+    left = [i for i in used if cells[i] is not None]
+    if not left:
+        raise ValueError(f"no row of {table.path!r} has a {what} in column {getattr(args, what)!r}")
+    if n := len(used) - len(left):
+        remark(args, f"Left out {n} of {len(table.rows)} rows: they have no {what}.")
+    return left
 
 
-def _weight(cell: str | None, number: int, column: str | None) -> float:
-    try:
-        value = float(cell or "")
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        said = f"has the weight {cell!r}" if cell and cell.strip() else "has no weight"
-        raise ValueError(
-            f"row {number} {said} in column {column!r}, where a number above zero must be; a row "
-            "without a label is left out"
-        )
-    return value
+def weights_of(
+    table: Table, column: str, positions: Sequence[int], *, zero: bool = False
+) -> list[float]:
+    """Read the weights of some rows: numbers above zero, or from zero on."""
+    cells, out = table.column(column), []
+    for i in positions:
+        try:
+            out.append(number_of(cells[i], decimal_comma=table.decimal_comma))
+        except ValueError:
+            out.append(float("nan"))
+        if not (0 < out[-1] < float("inf") or (zero and out[-1] == 0)):
+            cell = (cells[i] or "").strip()
+            said = f"has the weight {cell!r}" if cell else "has no weight"
+            raise ValueError(
+                f"{table.name(i)} {said} in column {column!r}, where a number "
+                f"{'from zero on' if zero else 'above zero'} must be; a row without a label is "
+                "left out"
+            )
+    return out
 
 
-def check_known(rows: LabelledRows, classes: Sequence[Any]) -> None:
-    """Refuse labels that the classifier does not know."""
-    known = sorted(str(label) for label in classes)
-    for number, label in zip(rows.numbers, rows.labels, strict=True):
+def known_as(rows: Any, table: Table, classes: Sequence[Any]) -> Any:
+    """Return the rows with the classes' own spelling of the labels; refuse other labels."""
+    known = {label_of(one): str(one) for one in classes}
+    for i, label in rows["label"].items():
         if label not in known:
             raise ValueError(
-                f"row {number} has the label {label!r}, which the classifier does not know: its "
-                f"classes are {', '.join(known)}"
+                f"{table.name(i)} has the label {label!r}, which the classifier does not know: "
+                f"its classes are {', '.join(sorted(known.values()))}"
             )
+    return rows.assign(label=[known[label] for label in rows["label"]])
 
 
 def draw(labels: Sequence[str], n: int | None, seed: int) -> list[int]:
     """Draw rows so that the classes keep their shares, each with a row at least if there is room.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        The label of each row.
-    n : int or None
-        How many to draw; None or more than there are means all.
-    seed : int
-        Another seed draws other rows.
-
-    Returns
-    -------
-    list of int
-        Positions, ascending.
 
     Examples
     --------
@@ -175,9 +102,8 @@ def draw(labels: Sequence[str], n: int | None, seed: int) -> list[int]:
     """
     if n is None or n >= len(labels):
         return list(range(len(labels)))
-    rng = np.random.default_rng(seed)
-    _, codes = np.unique(np.asarray(labels), return_inverse=True)
-    shuffled = rng.permutation(len(labels))
+    _, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
     counts = np.bincount(codes)
     # Rank of a row within its class, over the size of the class: the rows with the lowest values
     # hold every class in proportion. The first row of a class goes before all others.
@@ -195,65 +121,43 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:20]
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
+def file_digest(path: str | Path) -> str:
     """Return the SHA-256 of a file."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def write_used(folder: str | os.PathLike[str], rows: LabelledRows, path: str) -> None:
+def write_used(folder: str | Path, rows: Any, table: Table) -> None:
     """Record which rows calibrated the classifier in a folder: numbers and hashes, no texts."""
     content = {
         "about": "rows the classifier was calibrated on; 'evaluate' and 'decide' leave them out",
-        "file": Path(path).name,
-        "file_sha256": file_digest(path),
-        "rows": rows.numbers,
-        "texts": [text_digest(text) for text in rows.texts],
+        "file": Path(table.path).name,
+        "file_sha256": table.digest,
+        "rows": [int(i) + 1 for i in rows.index],
+        "texts": [text_digest(text) for text in rows["text"]],
     }
     Path(folder, _FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def read_used(folder: str | os.PathLike[str]) -> set[str] | None:
+def read_used(folder: str | Path) -> set[str] | None:
     """Return the hashes of the texts that calibrated a classifier; None if not recorded."""
     file = Path(folder, _FILE)
-    if not file.is_file():
-        return None
-    return set(json.loads(file.read_text(encoding="utf-8"))["texts"])
+    return set(json.loads(file.read_text("utf-8"))["texts"]) if file.is_file() else None
 
 
-def unseen(
-    rows: LabelledRows, path: str, args: argparse.Namespace
-) -> tuple[LabelledRows, int | None]:
-    """Leave out the texts that calibrated the classifier, wherever they come from.
-
-    Parameters
-    ----------
-    rows : LabelledRows
-        The rows.
-    path : str
-        Their file, to name it.
-    args : Namespace
-        The arguments of the command, with the folder of the classifier.
-
-    Returns
-    -------
-    rows : LabelledRows
-        The others.
-    n_left_out : int or None
-        How many rows are left out; None if the folder does not say which those are.
-    """
+def unseen(rows: Any, table: Table, args: SimpleNamespace) -> tuple[Any, int | None]:
+    """Leave out the texts that calibrated the classifier; say how many, None if not recorded."""
     used = read_used(args.classifier)
     if used is None:
         remark(
             args,
             f"{args.classifier} does not say which rows it was calibrated on: make sure that "
-            f"{path} has none of them.",
+            f"{table.path} has none of them.",
         )
         return rows, None
-    left = [i for i, text in enumerate(rows.texts) if text_digest(text) not in used]
+    left = rows[[text_digest(text) not in used for text in rows["text"]]]
     n_left_out = len(rows) - len(left)
     if n_left_out:
         remark(args, f"Left out {n_left_out} rows that calibrated the classifier.")
-    if not left:
-        raise ValueError(f"every row of {path!r} calibrated the classifier: none is left")
-    return rows.take(left), n_left_out
+    if not len(left):
+        raise ValueError(f"every row of {table.path!r} calibrated the classifier: none is left")
+    return left, n_left_out

@@ -1,10 +1,11 @@
-"""Probabilities before and after calibration, and the figures that compare them."""
+"""Probabilities before and after calibration, the figures that compare them, and their picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import aligned
 from skllm_calib.decisions import accept_threshold
+from skllm_calib.display import ReliabilityDisplay
+from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
@@ -22,15 +25,9 @@ from skllm_calib.operations.report.scored_rows import score_rows
 from skllm_calib.operations.report.words import about
 
 __all__ = [
-    "QUESTION",
-    "Scores",
-    "comparison",
-    "measure",
-    "prior_log_loss",
-    "score",
-    "threshold",
-    "thresholds",
-]
+    "QUESTION", "Scores", "check_figure", "comparison", "draw_before_after", "measure",
+    "prior_log_loss", "score", "threshold", "thresholds",
+]  # fmt: skip
 
 _CONFIDENCE = 0.95
 QUESTION = "Which answers may pass without a person?"
@@ -40,14 +37,8 @@ QUESTION = "Which answers may pass without a person?"
 class Scores:
     """Probabilities of texts, columns in the order of the sorted labels.
 
-    Attributes
-    ----------
-    labels : list of str
-        The labels, sorted.
-    raw, calibrated : ndarray of shape (n_texts, n_labels)
-        Probabilities; NaN for rows that failed. Without a calibration both are the same.
-    failures : dict of int to str
-        Why a row failed, by position.
+    ``raw`` and ``calibrated`` are arrays (n_texts, n_labels), NaN for rows that failed, and the
+    same without a calibration. ``failures`` says why a row failed, by position.
     """
 
     labels: list[str]
@@ -56,8 +47,13 @@ class Scores:
     failures: dict[int, str]
 
     def answered(self) -> list[int]:
-        """Return the positions of the rows that did not fail."""
-        return [i for i in range(len(self.raw)) if i not in self.failures]
+        """Return the positions of the rows that did not fail; ValueError if all did."""
+        left = [i for i in range(len(self.raw)) if i not in self.failures]
+        if not left:
+            raise ValueError(
+                f"none of the {len(self.raw)} rows could be scored: {self.failures[0]}"
+            )
+        return left
 
 
 def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[str]) -> Scores:
@@ -79,22 +75,24 @@ def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence
 
 def comparison(before: Mapping[str, float], after: Mapping[str, float], prior: float) -> str:
     """Lay out the figures before and after calibration, each with what it means."""
-    rows, remarks = [["", "raw", "calibrated"]], [""]
-
-    def add(name: str, key: str, remark: str) -> None:
-        rows.append([name, f"{before[key]:.3f}", f"{after[key]:.3f}"])
-        remarks.append(remark)
-
-    add("accuracy", "accuracy", "share of right answers")
-    add("log-loss", "log_loss", f"lower is better; class shares alone give {prior:.3f}")
-    add("Brier score", "brier", "lower is better")
-    add("ECE", "ece", "gap between stated confidence and accuracy")
-    ends = [f"{m['ece_low']:.3f}-{m['ece_high']:.3f}" for m in (before, after)]
-    rows.append([f"  {DEFAULT_CONFIDENCE:.0%} interval", *ends])
-    remarks.append("where the true ECE lies, as far as these rows tell")
-    add("  noise floor", "ece_floor", "ECE of a perfectly honest model on so few rows")
-    add("  noise removed", "ece_debiased", "root mean square; near or below zero: none to see")
-    return aligned(rows, remarks)
+    meaning = {
+        "accuracy": ("accuracy", "share of right answers"),
+        "log_loss": ("log-loss", f"lower is better; class shares alone give {prior:.3f}"),
+        "brier": ("Brier score", "lower is better"),
+        "ece": ("ECE", "gap between stated confidence and accuracy"),
+        "ece_low": (f"  {DEFAULT_CONFIDENCE:.0%} interval", "where the true ECE lies"),
+        "ece_floor": ("  noise floor", "ECE of a perfectly calibrated model on so few rows"),
+        "ece_debiased": (
+            "  noise removed", "debiased RMS error; zero or less means none was detected"
+        ),
+    }  # fmt: skip
+    rows = [["", "raw", "calibrated"]]
+    for key, (name, _) in meaning.items():
+        shown = [f"{m[key]:.3f}" for m in (before, after)]
+        if key == "ece_low":
+            shown = [f"{m['ece_low']:.3f}-{m['ece_high']:.3f}" for m in (before, after)]
+        rows.append([name, *shown])
+    return aligned(rows, ["", *(remark for _, remark in meaning.values())])
 
 
 def threshold(
@@ -134,3 +132,37 @@ def _said(one: Mapping[str, Any], n_rows: int) -> str:
         return "not certifiable; the model is wrong too often, even when surest"
     how_many = about(one["n_more"]) if one["n_more"] else "a few"
     return f"not certifiable with these labels; {how_many} more needed"
+
+
+def check_figure(path: str | Path) -> None:
+    """Make sure that a picture can be written, before anything is asked and paid for."""
+    import_pyplot("the reliability diagram")
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".").lower() not in kinds:
+        raise ValueError(
+            f"{str(path)!r}: the extension must be that of a picture: {', '.join(sorted(kinds))}"
+        )
+
+
+def draw_before_after(
+    path: str | Path,
+    y: Sequence[str],
+    raw: NDArray[np.float64],
+    calibrated: NDArray[np.float64],
+    labels: Sequence[str],
+) -> None:
+    """Draw the reliability diagrams into one file, side by side."""
+    check_figure(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.4, 6.0), layout="tight")
+    pairs = {"raw": raw, "calibrated": calibrated}
+    for axes, (name, proba) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
+        ReliabilityDisplay.from_predictions(
+            y, proba, n_bins=10, strategy="quantile", labels=list(labels), name=name, ax=axes
+        )
+        axes.set_title(f"{name.capitalize()} probabilities")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

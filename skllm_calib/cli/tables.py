@@ -1,24 +1,29 @@
-"""Tables of rows in files: CSV, TSV, JSON lines and Parquet."""
+"""Tables of rows in files and pipes: the one place where they are read and written."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import io
 import json
-import math
-import os
+import re
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from skllm_calib.cli.cells import label_of, number_of, text_of
+from skllm_calib.cli.delimited import decode, parse
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.utils.files import replacing
 
-__all__ = ["Table", "check_format", "read_table", "to_csv", "write_table"]
+__all__ = ["Table", "check_format", "read_table", "table_of", "write_table"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
     """Rows by column name; a missing cell is None.
 
@@ -28,195 +33,307 @@ class Table:
         The names, in order.
     rows : list of dict
         The cells of each row by column name.
+    own : collection of str
+        Columns of ours, whose numbers are shown at 6 significant digits in text files.
+    lines : list of str
+        Where each row is in its file, such as "line 7"; empty if that says nothing.
+    path, digest : str
+        The file, and the SHA-256 of its content.
+    decimal_comma : bool
+        Whether numbers may have a decimal comma.
     """
 
     columns: list[str]
     rows: list[dict[str, Any]]
+    own: Sequence[str] = ()
+    lines: list[str] = field(default_factory=list, compare=False)
+    path: str = field(default="", compare=False)
+    digest: str = field(default="", compare=False)
+    decimal_comma: bool = field(default=False, compare=False)
 
-    def column(self, name: str) -> list[str | None]:
-        """Return a column as texts, None where there is nothing.
+    def name(self, i: int) -> str:
+        """Return what a row is called in messages, by its position: the one place for that."""
+        return f"row {i + 1}" + (f" ({self.lines[i]})" if self.lines else "")
+
+    def column(self, name: str, read: Callable[[Any], Any] = text_of) -> list[Any]:
+        """Return a column as texts, None where there is nothing; `read` makes more of a cell.
 
         Raises
         ------
         ValueError
-            If there is no such column; the message names those that there are.
+            If there is no such column, or a cell cannot be read; the message names it.
         """
         if name not in self.columns:
             known = ", ".join(repr(c) for c in self.columns) or "none at all"
             raise ValueError(f"no column {name!r}: the columns are {known}")
-        return [_as_text(row.get(name)) for row in self.rows]
+        out = []
+        for i, row in enumerate(self.rows):
+            try:
+                out.append(read(row.get(name)))
+            except TypeError as e:
+                raise ValueError(f"{self.name(i)} {e}, in column {name!r}") from None
+        return out
+
+    def labels(self, name: str) -> list[str | None]:
+        """Return a column of labels or ids, by the rule of `label_of`."""
+        return self.column(name, label_of)
+
+    def numbers(self, name: str, *, decimal_comma: bool = False) -> list[float]:
+        """Return a column of numbers, NaN where there is nothing."""
+        comma, out = decimal_comma or self.decimal_comma, []
+        for i, text in enumerate(self.column(name)):
+            try:
+                out.append(number_of(text, decimal_comma=comma))
+            except ValueError:
+                raise ValueError(
+                    f"{self.name(i)} has {text!r} in column {name!r}, which is not a number"
+                ) from None
+        return out
 
 
-def read_table(path: str | os.PathLike[str]) -> Table:
-    """Read a file, by its extension.
+def table_of(args: SimpleNamespace, path: str | None = None) -> Table:
+    """Read the table of a command, or another one, as ``--sep`` and ``--encoding`` say."""
+    return read_table(path or args.file, sep=args.sep, encoding=args.encoding)
 
-    Parameters
-    ----------
-    path : str or path-like
-        A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file; texts in UTF-8.
 
-    Returns
-    -------
-    Table
+def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None = None) -> Table:
+    """Read a table by the extension of its file; ``-`` is standard input, of any kind.
 
     Raises
     ------
     ValueError
         If the extension is unknown or the content is not of its kind.
     MissingDependency
-        For Parquet without pyarrow.
+        For Parquet and Excel files without what reads them.
     """
-    file = Path(path)
-    kind = check_format(file)
-    try:
-        table = _READERS[kind](file)
-    except UnicodeDecodeError as e:
-        raise ValueError(
-            f"{str(path)!r} is not UTF-8 text ({e.reason} at byte {e.start}): save it as UTF-8"
-        ) from e
+    path = str(path)
+    kind = "" if path == "-" else check_format(path)
+    data = _standard_input() if path == "-" else Path(path).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if kind.endswith(".gz") or (path == "-" and data.startswith(b"\x1f\x8b")):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as e:
+            raise ValueError(f"{path!r} is not a whole gzip file: {e}") from e
+    kind = kind.removesuffix(".gz") or _kind_of(data)
+    if kind in (".parquet", ".xlsx"):
+        table = _read_frame(data, path, kind)
+    else:
+        text = decode(data, path, encoding)
+        if kind in (".csv", ".tsv"):
+            columns, cells, lines, sep = parse(
+                text, path, sep or ("\t" if kind == ".tsv" else None)
+            )
+            rows = [dict(zip(columns, row, strict=True)) for row in cells]
+            table = Table(columns, rows, lines=[f"line {n}" for n in lines])
+            table.decimal_comma = sep == ";"
+        else:
+            table = _read_json(text, path, lines=kind != ".json")
+    if len(set(table.columns)) < len(table.columns):
+        raise ValueError(f"{path!r} names a column twice: {table.columns}")
     if not table.rows:
-        raise ValueError(f"{str(path)!r} holds no rows")
+        raise ValueError(f"{path!r} holds no rows")
+    table.path, table.digest = path, digest
     return table
 
 
-def write_table(table: Table, path: str | os.PathLike[str]) -> None:
-    """Write a file, by its extension; one that exists is replaced at once or not at all."""
-    file = Path(path)
-    kind = check_format(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as fresh:
-        _WRITERS[kind](table, fresh)
+def _standard_input() -> bytes:
+    stream = getattr(sys.stdin, "buffer", None)
+    data: bytes = stream.read() if stream is not None else sys.stdin.read().encode()
+    if not data:
+        raise ValueError("standard input is empty, or was read already")
+    return data
 
 
-def check_format(path: str | os.PathLike[str]) -> str:
-    """Return the extension of a file, if it can be read and written."""
-    extension = Path(path).suffix.lower()
-    if extension not in _READERS:
+def _kind_of(data: bytes) -> str:
+    """Tell what comes from a pipe by how it begins."""
+    if data.startswith((b"PAR1", b"PK\x03\x04")):
+        return ".parquet" if data.startswith(b"PAR1") else ".xlsx"
+    return {b"{": ".jsonl", b"[": ".json"}.get(data.lstrip()[:1], ".csv")
+
+
+def check_format(path: str) -> str:
+    """Return the extension of a file, if it can be read and written; ``-`` is written as CSV."""
+    if path == "-":
+        return ".csv"
+    name = Path(path).name.lower()
+    found = re.search(r"(\.(csv|tsv|json|jsonl|ndjson)(\.gz)?|\.parquet|\.xlsx)$", name)
+    if found is None:
         raise ValueError(
-            f"{str(path)!r} has the extension {extension or 'none'}: those that work are "
-            f"{', '.join(_READERS)}"
+            f"{path!r} has the extension {Path(path).suffix or 'none'}: those that work are .csv, "
+            ".tsv, .json, .jsonl, .ndjson (and these with .gz), .parquet, .xlsx"
         )
-    if extension == ".parquet":
-        _pyarrow()  # better now than after an hour of asking
-    return extension
+    needed = {".parquet": ("pyarrow", "tables"), ".xlsx": ("openpyxl", "cli")}
+    if found[0] in needed:  # better now than after an hour of asking
+        module, extra = needed[found[0]]
+        try:
+            __import__(module)
+        except ImportError as e:
+            raise MissingDependency(
+                f"{found[0]} files need {module}: pip install 'skllm-calib[{extra}]'"
+            ) from e
+    return found[0]
 
 
-def to_csv(table: Table, delimiter: str = ",") -> str:
-    """Write a table as one text."""
+def _read_json(text: str, path: str, *, lines: bool) -> Table:
+    """Read an array of objects, or an object on each line."""
+    rows, where = [], []
+    parts = _split_lines(text) if lines else [(0, text)]
+    for number, part in parts:
+        place = f"{path!r}, line {number}" if number else repr(path)
+        try:
+            found = json.loads(part, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f"{place} is not JSON: {e}") from e
+        if not lines and not isinstance(found, list):
+            raise ValueError(f"{place} is not an array of objects with columns")
+        for row in [found] if lines else found:
+            if not isinstance(row, dict):
+                raise ValueError(f"{place} is not an object with columns")
+            rows.append(row)
+            where += [f"line {number}"] if number else []
+    return Table(list(dict.fromkeys(name for row in rows for name in row)), rows, lines=where)
+
+
+def _split_lines(text: str) -> list[tuple[int, str]]:
+    return [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"an object names a column twice: {[name for name, _ in pairs]}")
+    return found
+
+
+def _read_frame(data: bytes, path: str, kind: str) -> Table:
+    import pandas
+
+    source, name = io.BytesIO(data), "a Parquet file" if kind == ".parquet" else "an Excel file"
+    try:
+        if kind == ".parquet":
+            frame = pandas.read_parquet(source, dtype_backend="pyarrow")  # integers stay so
+        else:
+            frame = pandas.read_excel(source, header=None, dtype=object, keep_default_na=False)
+    except Exception as e:  # whatever the readers raise for a file that is broken
+        raise ValueError(f"{path!r} is not {name}: {e}") from e
+    frame = frame.astype(object).where(frame.notna(), None)
+    if kind == ".parquet":
+        return Table([str(name) for name in frame.columns], frame.to_dict("records"))
+    cells = [[None if cell == "" else cell for cell in row] for row in frame.to_numpy().tolist()]
+    columns = [text_of(cell) or "" for cell in cells[0]] if cells else []
+    used = [k for k, name in enumerate(columns) if name or any(row[k] for row in cells)]
+    kept = [(n, row) for n, row in enumerate(cells[1:], 2) if any(c is not None for c in row)]
+    return Table(
+        [columns[k] for k in used],
+        [{columns[k]: row[k] for k in used} for _, row in kept],
+        lines=[f"row {n} of the sheet" for n, _ in kept],
+    )
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def write_table(table: Table, path: str | Path) -> None:
+    """Write a file, by its extension; one that exists is replaced at once or not at all."""
+    path = str(path)
+    kind = check_format(path)
+    if path == "-":
+        _to_standard_output(_as_csv(table, ","))
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh:
+        if kind in (".parquet", ".xlsx"):
+            _write_frame(table, fresh, kind)
+            return
+        if kind.startswith((".csv", ".tsv")):
+            text = _as_csv(table, "\t" if kind.startswith(".tsv") else ",")
+        else:
+            text = _as_json(table, lines=kind.removesuffix(".gz") != ".json")
+        data = text.encode("utf-8", "backslashreplace")
+        fresh.write_bytes(gzip.compress(data, mtime=0) if kind.endswith(".gz") else data)
+
+
+def _as_csv(table: Table, sep: str) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(out, delimiter=sep, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([_cell(row.get(name)) for name in table.columns] for row in table.rows)
+    own = set(table.own)
+    for row in table.rows:
+        writer.writerow([_plain(row.get(name), short=name in own) for name in table.columns])
     return out.getvalue()
 
 
-def _as_text(value: Any) -> str | None:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value if isinstance(value, str) else str(value)
+def _plain(cell: Any, *, short: bool = False) -> Any:
+    if isinstance(cell, dict | list):
+        return json.dumps(cell, ensure_ascii=False, default=_plain)
+    if isinstance(cell, bytes):
+        return cell.hex()
+    if short and isinstance(cell, float):
+        return float(f"{cell:.6g}")
+    return cell
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
+def _as_json(table: Table, *, lines: bool) -> str:
+    rows = [{name: row.get(name) for name in table.columns} for row in table.rows]
+    texts = [
+        json.dumps(row, ensure_ascii=False, default=lambda c: c.hex() if isinstance(c, bytes)
+                   else str(c)) for row in rows
+    ]  # fmt: skip
+    return "\n".join([*texts, ""]) if lines else "[" + ",\n ".join(texts) + "]\n"
 
 
-def _read_delimited(path: Path, delimiter: str) -> Table:
-    csv.field_size_limit(2**31 - 1)  # a text may be a whole document
-    with open(path, encoding="utf-8-sig", newline="") as f:
-        reader = csv.reader(f, delimiter=delimiter)
-        try:
-            columns = next(reader, [])
-            if len(set(columns)) < len(columns):
-                raise ValueError(f"{str(path)!r} names a column twice: {columns}")
-            rows = []
-            for cells in reader:
-                if len(cells) > len(columns):
-                    raise ValueError(
-                        f"{str(path)!r}, line {reader.line_num}: {len(cells)} cells, but the "
-                        f"header names {len(columns)} columns (is a text with a comma unquoted?)"
-                    )
-                if cells:
-                    short = [""] * (len(columns) - len(cells))
-                    rows.append(dict(zip(columns, cells + short, strict=True)))
-        except csv.Error as e:
-            raise ValueError(f"{str(path)!r}, line {reader.line_num}: {e}") from e
-    return Table(columns, rows)
+def _to_standard_output(text: str) -> None:
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    stream.write(text.encode("utf-8", "backslashreplace"))
+    stream.flush()
 
 
-def _read_json_lines(path: Path) -> Table:
-    rows: list[dict[str, Any]] = []
-    with open(path, encoding="utf-8-sig") as f:
-        for number, line in enumerate(f, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as e:
-                raise ValueError(f"{str(path)!r}, line {number} is not JSON: {e}") from e
-            if not isinstance(row, dict):
-                raise ValueError(f"{str(path)!r}, line {number} is not an object with columns")
-            rows.append(row)
-    return Table(list(dict.fromkeys(name for row in rows for name in row)), rows)
+def _write_frame(table: Table, path: Path, kind: str) -> None:
+    if kind == ".xlsx":
+        _write_excel(table, path)
+        return
+    import pandas
 
-
-def _write_json_lines(table: Table, path: Path) -> None:
-    with open(path, "w", encoding="utf-8") as f:
-        for row in table.rows:
-            known = {name: row.get(name) for name in table.columns}
-            f.write(json.dumps(known, ensure_ascii=False, default=str) + "\n")
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 (optional)
-    except ImportError as e:
-        raise MissingDependency(
-            "Parquet files need pyarrow: pip install 'skllm-calib[tables]'"
-        ) from e
-    return pyarrow
-
-
-def _read_parquet(path: Path) -> Table:
-    pyarrow = _pyarrow()
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as e:
-        raise ValueError(f"{str(path)!r} is not a Parquet file: {e}") from e
-    return Table(list(table.column_names), table.to_pylist())
-
-
-def _write_parquet(table: Table, path: Path) -> None:
-    pyarrow = _pyarrow()
-    arrays = {}
+    frame = pandas.DataFrame(table.rows, columns=table.columns, dtype=object)
     for name in table.columns:
-        cells: Sequence[Any] = [row.get(name) for row in table.rows]
-        try:
-            arrays[name] = pyarrow.array(cells)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # cells of several types
-            arrays[name] = pyarrow.array([_as_text(cell) for cell in cells])
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+        cells = [_written(cell) for cell in frame[name]]
+        kinds = {type(cell) for cell in cells if cell is not None}
+        if kinds == {int, float}:
+            cells = [None if cell is None else float(cell) for cell in cells]
+        elif len(kinds) > 1:
+            cells = [text_of(cell) for cell in cells]
+        frame[name] = pandas.Series(cells, dtype=object)
+    frame.to_parquet(path, index=False)
 
 
-def _delimited_writer(delimiter: str) -> Callable[[Table, Path], None]:
-    def write(table: Table, path: Path) -> None:
-        path.write_text(to_csv(table, delimiter), encoding="utf-8", newline="")
+def _write_excel(table: Table, path: Path) -> None:
+    import openpyxl
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
-    return write
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("rows")
+    sheet.append(table.columns)
+    for i, row in enumerate(table.rows):
+        cells = []
+        for name in table.columns:
+            cell = _written(_plain(row.get(name)))
+            if isinstance(cell, str):
+                if len(cell) > 32_767:
+                    raise ValueError(
+                        f"{table.name(i)} has {len(cell):,} characters in column {name!r}, and "
+                        "Excel holds 32,767: write .csv, .jsonl or .parquet"
+                    )
+                cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("\ufffd", cell))
+                cell.data_type = "s"  # '=1+1' is a text too
+            cells.append(cell)
+        sheet.append(cells)
+    book.save(path)
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": lambda path: _read_delimited(path, ","),
-    ".tsv": lambda path: _read_delimited(path, "\t"),
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".parquet": _read_parquet,
-}
-_WRITERS: dict[str, Callable[[Table, Path], None]] = {
-    ".csv": _delimited_writer(","),
-    ".tsv": _delimited_writer("\t"),
-    ".jsonl": _write_json_lines,
-    ".ndjson": _write_json_lines,
-    ".parquet": _write_parquet,
-}
+def _written(cell: Any) -> Any:
+    """Return a cell that any file can hold: no half of a surrogate pair."""
+    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell

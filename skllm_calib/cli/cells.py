@@ -1,0 +1,73 @@
+"""What cells of a table mean: as text, as a label or an id, as a number.
+
+One rule for labels and ids, wherever they come from: the text without spaces around it; a whole
+number is written without a decimal point, so 1, 1.0 and "1 " are the label 1, while 007 stays 007;
+true and false, however they are written, are the labels True and False.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+__all__ = ["label_of", "number_of", "text_of", "unpaired"]
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
+_DECIMAL_COMMA = re.compile(r"([+-]?\d*),(\d+)")
+
+
+def text_of(cell: Any) -> str | None:
+    """Return a cell as text; None where there is nothing.
+
+    Raises
+    ------
+    TypeError
+        For what is neither text nor a plain value: its Python form would be no text of the user's.
+    """
+    if isinstance(cell, str) or cell is None:
+        return cell
+    if hasattr(cell, "item") and not getattr(cell, "shape", ()):
+        cell = cell.item()  # of numpy
+    if isinstance(cell, float):
+        if math.isnan(cell):
+            return None
+        return str(int(cell)) if cell.is_integer() else str(cell)
+    if isinstance(cell, bytes | bytearray | memoryview | dict | list | tuple | set) or hasattr(
+        cell, "shape"
+    ):
+        kind = {"dict": "an object", "list": "a list"}.get(type(cell).__name__)
+        raise TypeError(f"holds {kind or type(cell).__name__}, where text or a number is needed")
+    return str(cell)
+
+
+def label_of(cell: Any) -> str | None:
+    """Return a cell as a label or an id; None where there is nothing.
+
+    Examples
+    --------
+    >>> [label_of(cell) for cell in (1, 1.0, "1 ", "1.0", "007", True, "TRUE", " spam", "  ")]
+    ['1', '1', '1', '1', '007', 'True', 'True', 'spam', None]
+    """
+    text = (text_of(cell) or "").strip()
+    if whole := _WHOLE.fullmatch(text):
+        return whole[1]
+    return text.capitalize() if text.lower() in ("true", "false") else text or None
+
+
+def number_of(text: str | None, *, decimal_comma: bool = False) -> float:
+    """Read a number, NaN where there is nothing; raise ValueError for anything else."""
+    if text is None or not text.strip():
+        return math.nan
+    if decimal_comma and (found := _DECIMAL_COMMA.fullmatch(text.strip())):
+        text = f"{found[1]}.{found[2]}"
+    return float(text)
+
+
+def unpaired(text: str) -> bool:
+    """Tell whether a text holds half of a surrogate pair, which no encoding can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

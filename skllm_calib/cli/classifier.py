@@ -1,0 +1,100 @@
+"""The classifier that the arguments describe, or the one in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+
+from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
+from skllm_calib.cli.console import progress_wanted
+from skllm_calib.evidence.backends.base import BaseBackend
+from skllm_calib.evidence.backends.providers import resolve_model
+from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
+from skllm_calib.evidence.classifier import LLMClassifier
+from skllm_calib.evidence.prompts import Prompt
+
+__all__ = ["build_classifier", "cache_of", "inner_classifier", "load_classifier", "read_object"]
+
+
+def cache_of(args: SimpleNamespace) -> str | None:
+    """Return the `cache` parameter of an estimator."""
+    if args.cache is None:
+        return "default"
+    return None if args.cache == "none" else args.cache
+
+
+def build_classifier(
+    args: SimpleNamespace, classes: list[str], *, n_shots: int = 0, seed: int = 0
+) -> LLMClassifier:
+    """Return the classifier that the arguments describe, not fitted."""
+    texts = args.label_texts
+    if texts is not None:
+        texts = read_object("--label-texts", texts, dict, "an object of label to wording")
+    signal = args.signal
+    return LLMClassifier(
+        _model(args),
+        classes=classes,
+        label_texts=texts,
+        prompt=_prompt(args),
+        signal=signal[0] if len(signal) == 1 else signal,
+        n_shots=n_shots,
+        order_averaging=args.order_averaging,
+        on_error=args.on_error,
+        cache=cache_of(args),
+        random_state=seed,
+        verbose=progress_wanted(args),
+    )
+
+
+def load_classifier(args: SimpleNamespace) -> CalibratedLLMClassifier:
+    """Read a saved classifier, set up for this run's cache and progress bar."""
+    classifier = CalibratedLLMClassifier.load(args.classifier)
+    inner = inner_classifier(classifier)
+    if not isinstance(inner, LLMClassifier):
+        raise ValueError(
+            f"{args.classifier!r} holds a calibrated {type(inner).__name__}: this command is for "
+            "language models"
+        )
+    inner.set_params(cache=cache_of(args), verbose=progress_wanted(args), on_error="nan")
+    return classifier
+
+
+def inner_classifier(classifier: Any) -> Any:
+    """Return the classifier that asks."""
+    inner = getattr(classifier, "estimator_", classifier)
+    return inner.estimator if isinstance(inner, FrozenEstimator) else inner
+
+
+def read_object(option: str, path: str, kind: type[Any], what: str) -> Any:
+    """Read a JSON file that holds a list or an object."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{option} {path}: not JSON ({e})") from e
+    if not isinstance(found, kind):
+        raise ValueError(f"{option} {path}: holds a {type(found).__name__}, where {what} is needed")
+    return found
+
+
+def _prompt(args: SimpleNamespace) -> Prompt:
+    template, file = args.prompt, args.prompt_file
+    if file is not None and file.lower().endswith(".json"):
+        template = read_object("--prompt-file", file, list, "a list of messages")
+    elif file is not None:
+        template = Path(file).read_text(encoding="utf-8-sig").rstrip("\n")
+    return Prompt(template, instruction=args.instruction, answer=args.answer)
+
+
+def _model(args: SimpleNamespace) -> str | BaseBackend:
+    backend = resolve_model(args.model)  # an unknown name is an error before any row is read
+    if args.base_url is None and args.api_key_env is None:
+        return str(args.model)
+    if not isinstance(backend, OpenAIBackend):
+        raise ValueError(
+            f"--base-url and --api-key-env go with --model openai:NAME, not {args.model!r}"
+        )
+    return OpenAIBackend(backend.model, base_url=args.base_url, api_key_env=args.api_key_env)

@@ -1,0 +1,117 @@
+"""Text files of cells: their encoding, their separator, their quotes, their lines.
+
+The parser is Python's: pandas fills rows that lack cells, and does not tell lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from itertools import islice
+
+__all__ = ["decode", "parse"]
+
+_BOMS = {
+    b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
+}  # fmt: skip
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def decode(data: bytes, path: str, encoding: str | None = None) -> str:
+    """Return the text of a file.
+
+    Without `encoding` it is what a byte order mark says, else UTF-8, else Windows-1252 where not
+    one character of the file is UTF-8 beyond ASCII.
+    """
+    if encoding is None:
+        encoding = next((name for bom, name in _BOMS.items() if data.startswith(bom)), None)
+    if encoding is None and b"\0" in data[:200]:
+        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    try:
+        return data.decode(encoding or "utf-8").removeprefix("\ufeff")
+    except LookupError:
+        raise ValueError(f"--encoding {encoding} is unknown") from None
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        where = f"{path!r}, line {line}: byte 0x{data[e.start]:02x} is not {encoding or 'UTF-8'}"
+        if encoding is None and data.decode("utf-8", "ignore").isascii():
+            try:
+                text = data.decode("cp1252")
+            except UnicodeDecodeError:
+                pass
+            else:
+                warnings.warn(
+                    f"{path!r} is not UTF-8 and was read as Windows-1252; if that is wrong, pass "
+                    "--encoding NAME",
+                    UserWarning, stacklevel=2,
+                )  # fmt: skip
+                return text
+        raise ValueError(f"{where} text: pass --encoding NAME, or save the file as UTF-8") from None
+
+
+def parse(
+    text: str, path: str, sep: str | None = None
+) -> tuple[list[str], list[list[str]], list[int], str]:
+    """Return the header, the rows, the line on which each row begins, and the separator.
+
+    Raises
+    ------
+    ValueError
+        For a quote that is not closed, rows with too many or too few cells, columns of one name;
+        the message names the line.
+    """
+    skipped = 0
+    if found := re.match(r"sep=(.)(?:\r\n|\r|\n)", text):  # Excel's own way to say it
+        sep, text, skipped = sep or found[1], text[found.end() :], 1
+    sep = sep or _separator(text)
+    _check_quotes(text, path, sep, skipped)
+    csv.field_size_limit(2**31 - 1)  # a text may be a whole document
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
+    columns: list[str] = []
+    rows, lines = [], []
+    start = skipped + 1
+    for cells in reader:
+        if cells and not columns:
+            columns = cells
+        elif cells:
+            if len(cells) != len(columns):
+                raise ValueError(
+                    f"{path!r}, line {start}: {len(cells)} cells, but the header names "
+                    f"{len(columns)} columns, with {sep!r} between them (is a text with {sep!r} "
+                    "unquoted? --sep sets another separator)"
+                )
+            rows.append(cells)
+            lines.append(start)
+        start = reader.line_num + skipped + 1
+    return columns, rows, lines, sep
+
+
+def _separator(text: str) -> str:
+    """Find the separator: the one that splits the first rows alike, into the most cells."""
+
+    def fit(sep: str) -> tuple[bool, int]:
+        first = csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=sep)
+        counts = [len(cells) for cells in islice(filter(None, first), 5)] or [1]
+        return min(counts) == max(counts) > 1, counts[0]
+
+    return max(",;\t|", key=fit)  # the comma, if several do
+
+
+def _check_quotes(text: str, path: str, sep: str, skipped: int) -> None:
+    """Refuse a quote that opens a cell and is not closed at its end.
+
+    A quote that opens on one line and is followed by text where it closes on another has most
+    likely swallowed rows; on one line it is only odd, and read as everywhere.
+    """
+    end = re.escape(sep) + r"\r\n"
+    opened = re.compile(rf'(?:(?<=[{end}])|\A)"([^"]*+(?:""[^"]*+)*+)("?)([^{end}]*+)')
+    for cell in opened.finditer(text):
+        if not cell[2] or (cell[3] and _LINE_END.search(cell[1])):
+            line = len(_LINE_END.findall(text, 0, cell.start())) + skipped + 1
+            raise ValueError(
+                f"{path!r}, line {line}: a quote opens a cell here and is not closed at its end; "
+                'close it, or write the text as """..."" if the quote belongs to it'
+            )

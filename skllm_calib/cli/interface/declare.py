@@ -1,0 +1,150 @@
+"""Options and commands in few words; what a command does is imported when it runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import rich_click as click
+
+__all__ = ["FILE", "Named", "Value", "argument", "command", "commands", "option", "switch"]
+
+FILE = click.Path(allow_dash=True)  # '-' is standard input or output
+
+
+class Value(click.ParamType):
+    """A value that a function reads; it raises ValueError for what it cannot read."""
+
+    name = "value"
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self._read = read
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Read the text of an argument; a default stays as it is."""
+        try:
+            return self._read(value) if isinstance(value, str) else value
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+
+
+class Named(click.ParamType):
+    """Names out of those that a library module knows, which is imported only when one is given."""
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Sequence[str]], *, several: bool = False) -> None:
+        self._names, self._several = names, several
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Check the names; several come between commas and become a list."""
+        if not isinstance(value, str):
+            return value
+        chosen = [name.strip() for name in value.split(",")] if self._several else [value]
+        if value != param.default:
+            known = list(self._names())
+            for name in chosen:
+                if name not in known:
+                    self.fail(f"{name!r} is not one of {', '.join(known)}", param, ctx)
+        return chosen if self._several else value
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        """Complete the name that is typed last."""
+        from click.shell_completion import CompletionItem
+
+        head = incomplete[: incomplete.rfind(",") + 1]
+        names = [head + name for name in self._names()]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def argument(name: str, text: str, type: Any = None, **more: Any) -> Any:
+    """Declare a positional argument."""
+    return click.RichArgument([name], help=text, type=type, metavar=name.upper(), **more)
+
+
+def option(
+    flag: str, metavar: str, text: str, type: Any = None, default: Any = None, **more: Any
+) -> Any:
+    """Declare an option with a value; a default is shown."""
+    return click.RichOption(
+        [flag], metavar=metavar, help=text, type=type, default=default,
+        show_default=default is not None, **more,
+    )  # fmt: skip
+
+
+def switch(flag: str, text: str, **more: Any) -> Any:
+    """Declare an option without a value."""
+    return click.RichOption([flag], is_flag=True, help=text, **more)
+
+
+def command(
+    name: str,
+    where: str,
+    text: str,
+    examples: str,
+    arguments: Sequence[Any],
+    groups: Mapping[str, Sequence[Any]],
+    *,
+    not_both: Sequence[Sequence[str]] = (),
+    one_of: Sequence[str] = (),
+) -> Any:
+    """Declare a command.
+
+    ``where`` is its ``module:function`` in ``skllm_calib.cli``, called with all values in one
+    namespace; ``examples`` are lines, and what they are good for after ``#``; ``groups`` are
+    options by title. Of the names in each of ``not_both`` at most one can be given, and of those
+    in ``one_of`` exactly one.
+    """
+
+    def run(**given: Any) -> int:
+        context = click.get_current_context()
+        for names in (*not_both, one_of):
+            flags = [f"--{name.replace('_', '-')}" for name in names]
+            both = [f for f, name in zip(flags, names, strict=True) if given[name] is not None]
+            if len(both) > 1:
+                raise click.UsageError(f"{both[0]} and {both[1]} cannot be used together.", context)
+            if names is one_of and one_of and not both:
+                raise click.UsageError(f"Missing option {' or '.join(flags)}.", context)
+        args: SimpleNamespace = context.obj
+        vars(args).update(given)
+        module, _, function = where.partition(":")
+        code: int = getattr(import_module(f"skllm_calib.cli.{module}"), function)(args)
+        return code
+
+    parameters = list(arguments)
+    for title, options in groups.items():
+        parameters += [copy.copy(one) for one in options]  # several commands share some
+        for one in parameters[-len(options) :]:
+            one.panel = title
+    return click.RichCommand(
+        name, params=[*parameters, *_general()], callback=run, help=text, epilog=_shown(examples)
+    )
+
+
+def commands(name: str, text: str, examples: str, members: Sequence[Any], **more: Any) -> Any:
+    """Declare commands of a command, such as ``queue add``."""
+    return click.RichGroup(
+        name, commands={one.name: one for one in members}, help=text, epilog=_shown(examples),
+        params=[*more.pop("params", []), *_general()], no_args_is_help=True, **more,
+    )  # fmt: skip
+
+
+def _general() -> list[Any]:
+    def remember(context: Any, parameter: Any, value: bool) -> None:
+        if value:
+            setattr(context.obj, parameter.name, True)
+
+    kept: dict[str, Any] = {"callback": remember, "expose_value": False, "panel": "General"}
+    return [
+        switch("--quiet", "No progress bar and no remarks.", **kept),
+        switch("--debug", "Show where an error comes from.", **kept),
+    ]
+
+
+def _shown(examples: str) -> str:
+    lines = [line.strip() for line in examples.strip().splitlines()]
+    lines = [f"  {line}" if line[0] in "#-" else f"  $ skllm-calib {line}" for line in lines]
+    return "\n".join(["Examples:\n\n\b", *lines])

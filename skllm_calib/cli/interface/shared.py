@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from skllm_calib.cli.interface import values
+from skllm_calib.cli.interface.declare import FILE, Value, argument, option
+
+rows = argument(
+    "file", "Table: CSV, TSV, JSON, JSONL, Excel or Parquet; - is standard input.", FILE
+)
+reading = [
+    option("--sep", "CHAR", "Separator of the cells in a text file, such as ';' or tab "
+           "[default: found].", Value(values.separator)),
+    option("--encoding", "NAME", "Encoding of a text file, such as cp1252 [default: found]."),
+]  # fmt: skip
+text = option("--text", "COL", "Column with the texts.", required=True)
+label = option("--label", "COL", "Column with the labels.", required=True)
+row_id = option("--id", "COL", "Column that identifies each row.")
+weight = option("--weight", "COL", "Column that says how much each labelled row counts, such as "
+                "one over the probability with which it was chosen to be labelled.")  # fmt: skip
+n_rows = option("--n-rows", "N", "Rows to draw, each class in proportion [default: all].",
+                Value(values.count_or_all))  # fmt: skip
+seed = option("--seed", "N", "Another seed draws other rows.", int, 0)
+classifier = option("--classifier", "DIR", "Folder that 'calibrate' wrote.", FILE, required=True)
+classes = option("--classes", "A,B,C", "The labels to choose from.", Value(values.classes))
+cache = option("--cache", "PATH", "File to keep replies in, or 'none' [default: the usual one].",
+               FILE)  # fmt: skip
+server = [
+    option("--base-url", "URL", "Address of an OpenAI-compatible server, for openai:NAME."),
+    option("--api-key-env", "NAME", "Environment variable that holds the key."),
+    cache,
+]
+prompt = [
+    option("--prompt", "TEMPLATE", "The question; {text}, {options} and {hint} are filled in."),
+    option("--prompt-file", "FILE", "A file with the template; .json: a chat, a list of objects "
+           "with role and content.", FILE),
+    option("--instruction", "TEXT", "What to do, said before the row."),
+    option("--answer", "auto|keys|words", "Answer with an option letter, with the label's own "
+           "words, or what works best.", click.Choice(["auto", "keys", "words"]), "auto"),
+    option("--label-texts", "FILE", "A .json file: the wording of labels in the prompt, by label.",
+           FILE),
+]  # fmt: skip
+matrix = [
+    option("--risk-matrix", "FILE", "A .json file of RiskMatrix.to_dict().", FILE),
+    option("--impact", "COL", "Column with the impact of each row [default: the matrix's own]."),
+]
+out = option("--out", "FILE", "Table to write, in the format of its extension [default: CSV on "
+             "standard output].", FILE)  # fmt: skip
+json = option("--json", "FILE", "Write all figures; - for standard output.", FILE)
+
+
+def on_error(default: str, text: str) -> click.Option:
+    """Declare what becomes of rows that fail."""
+    return option("--on-error", "raise|nan", text, click.Choice(["raise", "nan"]), default)

@@ -1,0 +1,269 @@
+"""Watch whether a calibration still holds: new rows and labels in, alarms out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skllm_calib.cli.cells import label_of
+from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
+from skllm_calib.cli.console import aligned, remark, say, wrapped
+from skllm_calib.cli.rows import leave_out, weights_of
+from skllm_calib.cli.tables import Table, table_of
+from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.utils.files import write_text
+
+_IN_ALARM = 3  # exit code; 1 is an error, 2 are arguments that make no sense
+_PARAMETERS = (
+    "detectors", "average_run_length", "unlabelled_run_length", "tolerance", "drift", "max_weight",
+    "max_pending",
+)  # fmt: skip
+
+
+def start(args: SimpleNamespace) -> int:
+    """Learn from held-out rows what calm looks like, and begin to watch."""
+    if Path(args.state).exists() and not args.force:
+        raise ValueError(
+            f"{args.state!r} exists already: name another file, or pass --force to begin anew and "
+            "lose what it has seen"
+        )
+    given = {name: getattr(args, name) for name in _PARAMETERS}
+    monitor = CalibrationMonitor(**{k: v for k, v in given.items() if v is not None})
+    rows = MonitorRows.of(args, labelled=True)
+    monitor.fit(rows.y, rows.proba, rows.weight, classes=rows.labels, fingerprint=args.fingerprint)
+    Path(args.state).parent.mkdir(parents=True, exist_ok=True)
+    monitor.save(args.state)
+    reference = monitor.summary()["reference"]
+    accuracy = reference["accuracy"]
+    right = "" if accuracy is None else f", of which {accuracy:.1%} are right"
+    say(
+        f"Watching from {len(rows.used):,} rows with a mean confidence of "
+        f"{reference['confidence']:.1%}{right}. Kept in {args.state}"
+    )
+    return 0
+
+
+def update(args: SimpleNamespace) -> int:
+    """Take new rows, in the order in which they were classified."""
+    kept = _Kept(args.state)
+    rows = MonitorRows.of(args)
+    known = _classes_of(kept.monitor)
+    if sorted(map(str, known)) != rows.labels:
+        raise ValueError(
+            f"{args.file!r} has probabilities of {', '.join(rows.labels)}, but the monitor watches "
+            f"{', '.join(sorted(map(str, known)))}: start another one for them"
+        )
+    proba = rows.proba[:, [rows.labels.index(str(name)) for name in known]]
+    y = None if rows.y is None else [None if y is None else known[y] for y in rows.y]
+    raised = kept.monitor.update(y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint)
+    return kept.save(raised)
+
+
+def labels(args: SimpleNamespace) -> int:
+    """Take labels of rows that came with 'update --id', in the order in which they arrived."""
+    kept = _Kept(args.state)
+    table = table_of(args)
+    truth = read_true_labels(table, args.label)
+    used = leave_out(table, args, range(len(truth)), truth, "label", say_so=False)
+    known = _classes_of(kept.monitor)
+    _check_labels(table, used, truth, sorted(map(str, known)), args.label)
+    weight = None if args.weight is None else weights_of(table, args.weight, used, zero=True)
+    before = kept.monitor.n_labels_
+    raised = kept.monitor.add_labels(
+        read_ids(table, args.id, used),
+        [known[truth[i]] for i in used],
+        None if weight is None else np.array(weight),
+        unknown="ignore" if args.ignore_unknown else "raise",
+    )
+    taken = kept.monitor.n_labels_ - before
+    if taken < len(used):
+        remark(args, f"Skipped {len(used) - taken:,} of {len(used):,} labels.")
+    return kept.save(raised)
+
+
+def status(args: SimpleNamespace) -> int:
+    """Print the state, or write it where ``--json`` and ``--prometheus`` say."""
+    monitor = _Kept(args.state).monitor
+    summary = monitor.summary()
+    texts = {}
+    if args.json is not None:
+        texts[args.json] = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    if args.prometheus is not None:
+        if args.prometheus == args.json:
+            raise ValueError(f"--json and --prometheus cannot both go to {args.json!r}")
+        texts[args.prometheus] = monitor.to_prometheus(dict(args.prometheus_label))
+    for path, text in texts.items():
+        if path != "-":
+            write_text(path, text)
+            remark(args, f"Wrote {path}")
+    if "-" in texts:  # for a program, so nothing else
+        say(texts["-"].rstrip("\n"))
+    else:
+        _show(monitor, summary)
+    return _code_of(monitor)
+
+
+def reset(args: SimpleNamespace) -> int:
+    """Acknowledge the alarms, and keep monitoring with the same reference."""
+    kept = _Kept(args.state)
+    n = len(kept.monitor.alarms_)
+    kept.monitor.reset()
+    kept.write()
+    say(f"Acknowledged {n} alarm(s). Status: {kept.monitor.status}")
+    return 0
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MonitorRows:
+    """Rows that have probabilities, by their positions in a table, and what else is known of them.
+
+    ``labels`` are those of the columns of ``proba``; ``y`` holds true labels as the table calls
+    them, None where there is none.
+    """
+
+    used: list[int]
+    labels: list[str]
+    proba: NDArray[np.float64]
+    ids: list[str] | None
+    y: list[Any] | None
+    weight: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, args: SimpleNamespace, *, labelled: bool = False) -> MonitorRows:
+        """Read a table; with `labelled`, rows without a label are left out if --label is given."""
+        table = table_of(args)
+        found = read_probabilities(table)
+        used = found.answered()
+        if not used:
+            raise ValueError(f"no row of {args.file!r} has probabilities")
+        n_failed = len(table.rows) - len(used)
+        truth = None if args.label is None else read_true_labels(table, args.label)
+        if labelled and truth is not None:
+            used = leave_out(table, args, used, truth, "label")
+        if truth is not None:
+            _check_labels(table, used, truth, found.labels, args.label)
+        if n_failed:
+            remark(args, f"Left out {n_failed:,} rows that failed.")
+        id_column, weight = getattr(args, "id", None), args.weight
+        return cls(
+            used=used,
+            labels=found.labels,
+            proba=found.matrix[used],
+            ids=None if id_column is None else read_ids(table, id_column, used),
+            y=None if truth is None else [truth[i] for i in used],
+            weight=None if weight is None else np.array(weights_of(table, weight, used, zero=True)),
+        )
+
+
+def _check_labels(
+    table: Table,
+    used: Sequence[int],
+    truth: Sequence[str | None],
+    known: Sequence[str],
+    column: str,
+) -> None:
+    for i in used:
+        if truth[i] is not None and truth[i] not in known:
+            raise ValueError(
+                f"{table.name(i)} has the label {truth[i]!r} in column {column!r}, which is not "
+                f"one of {', '.join(known)}"
+            )
+
+
+def _classes_of(monitor: CalibrationMonitor) -> dict[str | None, Any]:
+    """Return the classes of a monitor by what a table calls them."""
+    return {label_of(label): label for label in monitor.classes_.tolist()}
+
+
+# -- state -----------------------------------------------------------------------------------------
+
+
+class _Kept:
+    """The monitor in a file, which is replaced as a whole or not at all."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ValueError(f"there is no monitor at {path!r}: 'monitor start' makes one")
+        self._found = self._path.read_bytes()
+        try:
+            self.monitor = CalibrationMonitor.from_json(self._found.decode())
+        except ValueError as e:
+            raise ValueError(f"{path!r} cannot be used: {e}") from e
+        except (KeyError, TypeError) as e:
+            raise ValueError(f"{path!r} is the state of a monitor, but damaged ({e!r})") from e
+
+    def write(self) -> None:
+        """Replace the file, unless another command has done so."""
+        if self._path.read_bytes() != self._found:  # another job would lose its rows
+            raise ValueError(
+                f"{str(self._path)!r} was changed by another command meanwhile: nothing was saved, "
+                "run this one again"
+            )
+        write_text(self._path, self.monitor.to_json())
+
+    def save(self, raised: Sequence[CalibrationAlarm]) -> int:
+        """Save, print new alarms and how the monitor stands, and return the exit code."""
+        self.write()
+        for alarm in raised:
+            say(wrapped(f"ALARM {alarm}"))
+        status = self.monitor.status
+        if earlier := len(self.monitor.alarms_) - len(raised):
+            status += (
+                f", {len(raised)} new and {earlier} earlier ('monitor status' shows them, 'monitor "
+                "reset' acknowledges them)"
+            )
+        seen = f"{self.monitor.n_rows_:,} rows and {self.monitor.n_labels_:,} labels so far"
+        say(wrapped(f"Status: {status}. {seen}."))
+        return _code_of(self.monitor)
+
+
+def _code_of(monitor: CalibrationMonitor) -> int:
+    return _IN_ALARM if monitor.status == "alarm" else 0
+
+
+def _show(monitor: CalibrationMonitor, summary: dict[str, Any]) -> None:
+    reference = summary["reference"]
+    say(f"Status: {monitor.status}\n")
+    dropped = f"{summary['dropped_rows']:,} more were dropped" * bool(summary["dropped_rows"])
+    numbers = {"rows": "rows", "labels": "labels", "rows that wait for a label": "pending_rows"}
+    counted = [[name, f"{summary[key]:,}"] for name, key in numbers.items()]
+    say(aligned(counted, ["", "", dropped]))
+    say("\nSince the last reset, beside the reference rows:\n")
+    table = [
+        ["", "now", "reference"],
+        ["mean confidence", summary["mean_confidence"], reference["confidence"]],
+        ["mean confidence of labelled rows", summary["labelled_confidence"], None],
+        ["accuracy of labelled rows", summary["labelled_accuracy"], reference["accuracy"]],
+    ]
+    table += [
+        [f"predicted as {one['label']}", one["share"], one["reference_share"]]
+        for one in summary["predicted_labels"]
+    ]
+    say(aligned([[x if isinstance(x, str) else _percent(x) for x in row] for row in table]))
+    table, remarks = [["detector", "statistic", "alarm from"]], [""]
+    for name, watch in summary["detectors"].items():
+        if watch["statistic"] is not None:
+            table.append([name, _short(watch["statistic"]), _short(watch["threshold"])])
+            remarks.append("ALARM" if watch["alarmed"] else "")
+    say("\n" + aligned(table, remarks))
+    for alarm in monitor.alarms_:
+        say("\n" + wrapped(f"ALARM {alarm}"))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.2g}"

@@ -1,0 +1,328 @@
+"""Keep rows for people to label, and see what their labels say about the accepted rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from skllm_calib.cli.cells import label_of, unpaired
+from skllm_calib.cli.columns import (
+    Probabilities,
+    own_column,
+    read_ids,
+    read_probabilities,
+)
+from skllm_calib.cli.console import aligned, note, remark, say, wrapped
+from skllm_calib.cli.rows import leave_out
+from skllm_calib.cli.tables import Table, check_format, read_table, table_of, write_table
+from skllm_calib.exceptions import BadLines
+from skllm_calib.operations.queue import ReviewQueue
+from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
+from skllm_calib.utils.files import write_text
+
+_LISTED = 20
+
+
+def _open(args: SimpleNamespace) -> ReviewQueue:
+    """Open a queue that exists: a typing error must not make one."""
+    path = Path(args.queue).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no queue at {args.queue!r}: 'skllm-calib queue add' makes one")
+    if not path.stat().st_size:
+        raise ValueError(f"{args.queue!r} is empty: add rows with 'skllm-calib queue add'")
+    return ReviewQueue(args.queue)
+
+
+def _known(queue: ReviewQueue) -> dict[str | None, Any]:
+    """Return the classes of a queue by what a table calls them."""
+    return {label_of(label): label for label in queue.classes.tolist()}
+
+
+# -- add -------------------------------------------------------------------------------------------
+
+
+def add(args: SimpleNamespace) -> int:
+    """Add the rows of a table, checked in full before the queue is touched."""
+    table = table_of(args)
+    probabilities = read_probabilities(table)
+    labels, path = probabilities.labels, Path(args.queue).expanduser()
+    if path.is_file() and path.stat().st_size:
+        queue = ReviewQueue(args.queue)  # its classes may be integers, or in another order
+        if sorted(map(str, _known(queue))) != labels:
+            raise ValueError(
+                f"{args.file!r} has probabilities of {', '.join(labels)}, but the queue at "
+                f"{args.queue!r} is about {', '.join(sorted(map(str, _known(queue))))}: make "
+                "another queue for them"
+            )
+        classes = queue.classes.tolist()
+    else:
+        queue, classes = None, labels
+    rows = _rows(table, probabilities, {str(label_of(label)): label for label in classes}, args)
+    queue = queue or ReviewQueue(args.queue, classes=labels)
+    if args.audit_share is not None:
+        queue = ReviewQueue(args.queue, audit_share=args.audit_share)
+    added = queue.add(rows, replace=args.replace)
+    say(
+        f"{added.n_new:,} new rows, {added.n_asked:,} of them for a person; "
+        f"{added.n_unchanged:,} were there already, {added.n_replaced:,} were replaced"
+    )
+    return 0
+
+
+def _rows(
+    table: Table, found: Probabilities, known: dict[str, Any], args: SimpleNamespace
+) -> list[dict[str, Any]]:
+    texts = table.column(args.text)
+    blank = [None if text is None or not text.strip() else text for text in texts]
+    used = leave_out(table, args, range(len(texts)), blank, "text")
+    if args.number_rows is not None:
+        ids = [f"{args.number_rows}-{i + 1}" for i in used]
+    elif args.id is None and "id" not in table.columns:
+        raise ValueError(
+            "the file has no column 'id': name the column that identifies each row with --id COL, "
+            "or have them numbered with --number-rows PREFIX (PREFIX-1, PREFIX-2, ...; another one "
+            "for each file)"
+        )
+    else:
+        ids = read_ids(table, args.id or "id", used)
+    actions, reasons = _actions(table, args, found)
+    column = own_column(table, "label")
+    proposed = [None] * len(texts) if column is None else table.labels(column)
+    evidence = {name: table.column(name) for name in args.evidence}
+    classes = Classes(list(known.values()))
+    names = [known[label] for label in found.labels]
+    rows = []
+    for name, i in zip(ids, used, strict=True):
+        failed = actions[i] is None
+        row = {
+            "id": name,
+            "text": texts[i],
+            "proba": None if failed else dict(zip(names, found.matrix[i].tolist(), strict=True)),
+            "action": "review" if failed else actions[i],
+            "label": None if failed else known.get(proposed[i] or "", proposed[i]),
+            "reason": reasons[i],
+            "evidence": {name: cells[i] for name, cells in evidence.items()} or None,
+        }
+        try:
+            if unpaired(json.dumps(row, ensure_ascii=False, default=str)):
+                raise ValueError("a cell contains an unpaired surrogate")
+            check_row(row, classes)
+        except ValueError as e:
+            raise ValueError(f"{table.name(i)}, id {name!r}: {e}") from None
+        rows.append(row)
+    return rows
+
+
+def _actions(
+    table: Table, args: SimpleNamespace, found: Probabilities
+) -> tuple[list[str | None], list[str]]:
+    """Return action and reason of each row; the action None means that the model failed."""
+    column = own_column(table, "action")
+    if not args.review_all and column is None:
+        raise ValueError(
+            "the file has no column 'action' that says which rows go to a person: make it with "
+            "'skllm-calib decide' or 'predict --threshold T', or pass --review-all"
+        )
+    meaning = {action: action for action in ACTIONS}
+    for own, action in args.take_as:
+        if action not in ACTIONS:
+            raise ValueError(f"--take-as {own} {action}: it must be one of {', '.join(ACTIONS)}")
+        meaning[own] = action
+    given, why, failure = (_cells(table, name) for name in ("action", "reason", "failure"))
+    actions: list[str | None] = [None] * len(table.rows)
+    reasons = [f"the model failed: {text or 'no reason is given'}" for text in failure]
+    for i in found.answered():
+        actions[i] = "review" if args.review_all else meaning.get(given[i])
+        reasons[i] = "" if args.review_all else why[i]
+        if actions[i] is None:
+            raise ValueError(
+                f"{table.name(i)} has {given[i]!r} in column {column!r}: it must be one of "
+                f"{', '.join(ACTIONS)}, or be explained with --take-as"
+            )
+    return actions, reasons
+
+
+def _cells(table: Table, name: str) -> list[str]:
+    """Return the cells of a column of ours as texts, empty where there is nothing."""
+    column = own_column(table, name)
+    return [""] * len(table.rows) if column is None else [t or "" for t in table.column(column)]
+
+
+# -- status ----------------------------------------------------------------------------------------
+
+
+def status(args: SimpleNamespace) -> int:
+    """Print the figures, or write them where ``--json`` says."""
+    queue = _open(args)
+    done, error, disputed = queue.statistics(), queue.accepted_error(), queue.disputed()
+    if args.json is not None:
+        figures = {"classes": queue.classes.tolist(), "audit_share": queue.audit_share,
+                   **_finite(asdict(done)), "accepted_error": _finite(asdict(error))}  # fmt: skip
+        figures["by_class"] = [
+            {"label": label, "n_done": n, "n_left_as_proposed": same}
+            for label, (n, same) in done.by_class.items()
+        ]
+        figures["disputed"] = [{"id": row["id"], "labels": row["labels"]} for row in disputed]
+        text = json.dumps(figures, indent=2, ensure_ascii=False)
+        if args.json == "-":
+            say(text)
+            return 0
+        write_text(args.json, text + "\n")
+    audit = f"for the audit ({100 * queue.audit_share:.3g}% of new ones)"
+    table = {
+        "rows": (done.n_rows, f"{done.n_accepted:,} accepted, {done.n_review:,} to review, "
+                 f"{done.n_rejected:,} rejected"),
+        "waiting": (done.n_waiting, f"{done.n_audit_waiting:,} of them accepted, {audit}"),
+        "done": (done.n_done, "" if math.isnan(done.agreement)
+                 else f"{done.agreement:.0%} left as proposed"),
+        "disputed": (done.n_disputed, ""),
+    }  # fmt: skip
+    numbers = [[name, f"{n:,}"] for name, (n, _) in table.items()]
+    say(aligned(numbers, [text for _, text in table.values()]))
+    if done.n_done:
+        by_class = [[str(k), f"{n:,}", f"{same:,}"] for k, (n, same) in done.by_class.items()]
+        say("\n" + aligned([["proposed", "done", "left as proposed"], *by_class]))
+    if disputed:
+        say("\nDisputed, until they agree or somebody says 'queue label ... --final':")
+        for row in disputed[:_LISTED]:
+            said = ", ".join(f"{who} says {label}" for who, label in row["labels"].items())
+            say(f"  {row['id']}: {said}")
+        if len(disputed) > _LISTED:
+            say(f"  ... and {len(disputed) - _LISTED} more; --json has them all")
+    if error.n_accepted:
+        say("\n" + wrapped(str(error)))
+    if args.json is not None:
+        remark(args, f"\nAll figures: {args.json}")
+    return 0
+
+
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return None for NaN, which JSON does not have."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+
+def serve(args: SimpleNamespace) -> int:
+    """Serve the page until Ctrl-C."""
+    queue = _open(args)
+    try:
+        server = queue.server(args.port)
+    except OSError as e:
+        raise ValueError(
+            f"port {args.port} cannot be used ({e.strerror}): take another with --port N, or leave "
+            "it out for a free one"
+        ) from e
+    say(server.url)
+    remark(args, "Open this address in a browser. Anyone who has it can label rows. Ctrl-C stops.")
+    server.serve_forever()
+    remark(args, f"Stopped. {queue.statistics().n_waiting:,} rows wait; all labels are kept.")
+    return 0
+
+
+def hand_out(args: SimpleNamespace) -> int:
+    """Write rows that wait to a table, whose column 'label' a reviewer fills in."""
+    queue = _open(args)
+    check_format(args.out)
+    if args.out != "-" and Path(args.out).exists() and not args.force:
+        raise ValueError(
+            f"{args.out!r} exists already, and may hold labels: name another file, or pass --force"
+        )
+    if not queue.statistics().n_waiting:
+        note("No row waits for a person: nothing was written.")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "waiting.csv")
+        n = queue.write_waiting(path, args.n, order=args.order)
+        write_table(read_table(path, sep=",", encoding="utf-8"), args.out)
+    names = ", ".join(str(label) for label in queue.classes.tolist())
+    show = note if args.out == "-" else say
+    show(f"Wrote {n:,} rows to {args.out}; the column 'label' takes one of {names}")
+    return 0
+
+
+def take_in(args: SimpleNamespace) -> int:
+    """Take labels from a table; list the rows that cannot be used, and keep the others."""
+    queue = _open(args)
+    table = table_of(args)
+    known = _known(queue)
+    ids, labels = table.labels("id"), table.labels("label")
+    there = [None] * len(ids)
+    reviewers = table.labels("reviewer") if "reviewer" in table.columns else there
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "labels.jsonl")  # a line for each row: the queue takes all at once
+        lines = [
+            {"id": name, "label": known.get(label, label), "reviewer": who or args.reviewer}
+            for name, label, who in zip(ids, labels, reviewers, strict=True)
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        try:
+            n = queue.read_labels(path)
+        except BadLines as e:
+            if args.debug:
+                raise
+            note(f"skllm-calib: error: {len(e.errors)} row(s) of {args.file} cannot be used:")
+            for number, what in e.errors[:_LISTED]:
+                i = number - 1
+                if lines[i]["reviewer"] is None:
+                    what = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME."
+                note(f"  {table.name(i)}: {what}")
+            if len(e.errors) > _LISTED:
+                note(f"  ... and {len(e.errors) - _LISTED} more")
+            note(f"{e.n_good} other label(s) are kept. Correct the file and take it in again.")
+            return 1
+    say(f"{n:,} new labels; {queue.statistics().n_waiting:,} rows wait")
+    return 0
+
+
+def label(args: SimpleNamespace) -> int:
+    """Keep what a reviewer says of one row."""
+    queue = _open(args)
+    meant = _known(queue).get(label_of(args.label), args.label)
+    name, how = args.id, {"reviewer": args.reviewer, "final": args.final}
+    try:
+        new = queue.add_label(name, meant, **how)
+    except ValueError:
+        if (name := label_of(args.id) or "") == args.id:
+            raise
+        new = queue.add_label(name, meant, **how)  # an id as a table has it
+    say(f"{name} is {meant}, says {args.reviewer}{'' if new else ', as before'}")
+    return 0
+
+
+def undo(args: SimpleNamespace) -> int:
+    """Take back the last label of a reviewer."""
+    taken_back = _open(args).undo(args.reviewer)
+    if taken_back is None:
+        raise ValueError(f"there is no label of {args.reviewer!r} to take back")
+    say(f"Took back that {taken_back[0]} is {taken_back[1]}")
+    return 0
+
+
+def export(args: SimpleNamespace) -> int:
+    """Write the rows with a label, to calibrate with."""
+    queue = _open(args)
+    check_format(args.out)
+    found = queue.export()
+    if not found.ids:
+        raise ValueError(f"no row of the queue at {args.queue!r} has a label yet")
+    names = [f"proba_{label}" for label in queue.classes.tolist()]
+    columns = [found[0], found[1], *(column.tolist() for column in found[2:])]
+    rows = [
+        {"id": name, "text": text, "label": str(label), "weight": weight,
+         **dict(zip(names, proba, strict=True))}
+        for name, text, label, proba, weight in zip(*columns, strict=True)
+    ]  # fmt: skip
+    ours = ["weight", *names]
+    write_table(Table(["id", "text", "label", *ours], rows, own=ours), args.out)
+    show = note if args.out == "-" else say
+    show(f"Wrote {len(rows):,} rows to {args.out}")
+    if waiting := queue.statistics().n_waiting:
+        remark(args, f"{waiting:,} rows still wait: until they are done, the weights lack theirs.")
+    return 0
