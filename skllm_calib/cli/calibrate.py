@@ -89,7 +89,8 @@ def _search(
     named = _candidates(classifier, args)
     n = len(given[0])
     remark(args, f"Trying {len(named)} wordings on {n} rows: up to {len(named) * n:,} questions.")
-    grid = [{"estimator__prompt": [prompt], "estimator__n_shots": [k]} for _, prompt, k in named]
+    settings = [{"estimator__prompt": prompt, "estimator__n_shots": k} for _, prompt, k in named]
+    grid = [{name: [value] for name, value in one.items()} for one in settings]
     with tempfile.TemporaryDirectory() as folder:
         trial = clone(classifier)
         if trial.estimator.cache is None:  # for the search alone; a reply serves several fits
@@ -113,8 +114,7 @@ def _search(
         + aligned(rows, ["", *("<- chosen" * (i == best) for i in range(len(named)))])
         + "\n"
     )
-    chosen = {name: value for name, (value,) in grid[best].items()}
-    return clone(classifier).set_params(**chosen)  # type: ignore[no-any-return]
+    return clone(classifier).set_params(**settings[best])  # type: ignore[no-any-return]
 
 
 def _candidates(

@@ -12,8 +12,8 @@ from sklearn.frozen import FrozenEstimator
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import progress_wanted
 from skllm_calib.evidence.backends.base import BaseBackend
-from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
+from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 

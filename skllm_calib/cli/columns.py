@@ -1,4 +1,4 @@
-"""Columns of a table by what they hold: what our commands wrote, probabilities, ids, true labels."""
+"""Columns of a table by what they hold: probabilities, ids, true labels, what we wrote."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_probabilities(table: Table) -> Probabilities:
     names = list(columns.values())
     matrix = np.array([table.numbers(name, decimal_comma=True) for name in names]).T
     empty = np.isnan(matrix)
-    for i in np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1)):
+    for i in np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1)).tolist():
         raise ValueError(
             f"{table.name(i)} has nothing in column {names[int(empty[i].argmax())]!r}, but in "
             f"{names[int(empty[i].argmin())]!r}: a row has all probabilities, or none if it failed"
@@ -91,7 +91,7 @@ def read_probabilities(table: Table) -> Probabilities:
             "between 0 and 1"
         )
     sums = matrix.sum(axis=1)
-    for i in np.flatnonzero(np.abs(sums - 1) > _HALF_A_DIGIT * len(names) + _EXACT):
+    for i in np.flatnonzero(np.abs(sums - 1) > _HALF_A_DIGIT * len(names) + _EXACT).tolist():
         shown = ", ".join(repr(name) for name in names[:5]) + ", ..." * (len(names) > 5)
         raise ValueError(
             f"{table.name(i)} has probabilities that sum to {sums[i]:.6g}, not to 1, in {shown}"

@@ -36,7 +36,7 @@ def start(args: SimpleNamespace) -> int:
         )
     given = {name: getattr(args, name) for name in _PARAMETERS}
     monitor = CalibrationMonitor(**{k: v for k, v in given.items() if v is not None})
-    rows = MonitorRows.of(args, labelled=True)
+    rows = MonitorRows.of(args, args.max_weight or np.inf, labelled=True)
     monitor.fit(rows.y, rows.proba, rows.weight, classes=rows.labels, fingerprint=args.fingerprint)
     Path(args.state).parent.mkdir(parents=True, exist_ok=True)
     monitor.save(args.state)
@@ -53,7 +53,7 @@ def start(args: SimpleNamespace) -> int:
 def update(args: SimpleNamespace) -> int:
     """Take new rows, in the order in which they were classified."""
     kept = _Kept(args.state)
-    rows = MonitorRows.of(args)
+    rows = MonitorRows.of(args, kept.monitor.max_weight_)
     known = _classes_of(kept.monitor)
     if sorted(map(str, known)) != rows.labels:
         raise ValueError(
@@ -61,7 +61,7 @@ def update(args: SimpleNamespace) -> int:
             f"{', '.join(sorted(map(str, known)))}: start another one for them"
         )
     proba = rows.proba[:, [rows.labels.index(str(name)) for name in known]]
-    y = None if rows.y is None else [None if y is None else known[y] for y in rows.y]
+    y: Any = None if rows.y is None else [None if y is None else known[y] for y in rows.y]
     raised = kept.monitor.update(y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint)
     return kept.save(raised)
 
@@ -74,12 +74,13 @@ def labels(args: SimpleNamespace) -> int:
     used = leave_out(table, args, range(len(truth)), truth, "label", say_so=False)
     known = _classes_of(kept.monitor)
     _check_labels(table, used, truth, sorted(map(str, known)), args.label)
-    weight = None if args.weight is None else weights_of(table, args.weight, used, zero=True)
+    weight = _weights(table, args.weight, used, kept.monitor.max_weight_)
     before = kept.monitor.n_labels_
+    args.name_of_row = lambda i: table.name(used[i])
     raised = kept.monitor.add_labels(
         read_ids(table, args.id, used),
         [known[truth[i]] for i in used],
-        None if weight is None else np.array(weight),
+        weight,
         unknown="ignore" if args.ignore_unknown else "raise",
     )
     taken = kept.monitor.n_labels_ - before
@@ -139,7 +140,7 @@ class MonitorRows:
     weight: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, args: SimpleNamespace, *, labelled: bool = False) -> MonitorRows:
+    def of(cls, args: SimpleNamespace, largest: float, *, labelled: bool = False) -> MonitorRows:
         """Read a table; with `labelled`, rows without a label are left out if --label is given."""
         table = table_of(args)
         found = read_probabilities(table)
@@ -154,15 +155,24 @@ class MonitorRows:
             _check_labels(table, used, truth, found.labels, args.label)
         if n_failed:
             remark(args, f"Left out {n_failed:,} rows that failed.")
-        id_column, weight = getattr(args, "id", None), args.weight
+        args.name_of_row = lambda i: table.name(used[i])
+        id_column = getattr(args, "id", None)
         return cls(
             used=used,
             labels=found.labels,
             proba=found.matrix[used],
             ids=None if id_column is None else read_ids(table, id_column, used),
             y=None if truth is None else [truth[i] for i in used],
-            weight=None if weight is None else np.array(weights_of(table, weight, used, zero=True)),
+            weight=_weights(table, args.weight, used, largest),
         )
+
+
+def _weights(
+    table: Table, column: str | None, used: list[int], largest: float
+) -> NDArray[np.float64] | None:
+    if column is None:
+        return None
+    return np.array(weights_of(table, column, used, zero=True, largest=largest))
 
 
 def _check_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,16 +11,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import rich_click as click
-from click.exceptions import NoArgsIsHelpError
+from click.exceptions import Exit, NoArgsIsHelpError
 
 from skllm_calib.cli.console import note
 from skllm_calib.cli.interface import program
 from skllm_calib.exceptions import MissingDependency, SkllmCalibError
 
-__all__ = ["COMPLETE", "NAME", "run"]
+__all__ = ["COMPLETE", "NAME", "program", "run"]
 
 NAME = "skllm-calib"
 COMPLETE = "_SKLLM_CALIB_COMPLETE"  # what the script of 'completion' sets when it asks
+# Parameters of the library that are called otherwise here.
+_FLAGS = {
+    "ids": "--id",
+    "n_rows": "--n-listed",
+    "sample_weight": "--weight",
+    "unknown": "--ignore-unknown",
+    "y": "--label",
+}
 _INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
@@ -29,7 +38,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(program, {"obj": SimpleNamespace()}, NAME, COMPLETE, instruction)
-    args = SimpleNamespace(quiet=False, debug=False, how_to_resume="Nothing was changed.")
+    args = SimpleNamespace(
+        quiet=False, debug=False, flags={}, how_to_resume="Nothing was changed.", name_of_row=None
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
@@ -41,7 +52,7 @@ def run(argv: Sequence[str] | None = None) -> int:
                 code: int = program.invoke(context)
             sys.stdout.flush()
             return code
-        except click.exceptions.Exit as e:  # --help and --version
+        except Exit as e:  # --help and --version
             raise SystemExit(e.exit_code) from None
         except NoArgsIsHelpError as e:
             click.echo(e.ctx.get_help() if e.ctx else "")
@@ -59,7 +70,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         except (SkllmCalibError, MissingDependency, ValueError, TypeError, OSError) as e:
             if args.debug:
                 raise
-            note(f"{NAME}: error: {_one_line(e)}")
+            note(f"{NAME}: error: {_one_line(e, args)}")
             return 1
 
 
@@ -74,11 +85,18 @@ def _show_usage(error: click.UsageError) -> None:
     note(f"'{path} --help' shows all options, with examples.")
 
 
-def _one_line(error: Exception) -> str:
-    """Put an error into one line."""
+def _one_line(error: Exception, args: SimpleNamespace) -> str:
+    """Put an error into one line; what it says of rows and parameters is said of ours, too."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    row, parameter = getattr(error, "row", None), getattr(error, "parameter", None)
+    if row is not None and args.name_of_row is not None:
+        text = f"{args.name_of_row(row)}, which is row {row} of those used: {text}"
+    named = {parameter, *re.findall(r"\b(\w+)=", text), *re.findall(r"\((\w+)\)", text)}
+    flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in named if name}
+    here = sorted({flag for flag in flags.values() if flag in args.flags and flag not in text})
+    return f"{text} (here: {', '.join(here)})" if here else text
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

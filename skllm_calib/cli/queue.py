@@ -213,7 +213,7 @@ def serve(args: SimpleNamespace) -> int:
     """Serve the page until Ctrl-C."""
     queue = _open(args)
     try:
-        server = queue.server(args.port)
+        server = queue.server(args.port or 0)
     except OSError as e:
         raise ValueError(
             f"port {args.port} cannot be used ({e.strerror}): take another with --port N, or leave "
@@ -237,10 +237,14 @@ def hand_out(args: SimpleNamespace) -> int:
     if not queue.statistics().n_waiting:
         note("No row waits for a person: nothing was written.")
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "waiting.csv")
-        n = queue.write_waiting(path, args.n, order=args.order)
-        write_table(read_table(path, sep=",", encoding="utf-8"), args.out)
+    if Path(args.out).suffix.lower() in (".csv", ".jsonl", ".ndjson"):
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        n = queue.write_waiting(args.out, args.n, order=args.order)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "waiting.csv")
+            n = queue.write_waiting(path, args.n, order=args.order)
+            write_table(read_table(path, sep=",", encoding="utf-8"), args.out)
     names = ", ".join(str(label) for label in queue.classes.tolist())
     show = note if args.out == "-" else say
     show(f"Wrote {n:,} rows to {args.out}; the column 'label' takes one of {names}")
@@ -268,11 +272,10 @@ def take_in(args: SimpleNamespace) -> int:
             if args.debug:
                 raise
             note(f"skllm-calib: error: {len(e.errors)} row(s) of {args.file} cannot be used:")
+            nobody = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME"
             for number, what in e.errors[:_LISTED]:
-                i = number - 1
-                if lines[i]["reviewer"] is None:
-                    what = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME."
-                note(f"  {table.name(i)}: {what}")
+                line = lines[number - 1]
+                note(f"  {table.name(number - 1)}: {what if line['reviewer'] else nobody}")
             if len(e.errors) > _LISTED:
                 note(f"  ... and {len(e.errors) - _LISTED} more")
             note(f"{e.n_good} other label(s) are kept. Correct the file and take it in again.")

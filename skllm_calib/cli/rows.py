@@ -47,19 +47,30 @@ def labelled_rows(table: Table, args: SimpleNamespace, weight: str | None = None
 
 
 def leave_out(
-    table: Table, args: SimpleNamespace, used: Sequence[int], cells: Sequence[Any], what: str
+    table: Table,
+    args: SimpleNamespace,
+    used: Sequence[int],
+    cells: Sequence[Any],
+    what: str,
+    *,
+    say_so: bool = True,
 ) -> list[int]:
     """Return the positions of the rows that have something, and say how many have not."""
     left = [i for i in used if cells[i] is not None]
     if not left:
         raise ValueError(f"no row of {table.path!r} has a {what} in column {getattr(args, what)!r}")
-    if n := len(used) - len(left):
+    if say_so and (n := len(used) - len(left)):
         remark(args, f"Left out {n} of {len(table.rows)} rows: they have no {what}.")
     return left
 
 
 def weights_of(
-    table: Table, column: str, positions: Sequence[int], *, zero: bool = False
+    table: Table,
+    column: str,
+    positions: Sequence[int],
+    *,
+    zero: bool = False,
+    largest: float = float("inf"),
 ) -> list[float]:
     """Read the weights of some rows: numbers above zero, or from zero on."""
     cells, out = table.column(column), []
@@ -75,6 +86,12 @@ def weights_of(
                 f"{table.name(i)} {said} in column {column!r}, where a number "
                 f"{'from zero on' if zero else 'above zero'} must be; a row without a label is "
                 "left out"
+            )
+        if out[-1] > largest:
+            raise ValueError(
+                f"{table.name(i)} has the weight {out[-1]:g} in column {column!r}, above the "
+                f"largest that the monitor is prepared for, {largest:g}: start it with "
+                "--max-weight one over the smallest probability with which a row is labelled"
             )
     return out
 

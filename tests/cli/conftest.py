@@ -1,7 +1,10 @@
 """Small files of rows, and a cache of its own for every test."""
 
+import contextlib
 import csv
+import io
 import random
+import shutil
 
 import pytest
 
@@ -17,10 +20,8 @@ def own_cache(tmp_path, monkeypatch):
     clear_handles()
 
 
-@pytest.fixture
-def rows_csv(tmp_path):
+def write_rows(path):
     """Write 120 labelled rows whose text tells the label to those who know."""
-    path = tmp_path / "rows.csv"
     rng = random.Random(0)
     with open(path, "w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f)
@@ -32,12 +33,25 @@ def rows_csv(tmp_path):
 
 
 @pytest.fixture
-def calibrated_dir(rows_csv, tmp_path, capsys):
-    """Calibrate the testing backend on 60 of the rows."""
+def rows_csv(tmp_path):
+    return write_rows(tmp_path / "rows.csv")
+
+
+@pytest.fixture(scope="session")
+def calibrated_once(tmp_path_factory):
+    """Calibrate the testing backend on 60 of the rows, once for all tests."""
     from skllm_calib.cli import main
 
-    out = tmp_path / "classifier"
-    argv = ["calibrate", str(rows_csv), "--text", "message", "--label", "kind", "--out", str(out)]
-    assert main([*argv, "--model", "testing:cli", "--n-rows", "60", "--quiet"]) == 0
-    capsys.readouterr()
-    return out
+    folder = tmp_path_factory.mktemp("calibrated")
+    rows = write_rows(folder / "rows.csv")
+    argv = ["calibrate", str(rows), "--text", "message", "--label", "kind", "--cache", "none"]
+    argv += ["--model", "testing:cli", "--n-rows", "60", "--quiet", "--out"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main([*argv, str(folder / "classifier")]) == 0
+    return folder / "classifier"
+
+
+@pytest.fixture
+def calibrated_dir(calibrated_once, tmp_path):
+    """Copy that classifier, so that a test may change it."""
+    return shutil.copytree(calibrated_once, tmp_path / "classifier")

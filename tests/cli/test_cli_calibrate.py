@@ -56,7 +56,7 @@ def test_rows_without_a_label_or_a_text_are_left_out(tmp_path, capsys):
     [
         ("message,kind\na,\n,x\n", [], "no row of"),
         ("message,kind\na,x\nb,x\n", [], "holds the one label 'x'"),
-        ("message,kind\na,x\nb,y\n", ["--classes", "x,z"], "row 2 has the label 'y'"),
+        ("message,kind\na,x\nb,y\n", ["--classes", "x,z"], "row 2 (line 3) has the label 'y'"),
         ("message,kind\na,x\nb,y\n", ["--model", "nonsense:1"], "is unknown"),
         ("message,kind\na,x\nb,y\n", ["--label", "nope"], "no column 'nope'"),
         ("message,kind\na,x\nb,y\n", ["--n-shots", "-1"], "n_shots=-1"),
@@ -131,7 +131,8 @@ def test_a_failing_row_stops_or_is_left_out(rows_csv, tmp_path, monkeypatch, cap
     assert main([*argv, "--quiet"]) == 1
     err = capsys.readouterr().err
     assert "1 of 120 rows failed; the first is row 7" in err
-    assert "Pass --on-error nan" in err
+    assert "Pass on_error='nan'" in err
+    assert "(here: --on-error)" in err
     assert main([*argv, "--on-error", "nan"]) == 0
     out, err = capsys.readouterr()
     assert "n failed rows    1" in out
@@ -212,7 +213,7 @@ class TestWeights:
         assert main(argv) == 1
         said = f"has the weight '{cell}'" if cell else "has no weight"
         err = capsys.readouterr().err
-        assert f"row 2 {said} in column 'w', where a number above zero must be" in err
+        assert f"row 2 (line 3) {said} in column 'w', where a number above zero must be" in err
         assert main([*argv, "--weight", "v"]) == 1
         assert "no column 'v'" in capsys.readouterr().err
 

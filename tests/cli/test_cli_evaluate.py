@@ -65,7 +65,8 @@ def test_nothing_left_and_unknown_labels(argv, rows_csv, tmp_path, capsys):
     odd.write_text("message,kind\nnew,ham\nother,egg\n")
     assert main([argv[0], str(odd), *argv[2:]]) == 1
     assert (
-        "row 2 has the label 'egg', which the classifier does not know" in capsys.readouterr().err
+        "row 2 (line 3) has the label 'egg', which the classifier does not know"
+        in capsys.readouterr().err
     )
 
 

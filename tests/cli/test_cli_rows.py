@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import pandas
 import pytest
 
-from skllm_calib.cli.rows import LabelledRows, draw, read_used, text_digest, write_used
+from skllm_calib.cli.rows import draw, read_used, text_digest, write_used
+from skllm_calib.cli.tables import Table
 
 
 def test_shares_are_kept_and_every_class_has_a_row():
@@ -33,9 +35,8 @@ def test_fewer_rows_than_classes():
 
 
 def test_used_rows_are_known_again_without_their_texts(tmp_path):
-    source = tmp_path / "rows.csv"
-    source.write_text("text\n")
     assert read_used(tmp_path) is None
-    write_used(tmp_path, LabelledRows([5], ["a secret text"], ["x"]), str(source))
+    rows = pandas.DataFrame({"text": ["a secret text"], "label": ["x"]}, index=[4])
+    write_used(tmp_path, rows, Table([], [], path="rows.csv"))
     assert read_used(tmp_path) == {text_digest(" a secret text ")}
     assert "secret" not in (tmp_path / "calibration_rows.json").read_text()

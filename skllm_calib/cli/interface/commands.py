@@ -60,7 +60,7 @@ calibrate = command(
     [shared.rows],
     {"Rows": [
         shared.text, shared.label, shared.weight,
-        opt("--n-rows", "N", "Rows to draw for the calibration, or 'all'; the draw does not look at "
+        opt("--n-rows", "N", "Rows to draw for the calibration, or 'all'; the draw ignores "
             "weights.", Value(values.count_or_all), 200), shared.seed, *shared.reading],
      "Result": [opt("--out", "DIR", "Folder to keep it in.", FILE, required=True)],
      "Model and its server": [
@@ -131,8 +131,8 @@ decide = command(
         opt("--target-precision", "P", "Accepted rows are right at least this often "
             "[default: 0.95, without another target].", Value(values.inside)),
         opt("--max-error", "P", "The same, as the share that may be wrong.", Value(values.inside)),
-        opt("--max-reviews", "P|N/M", "Budget: review at most this share of the rows, or N of the M "
-            "rows of a day.", Value(values.budget)),
+        opt("--max-reviews", "P|N/M", "Budget: review at most this share of the rows, or N of the "
+            "M rows of a day.", Value(values.budget)),
         opt("--costs", "C", "Cost of accepting a wrong label.", Value(values.price)),
         opt("--review-cost", "C", "With --costs: cost of a review.", Value(values.price)),
         opt("--reject-cost", "C", "With --costs: cost of rejecting a row.", Value(values.price)),
@@ -206,7 +206,10 @@ program = commands(
     predict new.csv --text text --classifier my-classifier --out answers.csv""",
     [demo, download, calibrate, evaluate, predict, decide, report, queue, monitor, cache,
      completion],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "rich_help_config": {"options_panel_title": "General", "commands_before_options": True,
+                             "commands_table_column_types": ["name", "help"]}},
     params=[switch("--version", "Show the version.", is_eager=True, expose_value=False,
-                   panel="General", callback=_version)],
+                   callback=_version)],
 )  # fmt: skip

@@ -15,7 +15,7 @@ __all__ = ["FILE", "Named", "Value", "argument", "command", "commands", "option"
 FILE = click.Path(allow_dash=True)  # '-' is standard input or output
 
 
-class Value(click.ParamType):
+class Value(click.ParamType):  # type: ignore[type-arg]
     """A value that a function reads; it raises ValueError for what it cannot read."""
 
     name = "value"
@@ -31,7 +31,7 @@ class Value(click.ParamType):
             self.fail(str(e), param, ctx)
 
 
-class Named(click.ParamType):
+class Named(click.ParamType):  # type: ignore[type-arg]
     """Names out of those that a library module knows, which is imported only when one is given."""
 
     name = "name"
@@ -60,9 +60,17 @@ class Named(click.ParamType):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class _Group(click.RichGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Show the commands in the order of their use."""
+        return list(self.commands)
+
+
 def argument(name: str, text: str, type: Any = None, **more: Any) -> Any:
     """Declare a positional argument."""
-    return click.RichArgument([name], help=text, type=type, metavar=name.upper(), **more)
+    return click.RichArgument(
+        [name], help=text, type=type, metavar=name.upper(), panel="Arguments", **more
+    )
 
 
 def option(
@@ -80,7 +88,7 @@ def switch(flag: str, text: str, **more: Any) -> Any:
     return click.RichOption([flag], is_flag=True, help=text, **more)
 
 
-def command(
+def command(  # noqa: PLR0917 (read as a table)
     name: str,
     where: str,
     text: str,
@@ -100,7 +108,7 @@ def command(
     """
 
     def run(**given: Any) -> int:
-        context = click.get_current_context()
+        context: Any = click.get_current_context()
         for names in (*not_both, one_of):
             flags = [f"--{name.replace('_', '-')}" for name in names]
             both = [f for f, name in zip(flags, names, strict=True) if given[name] is not None]
@@ -109,7 +117,7 @@ def command(
             if names is one_of and one_of and not both:
                 raise click.UsageError(f"Missing option {' or '.join(flags)}.", context)
         args: SimpleNamespace = context.obj
-        vars(args).update(given)
+        vars(args).update(given, flags=[one.opts[0] for one in context.command.params])
         module, _, function = where.partition(":")
         code: int = getattr(import_module(f"skllm_calib.cli.{module}"), function)(args)
         return code
@@ -120,14 +128,18 @@ def command(
         for one in parameters[-len(options) :]:
             one.panel = title
     return click.RichCommand(
-        name, params=[*parameters, *_general()], callback=run, help=text, epilog=_shown(examples)
+        name=name,
+        params=[*parameters, *_general()],
+        callback=run,
+        help=text,
+        epilog=_shown(examples),
     )
 
 
 def commands(name: str, text: str, examples: str, members: Sequence[Any], **more: Any) -> Any:
     """Declare commands of a command, such as ``queue add``."""
-    return click.RichGroup(
-        name, commands={one.name: one for one in members}, help=text, epilog=_shown(examples),
+    return _Group(
+        name=name, commands={one.name: one for one in members}, help=text, epilog=_shown(examples),
         params=[*more.pop("params", []), *_general()], no_args_is_help=True, **more,
     )  # fmt: skip
 
@@ -137,7 +149,7 @@ def _general() -> list[Any]:
         if value:
             setattr(context.obj, parameter.name, True)
 
-    kept: dict[str, Any] = {"callback": remember, "expose_value": False, "panel": "General"}
+    kept: dict[str, Any] = {"callback": remember, "expose_value": False}
     return [
         switch("--quiet", "No progress bar and no remarks.", **kept),
         switch("--debug", "Show where an error comes from.", **kept),
@@ -146,5 +158,5 @@ def _general() -> list[Any]:
 
 def _shown(examples: str) -> str:
     lines = [line.strip() for line in examples.strip().splitlines()]
-    lines = [f"  {line}" if line[0] in "#-" else f"  $ skllm-calib {line}" for line in lines]
-    return "\n".join(["Examples:\n\n\b", *lines])
+    lines = [line if line[0] == "#" else f"$ skllm-calib {line}" for line in lines]
+    return "\n\n".join(["Examples:", *lines])  # a line each

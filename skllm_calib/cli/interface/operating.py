@@ -113,8 +113,8 @@ queue = commands(
 
 state = argument("state", "The file of the monitor, such as m.json.", FILE)
 fingerprint = opt("--fingerprint", "TEXT", "What identifies the model as it is served.")
-true_label = opt("--label", "COL", "Column with the true labels, where they are known; not what the "
-                 "model predicted.")  # fmt: skip
+true_label = opt("--label", "COL", "Column with the true labels, where they are known; not what "
+                 "the model predicted.")  # fmt: skip
 monitor = commands(
     "monitor",
     "Watch whether a calibration still holds: new rows and labels in, alarms out. The exit code of "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rich_click as click
 
 from skllm_calib.cli.interface import values
@@ -51,6 +53,6 @@ out = option("--out", "FILE", "Table to write, in the format of its extension [d
 json = option("--json", "FILE", "Write all figures; - for standard output.", FILE)
 
 
-def on_error(default: str, text: str) -> click.Option:
+def on_error(default: str, text: str) -> Any:
     """Declare what becomes of rows that fail."""
     return option("--on-error", "raise|nan", text, click.Choice(["raise", "nan"]), default)
