@@ -92,7 +92,8 @@ def _one_line(error: Exception, args: SimpleNamespace) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     row, parameter = getattr(error, "row", None), getattr(error, "parameter", None)
     if row is not None and args.name_of_row is not None:
-        text = f"{args.name_of_row(row)}, which is row {row} of those used: {text}"
+        same = f", row {row} of those used" * (f"row {row}" in text)
+        text = f"{args.name_of_row(row)}{same}: {text}"
     named = {parameter, *re.findall(r"\b(\w+)=", text), *re.findall(r"\((\w+)\)", text)}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in named if name}
     here = sorted({flag for flag in flags.values() if flag in args.flags and flag not in text})

@@ -288,7 +288,8 @@ def test_labels_of_unknown_ids(run, started, tmp_path):
     code, _, err = run(*argv)
     assert code == 1
     assert "1 id(s) do not wait for a label, first '7': never given to update" in err
-    assert "(here: --ignore-unknown)" in err
+    assert "(here: --id, --ignore-unknown)" in err
+    assert err.startswith("skllm-calib: error: row 2 (line 3): 1 id(s)")
     assert started.read_bytes() == before
     code, out, err = run(*argv, "--ignore-unknown")
     assert (code, out) == (0, "Status: calm. 20 rows and 2 labels so far.\n")
