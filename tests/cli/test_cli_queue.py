@@ -140,7 +140,7 @@ def test_ids_that_are_named_numbered_or_missing(run, queue_file, tmp_path):
     code, _, err = run("add", other, "--text", "message", "--number-rows", "may")
     assert code == 1
     assert "id 'may-1' is in the queue with another text" in err
-    assert "(here: --replace)" in err
+    assert "--replace)" in err
     argv = ["--text", "message", "--number-rows", "may", "--replace"]
     assert "4 were replaced" in run("add", other, *argv)[1]
 
