@@ -1,4 +1,4 @@
-"""How the tokenizer of a model at hand spells the labels, token by token.
+"""How the tokenizer of a local model spells the labels, token by token.
 
 A backend that runs a model in this process follows these tokens and reads the probability of each.
 """

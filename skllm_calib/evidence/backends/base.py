@@ -49,9 +49,9 @@ class Dropout(NamedTuple):
         attention and residual branches. "trained": in the modules that were trained with it, such
         as LoRA adapters, each at its own rate.
     rate : float
-        Share of what is dropped, in (0, 1); 0 for "trained".
+        Probability that a value is dropped, in (0, 1); 0 for "trained".
     n_passes : int
-        How many times the probabilities are read.
+        How many times the probabilities are computed.
     seed : int
         Seed of the masks; with the content of the request it fixes them all.
     """
@@ -83,7 +83,7 @@ class Request:
         cache key, so that a draw is never replayed as another one.
     schema : str
         JSON Schema, as JSON, of the text wanted. A backend asks for it as structured output where
-        the provider has that and otherwise leaves it out: the messages say what is wanted, too.
+        the provider has that and otherwise leaves it out: the messages also describe it.
     among : tuple of str
         What the text is to be one of. A backend that can restrict what is written does so, which
         leaves a choice among these alone; the others leave it out, and the text may be another.
@@ -135,9 +135,9 @@ class Reply:
         For requests with `answers`: what the model would write after each prefix that was looked
         at, the empty prefix first. Log-probabilities are natural logarithms at temperature 1.
     model : str
-        The model as served (a dated snapshot, a file's digest), not as asked for.
+        The model as served (a dated snapshot, a file's digest), not as requested.
     fingerprint : str or None
-        The provider's word for the configuration that answered, where it tells one.
+        The provider's identifier of the configuration that answered, where it gives one.
     prompt_tokens, completion_tokens : int
         Tokens read and written for this reply.
     cached_tokens : int

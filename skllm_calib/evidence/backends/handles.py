@@ -21,7 +21,7 @@ _handles: dict[Hashable, Any] = {}
 
 
 def get_handle(key: Hashable, make: Callable[[], T]) -> T:
-    """Return the live object of `key`, made once a process with `make`.
+    """Return the live object of `key`, made once per process with `make`.
 
     Two threads that ask for the same key get the same object; making one key does not block
     another. The process id is part of the key, because a client or a model does not survive a fork.

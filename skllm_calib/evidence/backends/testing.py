@@ -1,7 +1,7 @@
 """A backend for tests: no model, no network, the same answers every time.
 
 Use it to test code that uses an ``LLMClassifier`` without paying for it or waiting. It must be
-asked for by name; nothing falls back to it.
+requested by name; nothing falls back to it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class TestingBackend(BaseBackend):
     rules : dict of str to (dict of str to float), callable or None, default=None
         Which probabilities to give. A dict: by a piece of text to look for in the last message of
         the prompt (which without examples also holds the instruction, with the labels), the
-        probability of each answer (an option key or label text, as asked for). The first rule
-        that applies counts; a prompt without one gets probabilities drawn from a hash of its
+        probability of each answer (an option key or label text, as the prompt has it). The first
+        rule that applies counts; a prompt without one gets probabilities drawn from a hash of its
         content, which lean towards the answers of the examples in the prompt that are most like
         the row (in its words, and in its numbers place by place).
 
@@ -65,7 +65,7 @@ class TestingBackend(BaseBackend):
     off_label : float, default=0.05
         Probability that falls on no label, in [0, 1).
     n_listed : int or None, default=None
-        How many tokens are listed, as a hosted model lists only its likeliest; None for all.
+        How many tokens are listed, as a hosted model lists only its likeliest; None means all.
     seed : int, default=0
         Another seed gives other drawn probabilities.
     name : str, default="test"
@@ -168,13 +168,13 @@ class TestingBackend(BaseBackend):
         likely = [{given: 1.0}] if isinstance(given, str) else given
         if request.answers:
             said = likely[0] if isinstance(given, str) else None
-            shares = said or self._shares(request, row, request.answers, likely)
-            return self._labels(reply, request, shares)
+            proba = said or self._proba(request, row, request.answers, likely)
+            return self._labels(reply, request, proba)
         if request.choices:
             options = [choice.value for choice in request.choices]
-            shares = self._shares(request, row, options, likely)
-            stated = tuple((1 - self.off_label) * share for share in shares.values())
-            return replace(reply, text=_likeliest(shares), decision=stated)
+            proba = self._proba(request, row, options, likely)
+            stated = tuple((1 - self.off_label) * p for p in proba.values())
+            return replace(reply, text=_likeliest(proba), decision=stated)
         if isinstance(given, str):
             return reply
         return replace(reply, text=self._text(request, row, given))
@@ -182,7 +182,7 @@ class TestingBackend(BaseBackend):
     def _given(self, request: Request, row: str) -> Reply | str | list[Mapping[str, float]]:
         """Return what the rules or the function say: an answer, or probabilities to choose from."""
         if not callable(self.rules):
-            return [shares for piece, shares in (self.rules or {}).items() if piece in row]
+            return [proba for piece, proba in (self.rules or {}).items() if piece in row]
         answer = self.rules(request)
         if isinstance(answer, Exception):
             raise answer
@@ -197,27 +197,27 @@ class TestingBackend(BaseBackend):
             "dict of probabilities, an exception or None"
         )
 
-    def _labels(self, reply: Reply, request: Request, shares: Mapping[str, float]) -> Reply:
+    def _labels(self, reply: Reply, request: Request, proba: Mapping[str, float]) -> Reply:
         tree = LabelTree(request.answers)
         passes = []
         for i in range(request.dropout.n_passes if request.dropout else 0):
             rng = self._rng(request, "pass", i)
-            thinned = {a: share * np.exp(rng.normal(0, 0.3)) for a, share in shares.items()}
+            thinned = {a: p * np.exp(rng.normal(0, 0.3)) for a, p in proba.items()}
             total = sum(thinned.values())
-            thinned = {a: share / total for a, share in thinned.items()}
+            thinned = {a: p / total for a, p in thinned.items()}
             passes.append((tree.distribution(b"", self._listed(thinned)),))
         return replace(
             reply,
-            text=_likeliest(shares),
-            distributions=(tree.distribution(b"", self._listed(shares)),),
+            text=_likeliest(proba),
+            distributions=(tree.distribution(b"", self._listed(proba)),),
             passes=tuple(passes),
         )
 
-    def _listed(self, shares: Mapping[str, float]) -> list[Token]:
+    def _listed(self, proba: Mapping[str, float]) -> list[Token]:
         listed = [
-            Token(answer.encode(), float(np.log((1 - self.off_label) * share)))
-            for answer, share in shares.items()
-            if share > 0
+            Token(answer.encode(), float(np.log((1 - self.off_label) * p)))
+            for answer, p in proba.items()
+            if p > 0
         ]
         if self.off_label > 0:
             # The other tokens of a vocabulary, each of little weight.
@@ -237,26 +237,26 @@ class TestingBackend(BaseBackend):
         options = named or list(properties or among) or _options(request.messages, given)
         if not options:
             return "ok"
-        shares = self._shares(request, row, options, given)
+        proba = self._proba(request, row, options, given)
         if not properties:
-            return self._drawn(request, shares)
-        rounded = {option: round(share, 4) for option, share in shares.items()}
+            return self._drawn(request, proba)
+        rounded = {option: round(p, 4) for option, p in proba.items()}
         if named is None:
             return json.dumps(rounded, ensure_ascii=False)
         ranked = sorted(rounded.items(), key=lambda pair: -pair[1])
         kind = next(name for name in properties if name != "probability")
-        guesses = [{kind: option, "probability": share} for option, share in ranked]
+        guesses = [{kind: option, "probability": p} for option, p in ranked]
         whole = {"guesses": guesses} if "guesses" in schema["properties"] else guesses[0]
         return json.dumps(whole, ensure_ascii=False)
 
-    def _drawn(self, request: Request, shares: Mapping[str, float]) -> str:
+    def _drawn(self, request: Request, proba: Mapping[str, float]) -> str:
         if request.temperature <= 0:
-            return _likeliest(shares)
-        weights = np.array(list(shares.values())) ** (1 / request.temperature)
+            return _likeliest(proba)
+        weights = np.array(list(proba.values())) ** (1 / request.temperature)
         drawn = self._rng(request, "draw").choice(len(weights), p=weights / weights.sum())
-        return list(shares)[drawn]
+        return list(proba)[drawn]
 
-    def _shares(
+    def _proba(
         self,
         request: Request,
         row: str,
@@ -264,10 +264,10 @@ class TestingBackend(BaseBackend):
         given: Sequence[Mapping[str, float]],
     ) -> dict[str, float]:
         """Return a probability for each option; another draw of one prompt has the same."""
-        for shares in given:
-            weights = [shares.get(option, 0.0) for option in options]
+        for proba in given:
+            weights = [proba.get(option, 0.0) for option in options]
             if sum(weights) > 0:
-                total = sum(shares.values())
+                total = sum(proba.values())
                 return dict(zip(options, (weight / total for weight in weights), strict=True))
         if given and callable(self.rules):
             raise ValueError(
@@ -302,8 +302,8 @@ def _options(messages: Sequence[Message], given: Sequence[Mapping[str, float]]) 
     return []
 
 
-def _likeliest(shares: Mapping[str, float]) -> str:
-    return max(shares, key=lambda option: shares[option])
+def _likeliest(proba: Mapping[str, float]) -> str:
+    return max(proba, key=lambda option: proba[option])
 
 
 def _examples(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What every backend promises, as tests to inherit."""
+"""What every backend promises, as tests to inherit; see docs/extending/backend.rst."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import pickle
 import pytest
 from sklearn.base import clone
 
-from skllm_calib.backends import BaseBackend, Message, Reply, Request
-from skllm_calib.evidence.label_tokens import LabelTree
+from skllm_calib.backends import BaseBackend, Dropout, LabelTree, Message, Reply, Request
+from skllm_calib.exceptions import SignalUnavailable
 
 
 class BackendContract:
-    """Inherit, and give the fixtures `backend` and `other` (of another identity)."""
+    """Inherit, and give the fixtures `backend` and `other` (of another identity).
+
+    Attributes
+    ----------
+    answers : tuple of str
+        What requests for label probabilities are about.
+    shows_logprobs : bool
+        False for a backend that answers in texts only: a request for label probabilities must then
+        fail with ``SignalUnavailable``, and all other tests ask for texts.
+    """
 
     answers = ("A", "B")
+    shows_logprobs = True
 
     @pytest.fixture
     def backend(self):
@@ -26,7 +36,7 @@ class BackendContract:
         raise NotImplementedError
 
     def request(self, text="hello", **options):
-        options.setdefault("answers", self.answers)
+        options.setdefault("answers", self.answers if self.shows_logprobs else ())
         turns = (Message("system", "Answer A or B."), Message("user", text))
         return Request(turns, **options)
 
@@ -36,7 +46,11 @@ class BackendContract:
         return [answer for _, answer in sorted(pairs, key=lambda pair: pair[0])]
 
     def test_each_request_has_one_reply_with_the_labels(self, backend):
-        for reply in self.ask(backend, *(self.request(f"text {i}") for i in range(3))):
+        requests = [self.request(f"text {i}", answers=self.answers) for i in range(3)]
+        for reply in self.ask(backend, *requests):
+            if not self.shows_logprobs:
+                assert type(reply) is SignalUnavailable
+                continue
             assert isinstance(reply, Reply)
             assert reply.distributions[0].prefix == b""
             assert reply.model
@@ -59,6 +73,12 @@ class BackendContract:
         (reply,) = self.ask(backend, self.request(answers=(), max_tokens=3))
         assert isinstance(reply.text, str)
         assert reply.distributions == ()
+
+    def test_what_a_backend_cannot_do_costs_no_other_request(self, backend):
+        special = self.request(answers=self.answers, dropout=Dropout("head", 0.1, 2))
+        answer, plain = self.ask(backend, special, self.request())
+        assert isinstance(plain, Reply)
+        assert isinstance(answer, SignalUnavailable) or len(answer.passes) == 2
 
     def test_replies_keep_in_json(self, backend):
         (reply,) = self.ask(backend, self.request())

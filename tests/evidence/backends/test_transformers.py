@@ -310,7 +310,7 @@ def test_models_without_keys_and_values():
     config = transformers.OpenAIGPTConfig(
         vocab_size=330, n_positions=64, n_embd=8, n_layer=1, n_head=1
     )
-    with pytest.raises(ModelNotFound, match="OpenAIGPTLMHeadModel has no memory of keys and"):
+    with pytest.raises(ModelNotFound, match="OpenAIGPTLMHeadModel has no cache of keys and"):
         TorchEngine(transformers.OpenAIGPTLMHeadModel(config), make_tokenizer(), "gpt")
 
 

@@ -40,10 +40,10 @@ class AnthropicBackend(BaseBackend):
         ANTHROPIC_BASE_URL or else Anthropic itself.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run. None means
-        ANTHROPIC_API_KEY. The key itself is no parameter: it would show in representations,
-        pickles and reports. A server given by its address may need none.
+        ANTHROPIC_API_KEY. The key itself is not a parameter: it would show in representations,
+        pickles and reports. A server of your own may need no key.
     max_concurrency : int, default=8
-        How many requests are under way at the same time.
+        Most requests in flight at the same time.
     timeout : float, default=60.0
         Seconds to wait for an answer.
     max_retries : int, default=5
@@ -51,29 +51,29 @@ class AnthropicBackend(BaseBackend):
         status 408, 409, 429 or 5xx. A server's Retry-After is honoured.
     reasoning_effort : str or None, default=None
         How much effort the model puts into its answer: "low", "medium", "high", "xhigh" or "max",
-        as far as the model has them. None leaves it to the model.
+        of which a model accepts some. None leaves it to the model.
     reasoning_budget : int or None, default=None
-        Tokens of hidden reasoning to allow for, 1024 or more, on top of the answer: they make the
-        model reason, and count towards what is paid. 0 turns reasoning off. None leaves it to the
-        model; the newer ones then reason and may use up the room for the answer. A model that
-        takes no budget decides for itself how much it reasons, within the room that the budget
-        leaves; a note of the reply says so.
+        Tokens allowed for hidden reasoning, 1024 or more, on top of the answer: they make the
+        model reason, and are paid for. 0 turns reasoning off. None leaves it to the model; newer
+        models then reason and may use up the room for the answer. A model that accepts no budget
+        decides itself how much it reasons, within the room that the budget leaves; a note of the
+        reply says so.
     extra_body : dict or None, default=None
         Further fields of the request, such as ``{"service_tier": "standard_only"}``. They
         override the fields this backend sets.
 
     Notes
     -----
-    Signals that need log-probabilities fail with ``SignalUnavailable``, without a call; those that
-    read text ('self_reported', 'self_consistency') work. What a model refuses (a temperature, a
-    schema, a form of reasoning) is learned from its own answer, once in a process, and the request
-    sent again without it: the reply names it in `refused` and says in `notes` what held instead.
-    :func:`~skllm_calib.backends.clear_handles` forgets it. The API takes no seed: repetitions of a
-    request differ by themselves.
+    Signals that need log-probabilities fail with ``SignalUnavailable``, and nothing is sent; those
+    that read text ('self_reported', 'self_consistency') work. What a model refuses (a temperature,
+    a schema, a form of reasoning) is learned from its own answer, once in a process, and the
+    request sent again without it: the reply names it in `refused` and says in `notes` what was used
+    instead. :func:`~skllm_calib.backends.clear_handles` forgets it. The API takes no seed:
+    repetitions of a request differ anyway.
 
     Examples
     --------
-    >>> from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend
+    >>> from skllm_calib.backends import AnthropicBackend
     >>> backend = AnthropicBackend("claude-haiku-4-5", base_url="http://localhost:8000")
     >>> backend
     AnthropicBackend(base_url='http://localhost:8000', model='claude-haiku-4-5')
@@ -131,7 +131,7 @@ class AnthropicBackend(BaseBackend):
         MissingDependency
             If the package `anthropic` is not installed.
         ValueError
-            If `reasoning_budget` is none that the API has.
+            If `reasoning_budget` is a value that the API does not have.
         """
         forms = _thinking_forms(self.reasoning_budget)
         if not any(_is_text(request) for request in requests):
@@ -181,13 +181,12 @@ class AnthropicBackend(BaseBackend):
         if request.choices:
             what = "has no decision endpoint"
         elif request.dropout is not None:
-            what = "cannot be read with dropout, as only a model on your own machine can"
+            what = "cannot be read with dropout, which needs a model on your own machine"
         else:
             what = "shows no log-probabilities, so signal='logprobs' cannot work with it"
         raise SignalUnavailable(
-            f"the model {self.model!r} is asked through Anthropic's API and {what}. The signals "
-            "'self_reported' and 'self_consistency' need only text and would work (see the "
-            "signals that this version has in LLMClassifier)."
+            f"the model {self.model!r} is reached through Anthropic's API and {what}. The signals "
+            "'self_reported' and 'self_consistency' need only text and would work."
         )
 
 

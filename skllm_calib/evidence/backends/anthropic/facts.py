@@ -33,7 +33,7 @@ class ClaudeFacts(ModelFacts):
     Attributes
     ----------
     thinking_forms : tuple of dict or None
-        Ways to say how much the model is to reason, the wanted one first; None says nothing.
+        Values of the parameter `thinking`, the wanted one first; None leaves it out.
     fixed : frozenset of str
         What the user has set: it is sent whatever the model says.
     """

@@ -49,7 +49,7 @@ class Access:
 
     @property
     def hint(self) -> str:
-        """What to say where the address may be wrong."""
+        """The end of a message where the address may be wrong."""
         return f"(is base_url right? {self.advice})"
 
     def redact(self, text: str) -> str:
@@ -71,7 +71,7 @@ def get_client(access: Access, make: Callable[[str], _T], *kind: Hashable) -> _T
     make : callable
         From a key to a client.
     *kind : hashable
-        What else tells clients apart, such as the provider.
+        What else distinguishes clients, such as the provider.
     """
     key = access.key or _NO_KEY
     digest = hashlib.sha256(key.encode()).hexdigest()

@@ -123,14 +123,14 @@ class Dialect(ModelFacts, ABC):
         self.continuation, self.can_continue = found, found is not None
 
     def notes(self, left_out: Sequence[str], n_wanted: int | None = None) -> tuple[str, ...]:
-        """Say what was asked for and not given.
+        """List what was requested and not given.
 
         Parameters
         ----------
         left_out : sequence of str
             The settings that a request had to do without.
         n_wanted : int or None, default=None
-            How many alternatives it asked for.
+            How many alternatives it requested.
         """
         notes = [self.why_left_out(name) for name in left_out]
         if n_wanted is not None and self.most_listed is not None and self.most_listed < n_wanted:

@@ -46,7 +46,7 @@ class LabelReader:
     usage : Usage
         Where the calls are counted.
     top_logprobs : int or None
-        How many alternatives to ask for at a position; None for as many as it takes.
+        How many alternatives to ask for at a position; None lets the reader choose.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Run:
     ----------
     model : HostedModel
     top_logprobs : int or None
-        How many alternatives to ask for at a position; None for as many as it takes.
+        How many alternatives to ask for at a position; None lets the reader choose.
     reasoning_budget : int or None
         Tokens allowed for hidden reasoning in requests for text; None finds out.
     decide : callable or None, default=None
@@ -81,7 +81,7 @@ class Run:
 
 
 def check_budget(budget: int | None) -> None:
-    """Raise ValueError if a `reasoning_budget` is no number of tokens."""
+    """Raise ValueError if a `reasoning_budget` is not a number of tokens."""
     if budget is not None and (isinstance(budget, bool) or budget < 0):
         raise ValueError(
             f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "

@@ -44,21 +44,11 @@ def read_text(model: HostedModel, request: Request, usage: Usage, budget: int | 
         if answer.finish == "length" and room < _HEADROOM:
             room = _HEADROOM
             answer = _request(model, request, usage, room)
-    if not answer.text.strip() and answer.finish == "model_length":
-        raise ContextTooLong(
-            f"the prompt leaves no room for an answer in the context of {model.model!r}"
-        )
-    if not answer.text.strip() and answer.finish == "length":
-        raise UnreadableReply(_without_a_word(model.model, request.max_tokens, room))
+    if not answer.text.strip():
+        _check_room(answer.finish, model.model, request.max_tokens, room)
     notes = known.notes(answer.left_out)
-    if answer.thought and room and budget is None:
-        notes += (f"the model reasons: it was allowed {room:,} tokens more than the answer needs",)
     if answer.thought:
-        n = answer.reasoning_tokens
-        counted = f"{n} tokens of hidden reasoning" if n else "tokens of reasoning, not counted,"
-        notes += (
-            f"{counted} came before the answer; they are no evidence of how sure the model is",
-        )
+        notes += _notes_on_reasoning(answer.reasoning_tokens, room if budget is None else 0)
     return Reply(answer.text, notes=notes, refused=answer.left_out)
 
 
@@ -86,12 +76,25 @@ def _without_reasoning(answer: Answer, known: Dialect) -> Answer:
     return replace(answer, text=text, thought=answer.thought or bool(reasoning))
 
 
-def _without_a_word(model: str, max_tokens: int, room: int) -> str:
-    allowed = f"max_tokens={max_tokens}"
-    if room:
-        allowed += f" and {room:,} tokens of reasoning"
-    return (
-        f"the model {model!r} used all of {allowed} before it wrote a word of its answer, as "
-        "reasoning models do: allow more with reasoning_budget, or turn reasoning off, for example "
-        "with reasoning_effort='none'"
-    )
+def _notes_on_reasoning(n_tokens: int, room: int) -> tuple[str, ...]:
+    """Say how much reasoning there was, and what room was made for it."""
+    counted = f"{n_tokens} tokens of hidden reasoning"
+    counted = counted if n_tokens else "tokens of reasoning, not counted,"
+    note = f"{counted} came before the answer; they are no evidence of how sure the model is"
+    if not room:
+        return (note,)
+    return (f"the model reasons: it was allowed {room:,} tokens more than the answer needs", note)
+
+
+def _check_room(finish: str, model: str, max_tokens: int, room: int) -> None:
+    """Raise what it means that nothing was written; an empty answer may be all there is."""
+    if finish == "model_length":
+        raise ContextTooLong(f"the prompt leaves no room for an answer in the context of {model!r}")
+    if finish == "length":
+        allowed = f"max_tokens={max_tokens}"
+        allowed += f" and {room:,} tokens of reasoning" if room else ""
+        raise UnreadableReply(
+            f"the model {model!r} used all of {allowed} before it wrote a word of its answer, as "
+            "reasoning models do: allow more with reasoning_budget, or turn reasoning off, for "
+            "example with reasoning_effort='none'"
+        )

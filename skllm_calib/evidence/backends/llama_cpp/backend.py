@@ -1,8 +1,8 @@
 """llama.cpp in this process, through the prebuilt wheels of ``xllamacpp``.
 
-The label probabilities are exact: the whole distribution over the vocabulary is at hand, a label of
+The label probabilities are exact: the whole distribution over the vocabulary is known, a label of
 several tokens is followed token by token, and what the prompts share is read once (the prefix stays
-in the model's cache between requests). This file holds the parameters, ``_llama_engine`` the model.
+in the model's cache between requests). This file holds the parameters, ``engine`` the model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LlamaCppBackend(BaseBackend):
     Parameters
     ----------
     model : str, default="smollm2"
-        Path of a GGUF file, or "smollm2" for the small model that comes by pip
+        Path of a GGUF file, or "smollm2" for the small model installed by pip
         (``skllm-calib download smollm2``).
     n_ctx : int, default=2048
         Tokens of context for one prompt.
@@ -44,12 +44,13 @@ class LlamaCppBackend(BaseBackend):
         Tokens computed in one step. Up to 32, a prompt gives the same numbers to the last bit
         whether its beginning was reused or not, alone or beside others; from 64 on llama.cpp
         chooses other matrix routines on many processors and log-probabilities of a small
-        quantised model move by up to 0.4 with the order of the rows. Raise it for a large model
+        quantised model move by up to 0.4 with the order of the rows. Increase it for a large model
         on a GPU, where speed matters more.
     n_gpu_layers : int, default=0
         Layers to place on a GPU, if the installed wheel was built for one; -1 for all.
     reuse_prefix : bool, default=True
-        Whether the beginning that prompts share is read once. Off only to measure what it saves.
+        Whether the beginning that prompts share is read once. Turn it off only to measure what
+        it saves.
 
     Notes
     -----
@@ -86,7 +87,7 @@ class LlamaCppBackend(BaseBackend):
         self.reuse_prefix = reuse_prefix
 
     def identity(self) -> dict[str, Any]:
-        """Return what changes an answer: the content of the model file, not where it lies."""
+        """Return what changes an answer: the content of the model file, not where it is."""
         return {
             "provider": "llama_cpp",
             "model": file_digest(self._path()),
@@ -117,7 +118,7 @@ class LlamaCppBackend(BaseBackend):
         if not path.is_file():
             raise ModelNotFound(
                 f"no model file {self.model!r}: 'model' of the llama.cpp backend is the path of a "
-                "GGUF file, or 'smollm2' for the small model that comes by pip"
+                "GGUF file, or 'smollm2' for the small model installed by pip"
             )
         return path
 
@@ -130,7 +131,7 @@ class LlamaCppBackend(BaseBackend):
 
 @lru_cache(maxsize=64)
 def _digest(path: str, size: int, mtime_ns: int) -> str:
-    """Hash the size and evenly spread samples: a file of many gigabytes is told in a blink."""
+    """Hash the size and evenly spread samples: fast also for a file of many gigabytes."""
     digest = hashlib.sha256(str(size).encode())
     block, n_blocks = 1 << 20, 16
     with open(path, "rb") as f:

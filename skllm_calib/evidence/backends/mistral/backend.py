@@ -35,13 +35,13 @@ class MistralBackend(BaseBackend):
         ``"https://api.mistral.ai"``.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run; None means
-        MISTRAL_API_KEY. The key itself is no parameter: it would show in representations, pickles
-        and reports. A server given by its address may need none.
+        MISTRAL_API_KEY. The key itself is not a parameter: it would show in representations,
+        pickles and reports. A server of your own may need no key.
     top_logprobs : int, default=20
-        How many alternatives to ask for at a position of the answer. Where a model lists fewer,
-        fewer are asked for.
+        How many alternatives to request at each position of the answer. Where a model lists fewer,
+        fewer are requested.
     max_concurrency : int, default=8
-        How many requests are under way at the same time.
+        Most requests in flight at the same time.
     timeout : float, default=60.0
         Seconds to wait for an answer.
     max_retries : int, default=5
@@ -50,12 +50,12 @@ class MistralBackend(BaseBackend):
     seed : int or None, default=None
         Seed of the sampling (``random_seed``). Repetition `d` of a request uses ``seed + d``.
     reasoning_effort : str or None, default=None
-        How much the model reasons before it answers, such as ``"none"`` or ``"high"``; which values
-        there are depends on the model. None leaves it to the model.
+        How much the model reasons before it answers, such as ``"none"`` or ``"high"``; the accepted
+        values depend on the model. None leaves it to the model.
     reasoning_budget : int or None, default=None
         Tokens allowed for hidden reasoning in requests for text, on top of those of the answer:
         ``max_tokens`` bounds both. None allows 2,000 once the model was seen to reason; an answer
-        that was cut off before that is asked for again.
+        that was cut off before that is requested again.
     prompt_mode : str or None, default=None
         ``"reasoning"`` has a reasoning model begin with Mistral's own system prompt.
 
@@ -64,7 +64,7 @@ class MistralBackend(BaseBackend):
     What a model refuses (``temperature``, ``random_seed``, ``response_format``, a number of
     alternatives) is learned from its own answer, once in a process, and the request sent again
     without it; :func:`~skllm_calib.backends.clear_handles` forgets it. A refused
-    `reasoning_effort` or `prompt_mode` ends the run instead, since it is the user's own wish.
+    `reasoning_effort` or `prompt_mode` ends the run instead, since you asked for it.
 
     Log-probabilities (``logprobs``, ``top_logprobs``) are parameters of the chat endpoint in
     Mistral's client from version 3.4 on. A model that refuses them or sends none fails with
@@ -72,7 +72,7 @@ class MistralBackend(BaseBackend):
 
     Examples
     --------
-    >>> from skllm_calib.evidence.backends.mistral.backend import MistralBackend
+    >>> from skllm_calib.backends import MistralBackend
     >>> backend = MistralBackend("mistral-small-latest", reasoning_effort="none")
     >>> backend
     MistralBackend(model='mistral-small-latest', reasoning_effort='none')

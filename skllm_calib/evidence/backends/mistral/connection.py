@@ -106,16 +106,7 @@ class MistralConnection(Connection):
         fields = _mapping(body)
         message = fields.get("message")
         detail = fields.get("detail") or _mapping(message).get("detail")
-        params, said = [], str(message or "")
-        if isinstance(detail, list):
-            entries = [entry for entry in detail if isinstance(entry, Mapping)]
-            # ["body", "random_seed"]; what is deeper belongs to that parameter, too
-            params = [str(e["loc"][1]) for e in entries if len(e.get("loc") or ()) > 1]
-            said = "; ".join(
-                f"{'.'.join(map(str, e.get('loc', ())))}: {e.get('msg')}" for e in entries
-            )
-        elif detail:
-            said = str(detail)
+        params, said = _read_detail(detail) if detail else ([], str(message or ""))
         if fields.get("param"):
             params.append(str(fields["param"]))
         code, kind = (str(fields.get(name) or "") for name in ("code", "type"))
@@ -128,6 +119,17 @@ class MistralConnection(Connection):
             fields=fields,
             retry_after=seconds_to_wait(headers.get("retry-after")),
         )
+
+
+def _read_detail(detail: Any) -> tuple[list[str], str]:
+    """Return the parameters that a refusal is about, and what it says."""
+    if not isinstance(detail, list):
+        return [], str(detail)
+    entries = [(entry.get("loc") or [], entry) for entry in map(_mapping, detail) if entry]
+    # ["body", "random_seed"]; what is deeper belongs to that parameter, too
+    params = [str(where[1]) for where, _ in entries if len(where) > 1]
+    said = (f"{'.'.join(map(str, where))}: {entry.get('msg')}" for where, entry in entries)
+    return params, "; ".join(said)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -45,17 +45,17 @@ class OpenAIBackend(BaseBackend):
         OPENAI_BASE_URL (on Azure AZURE_OPENAI_ENDPOINT) or else OpenAI itself.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run. None means
-        OPENAI_API_KEY (on Azure AZURE_OPENAI_API_KEY). The key itself is no parameter: it would
-        show in representations, pickles and reports. A server given by its address may need none.
+        OPENAI_API_KEY (on Azure AZURE_OPENAI_API_KEY). The key itself is not a parameter: it would
+        show in representations, pickles and reports. A server of your own may need no key.
     api_version : str or None, default=None
-        Version of Azure's API, such as ``"2024-10-21"``. Giving it means Azure.
+        Version of Azure's API, such as ``"2024-10-21"``. Setting it selects Azure.
     top_logprobs : int or None, default=None
-        How many alternatives to ask for at a position of the answer. None asks for 20, the most
-        that OpenAI documents, and tries 500 and more where a label may hide behind the end of the
-        list: servers of your own often list as many, which makes the labels exact. Whether a
-        server does is found out once. Where a model lists fewer, fewer are asked for.
+        How many alternatives to request at each position of the answer. None requests 20, the most
+        that OpenAI documents, and 500 or more where a label may be missing from the list: servers
+        of your own often list as many, which makes the labels exact. Whether a server does is
+        found out once. Where a model lists fewer, fewer are requested.
     max_concurrency : int, default=8
-        How many requests are under way at the same time.
+        Most requests in flight at the same time.
     timeout : float, default=60.0
         Seconds to wait for an answer.
     max_retries : int, default=5
@@ -69,18 +69,18 @@ class OpenAIBackend(BaseBackend):
         fields this backend sets.
     reasoning_effort : str or None, default=None
         How much a reasoning model thinks before it answers. OpenAI documents "none", "minimal",
-        "low", "medium", "high", "xhigh" and "max", of which a model takes some; one that it does
-        not take is an error, never dropped. Sent as ``reasoning_effort`` in Chat Completions and
-        as ``reasoning={"effort": ...}`` in the Responses API. None leaves it to the model. With
+        "low", "medium", "high", "xhigh" and "max"; a model accepts some of them. A value that it
+        refuses is an error, never dropped. Sent as ``reasoning_effort`` in Chat Completions and as
+        ``reasoning={"effort": ...}`` in the Responses API. None leaves it to the model. With
         "none" some reasoning models show log-probabilities.
     reasoning_budget : int or None, default=None
         Tokens allowed for hidden reasoning in requests for text, on top of those of the answer:
         OpenAI counts both against ``max_completion_tokens`` (``max_output_tokens``). None allows
-        2,000 once the model was seen to reason; an answer that was cut off before that is asked
-        for again.
+        2,000 once the model was seen to reason; an answer that was cut off before that is
+        requested again.
     api : {"chat", "responses"}, default="chat"
         "chat": Chat Completions, which nearly every server speaks. "responses": OpenAI's Responses
-        API, the only one of some models (needs openai 1.66 or later). It lists at most 20
+        API, the only API of some models (needs openai 1.66 or later). It lists at most 20
         alternatives and continues no given beginning, so labels of several tokens are read along
         one sampled answer, with bounds for the rest. Nothing is stored on the provider's side
         (``store=False``).
@@ -89,7 +89,7 @@ class OpenAIBackend(BaseBackend):
     -----
     What a model refuses (``max_tokens``, ``temperature``, ``seed``, a number of alternatives) is
     learned from its own answer, once in a process, and the request sent again without it;
-    :func:`~skllm_calib.backends.clear_handles` forgets it. Log-probabilities are always asked for
+    :func:`~skllm_calib.backends.clear_handles` forgets it. Log-probabilities are always requested
     at temperature 1, since some servers report them after dividing by the temperature. Labels of
     several tokens are read exactly from servers that continue an answer begun by the user
     (llama.cpp, vLLM, SGLang); elsewhere along one sampled answer, with bounds for the rest.
@@ -97,15 +97,16 @@ class OpenAIBackend(BaseBackend):
     Requests with choices go to the decision endpoint (``POST /v1/decisions``), which gives each
     choice a probability: openai 3.54.0 documents it for the model ``gpt-6-luna`` and for 2 to 255
     choices, whichever `api` the other requests use. Where a server has none, decision models are
-    asked in the System One format of llama.cpp, Ollama and others (``POST /v1/systemone``).
-    Requests with dropout cannot be answered from afar.
+    called in the System One format of llama.cpp, Ollama and others (``POST /v1/systemone``).
+    Requests with dropout need a model on this machine.
 
     Reasoning that a server leaves in the text, as in ``<think>...</think>ham``, is taken out of it;
-    where it never ends, because the answer was cut off, the row fails and says what to do.
+    where it never ends, because the answer was cut off, the row fails and the message says
+    what to do.
 
     Examples
     --------
-    >>> from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
+    >>> from skllm_calib.backends import OpenAIBackend
     >>> backend = OpenAIBackend("qwen3-8b", base_url="http://localhost:8000/v1")
     >>> backend
     OpenAIBackend(base_url='http://localhost:8000/v1', model='qwen3-8b')
@@ -181,9 +182,9 @@ class OpenAIBackend(BaseBackend):
         ValueError
             For an unknown `api` or a negative `reasoning_budget`.
         """
+        self._check()
         import openai  # noqa: PLC0415 (slow)
 
-        self._check()
         access = self._access()
         client = self._client(access)
         connection = OpenAIConnection(

@@ -1,4 +1,4 @@
-"""Decisions: a probability for each of the options, asked for as such.
+"""Decisions: a probability for each option, from an endpoint made for that.
 
 OpenAI has an endpoint of its own for them. Decision models elsewhere (llama.cpp, Ollama and others)
 are asked in the System One format, which is tried where there is no such endpoint.

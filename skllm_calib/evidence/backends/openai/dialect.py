@@ -72,7 +72,7 @@ class OpenAIDialect(Dialect):
     no_decisions : str or None
         Why there are no decisions, once that is known.
     decision_path : str
-        Where decisions are asked for, as far as is known.
+        The path where decisions are requested, as far as is known.
     decides : bool
         Whether decisions have been answered.
     """
@@ -128,7 +128,7 @@ class OpenAIDialect(Dialect):
         else:
             return None
         self.least_length = max(self.least_length, least)
-        # Without one of ours there, the user has set it, and raising ours would help nobody.
+        # Without one of ours there, the user has set it, and increasing ours would not help.
         length = next((sent[name] for name in LENGTH_NAMES if name in sent), math.inf)
         return bool(length < least)
 

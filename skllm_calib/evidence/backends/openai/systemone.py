@@ -1,4 +1,4 @@
-"""The System One format of decision models: a state, typed questions, a probability an option.
+"""The System One format of decision models: a state, typed questions, one probability per option.
 
 Served by llama.cpp (in process and as ``/v1/systemone``), Ollama and others. Documented in the
 README of llama.cpp's server.
@@ -41,7 +41,7 @@ def read_systemone(body: Mapping[str, Any], choices: Sequence[Choice]) -> Reply:
     Raises
     ------
     UnreadableReply
-        If it gives no probability to any of the choices, or one that is none.
+        If it gives no probability to any of the choices, or an invalid one.
     """
     answer = _part(_part(body, "answers"), _QUESTION)
     if not (stated := _part(answer, "probabilities")):
@@ -62,7 +62,7 @@ def decision_of(stated: Mapping[str, Any], choices: Sequence[Choice]) -> tuple[f
     Raises
     ------
     UnreadableReply
-        If one of them is no probability, or all of them are 0.
+        If one of them is not a probability, or all of them are 0.
     """
     decision = []
     for choice in choices:

@@ -1,9 +1,9 @@
 """Hugging Face causal language models in this process, through ``transformers`` and ``torch``.
 
-The label probabilities are exact: the whole distribution over the vocabulary is at hand and a label
+The label probabilities are exact: the whole distribution over the vocabulary is known and a label
 of several tokens is followed token by token. It is the backend for what needs the inside of a
-model: LoRA adapters, and dropout at inference. This file holds the parameters and loads the model,
-``_torch_engine`` asks it.
+model: LoRA adapters and dropout at inference. This file holds the parameters and loads the model,
+``engine`` runs it.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class TransformersBackend(BaseBackend):
     ----------
     model : str, default="smollm2"
         A folder with a saved model, the path of a GGUF file, or a name on the Hugging Face hub
-        (downloaded as usual by transformers); "smollm2" for the small model that comes by pip
+        (downloaded as usual by transformers); "smollm2" for the small model installed by pip
         (``skllm-calib download smollm2``).
     adapter : str or None, default=None
         Folder of a LoRA adapter [1]_ for the model, as saved by peft.
     revision : str or None, default=None
-        Branch, tag or commit of a model on the hub; None for its main branch.
+        Branch, tag or commit of a model on the hub; None means its main branch.
     device : str or None, default=None
         Where to compute, such as "cpu" or "cuda:1"; None takes a CUDA device if torch sees one.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -58,8 +58,8 @@ class TransformersBackend(BaseBackend):
         How many beginnings of labels, or passes with dropout inside of the layers, are read at a
         time. Prompts are read one by one, so that no request changes the numbers of another.
     reuse_prefix : bool, default=True
-        Whether the beginning that a prompt shares with the one before is read once. Off only to
-        measure what it saves: the numbers are the same.
+        Whether the beginning that a prompt shares with the one before is read once. Turn it off
+        only to measure what it saves: the numbers are the same.
     seed : int, default=0
         Another seed gives other sampled texts, at a temperature above 0.
 
@@ -84,7 +84,7 @@ class TransformersBackend(BaseBackend):
 
     Examples
     --------
-    >>> from skllm_calib.evidence.backends.transformers.backend import TransformersBackend
+    >>> from skllm_calib.backends import TransformersBackend
     >>> TransformersBackend("models/my-model", adapter="models/my-adapter")
     TransformersBackend(adapter='models/my-adapter', model='models/my-model')
     """
@@ -116,7 +116,7 @@ class TransformersBackend(BaseBackend):
         self.seed = seed
 
     def identity(self) -> dict[str, Any]:
-        """Return what changes an answer: the content of local files, not where they lie."""
+        """Return what changes an answer: the content of local files, not where they are."""
         return {
             "provider": "transformers",
             "model": self._source().name,
@@ -131,7 +131,7 @@ class TransformersBackend(BaseBackend):
         Raises
         ------
         ValueError
-            For a parameter or a ``Request.dropout`` that means nothing.
+            For an invalid parameter or ``Request.dropout``.
         ModelNotFound
             If there is no such model, or transformers cannot load it.
         MissingDependency
@@ -163,7 +163,7 @@ class TransformersBackend(BaseBackend):
             raise ModelNotFound(
                 f"no model {self.model!r}: 'model' of the transformers backend is a folder with a "
                 "saved model, the path of a GGUF file, a name on the Hugging Face hub, or "
-                "'smollm2' for the small model that comes by pip"
+                "'smollm2' for the small model installed by pip"
             )
         name = f"{self.model}@{self.revision}" if self.revision else self.model
         return _Source(self.model, {"revision": self.revision or "main"}, name)
@@ -203,7 +203,7 @@ class TransformersBackend(BaseBackend):
 
 
 class _Source(NamedTuple):
-    """Where a model lies.
+    """Where a model is.
 
     Attributes
     ----------
@@ -212,7 +212,7 @@ class _Source(NamedTuple):
     options : dict
         What transformers needs besides to find it.
     name : str
-        What it is called in replies: the digest of its content where that is at hand.
+        What it is called in replies: the digest of its content, for a local model.
     """
 
     where: str

@@ -23,7 +23,7 @@ _PLACES = ("head", "modules", "trained")
 
 
 def check_dropout(dropout: Dropout) -> None:
-    """Refuse a `Dropout` that means nothing.
+    """Check the values of a `Dropout`.
 
     Raises
     ------
@@ -123,7 +123,7 @@ class LayerDropout:
     request : Request
         With `dropout`.
     passes : range
-        The numbers of the passes to make, one a row of the batch.
+        The numbers of the passes to make, one per row of the batch.
 
     Raises
     ------

@@ -1,7 +1,6 @@
 """A model loaded by transformers in this process, and how label probabilities are read from it.
 
-Kept in the registry of the process;
-``backend.py`` holds the parameters.
+``backend.py`` holds the parameters; the loaded model is kept by the process (``handles``).
 
 One prompt is read at a time, in steps of a fixed number of tokens from its start, and what is
 reused of an earlier prompt ends where a step ends. So a prompt is always computed by the very same
@@ -51,7 +50,7 @@ class Settings(NamedTuple):
 
 
 class TorchEngine:
-    """A loaded model. Lives in the registry of the process, never on an estimator."""
+    """A loaded model. Kept by the process, never on an estimator."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self._model, self._tokenizer = model, tokenizer
@@ -66,11 +65,11 @@ class TorchEngine:
         cache, body_cache = map(_name_of_cache, (model, model.base_model))
         if cache is None or body_cache is None:
             raise ModelNotFound(
-                f"a {type(model).__name__} has no memory of keys and values to read on from, which "
+                f"a {type(model).__name__} has no cache of keys and values to continue from, which "
                 "is needed here: use a model with attention"
             )
         self._cache, self._body_cache = cache, body_cache
-        # Where the model can leave out the logits of all tokens but the last, it shall.
+        # Only the logits of the last token are needed.
         known = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
 
@@ -235,7 +234,7 @@ class TorchEngine:
         """
         end = (len(prompts[0]) - 1) // _STEP * _STEP
         for i in range(start, end, _STEP):
-            # The body of the model alone: nobody asks for what might follow here.
+            # The body of the model alone: what might follow here is not needed.
             out = self._model.base_model(
                 input_ids=self._tensor([p[i : i + _STEP] for p in prompts]),
                 use_cache=True,
@@ -324,7 +323,7 @@ class TorchEngine:
 
 @contextmanager
 def _as_failure_of_the_row() -> Iterator[None]:
-    """A row that takes too much memory, say, costs no other row."""
+    """A row that takes too much memory, for example, costs no other row."""
     try:
         yield
     except RuntimeError as e:
