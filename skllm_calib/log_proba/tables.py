@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import is_missing, shown
 
-__all__ = ["Table", "column_order", "labels_of_names", "named_class", "read_table"]
+__all__ = ["Table", "column_names", "column_order", "labels_of_names", "named_class", "read_table"]
 
 # What the command line calls its columns, once more for each time it ran over the same file.
 _PREFIX = re.compile(r"(?:predicted_)*proba_(?=.)", re.DOTALL)
@@ -59,10 +59,8 @@ def read_table(data: Any, name: str) -> Table:
         data = data.to_pandas()
     elif hasattr(data, "to_pylist"):  # pyarrow's array
         data = data.to_pylist()
-    names: list[Any] | None = None
-    if hasattr(data, "columns"):
-        names = list(data.columns)
-    elif isinstance(getattr(data, "name", None), str):
+    names = column_names(data)
+    if names is None and isinstance(getattr(data, "name", None), str):
         names = [data.name]
     if hasattr(data, "dtypes") and hasattr(data, "iloc"):  # pandas
         return _from_pandas(data, names, name)
@@ -78,6 +76,14 @@ def read_table(data: Any, name: str) -> Table:
         return Table(_numbers(raw, name), names, 0.0)
     precision = float(np.finfo(raw.dtype).eps) if raw.dtype.kind == "f" else 0.0
     return Table(np.asarray(raw, dtype=np.float64), names, precision)
+
+
+def column_names(data: Any) -> list[Any] | None:
+    """Return the names of the columns of a frame or Arrow table; None for anything else."""
+    names = getattr(data, "column_names", None)  # of pyarrow, whose columns are no names
+    if names is None:
+        names = getattr(data, "columns", None)
+    return None if names is None else list(names)
 
 
 def _from_pandas(data: Any, names: list[Any] | None, name: str) -> Table:

@@ -18,7 +18,7 @@ from skllm_calib.log_proba.numerics import (
     floor_and_normalise,
     log_normalise,
 )
-from skllm_calib.log_proba.tables import column_order
+from skllm_calib.log_proba.tables import column_names, column_order
 from skllm_calib.log_proba.validation import check_log_input, check_log_proba
 
 __all__ = ["BaseCalibrator", "Parameters"]
@@ -175,8 +175,8 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
 
     def _check_names(self, log_proba: Any, classes: NDArray[Any], *, reset: bool) -> None:
         """Let scikit-learn compare names of columns, unless they are those of the classes."""
-        names = getattr(log_proba, "columns", None)
-        if names is None or column_order(list(names), classes.tolist(), "log_proba") is None:
+        names = column_names(log_proba)
+        if column_order(names, classes.tolist(), "log_proba") is None:
             validate_data(self, X=log_proba, reset=reset, skip_check_array=True, ensure_2d=False)
         elif reset and hasattr(self, "feature_names_in_"):  # of an earlier fit
             del self.feature_names_in_

@@ -1,0 +1,476 @@
+"""One contract of labels and probabilities: every public entry point reads them alike.
+
+Each entry point is called with plain numpy arrays, and with the same labels and probabilities in
+every other container: the result must be the same. What cannot be used must be refused by all of
+them as `InvalidInput`, with the parameter and the row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+import warnings
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import LogisticRegression
+
+from skllm_calib import (
+    CalibratedLLMClassifier,
+    CalibrationMonitor,
+    CalibrationReport,
+    PredictionSets,
+    ReviewClassifier,
+    ReviewPolicy,
+    RiskMatrix,
+    accept_threshold,
+    display,
+    metrics,
+)
+from skllm_calib.calibration import (
+    brier_decomposition,
+    calibration_learning_curve,
+    log_loss_decomposition,
+)
+from skllm_calib.calibrators import CALIBRATORS
+from skllm_calib.exceptions import InvalidInput
+
+mpl.use("agg")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Isotonic calibration of:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*edge of its search range"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+N, BAD = 120, 7
+RNG = np.random.default_rng(0)
+CODES = np.arange(N) % 3
+SCORES = 2.0 * np.eye(3)[CODES] + RNG.normal(size=(N, 3))
+PROBA = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
+TEXTS, NUMBERS = np.array(["ham", "news", "spam"]), np.array([1, 5, 7])
+Y, P = np.arange(N) % 2 == 1, np.clip(0.2 + 0.6 * (np.arange(N) % 2) + RNG.normal(size=N) / 9, 0, 1)
+
+
+class Oracle(ClassifierMixin, BaseEstimator):
+    """Knows the probabilities of the rows beforehand."""
+
+    def __init__(self, proba, classes):
+        self.proba = proba
+        self.classes_ = classes
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def fit(self, X, y):
+        return self
+
+    def predict_proba(self, X):
+        return self.proba
+
+
+# -- the entry points: functions of (y, proba) ---------------------------------------------------
+
+
+def of_signature(module):
+    """Find the functions of a module whose first arguments are labels and probabilities."""
+    for name in module.__all__:
+        function = getattr(module, name)
+        if inspect.isfunction(function):
+            known = list(inspect.signature(function).parameters)
+            if known[:2] == ["y_true", "y_proba"]:
+                few = {name: 20 for name in ("n_resamples", "n_simulations") if name in known}
+                yield name, lambda y, p, f=function, few=few: f(y, p, **few)
+
+
+def drawn(name, *more):
+    def call(y, proba):
+        found = getattr(display, name).from_predictions(y, *[proba] * (1 + len(more)))
+        mpl.pyplot.close("all")
+        return {k: v for k, v in vars(found).items() if not k.endswith("_")}
+
+    return call
+
+
+def policy(y, proba):
+    found = ReviewPolicy(0.7, on_not_certifiable="review").fit(y, proba)
+    return found.decide(proba), found.predict(proba), found.summary()
+
+
+def monitor(y, proba):
+    found = CalibrationMonitor(tolerance=0.2, drift=0.3).fit(y, proba)
+    found.update(y, proba)
+    found.update(None, proba, ids=range(N))
+    found.add_labels(range(N), y)
+    return found.summary()
+
+
+def report(y, proba):
+    return CalibrationReport.from_predictions(y, proba, policy=ReviewPolicy(0.7)).to_dict()
+
+
+ENTRIES = {
+    **dict(of_signature(metrics)),
+    "brier_decomposition": brier_decomposition,
+    "log_loss_decomposition": log_loss_decomposition,
+    "accept_threshold": lambda y, p: accept_threshold(y, p, target_precision=0.6),
+    "ReviewPolicy": policy,
+    "PredictionSets": lambda y, p: PredictionSets().fit(y, p).predict_labels(p),
+    "CalibrationReport": report,
+    "CalibrationMonitor": monitor,
+    "ReliabilityDisplay": drawn("ReliabilityDisplay"),
+    "ReviewCostDisplay": drawn("ReviewCostDisplay"),
+    "RiskCoverageDisplay": drawn("RiskCoverageDisplay"),
+    "ScoreHistogramDisplay": drawn("ScoreHistogramDisplay"),
+    "CalibrationComparisonDisplay": drawn("CalibrationComparisonDisplay", "after"),
+}
+# Of log-probabilities, in this order of arguments.
+FITTED = {
+    **{
+        name: lambda y, s, kind=kind: kind().fit(s, y).predict_proba(s)
+        for name, kind in CALIBRATORS.items()
+        if name != "sigmoid"
+    },
+    "learning curve": lambda y, s: calibration_learning_curve(
+        s, y, calibrator="temperature", n_labels=[40], n_draws=2
+    ),
+    "LearningCurveDisplay": lambda y, s: (
+        display.CalibrationLearningCurveDisplay.from_predictions(
+            y, s, calibrator="temperature", n_labels=[40], n_draws=2
+        ).curve
+    ),
+    "estimate_class_prior": lambda y, s: metrics.estimate_class_prior(
+        SCORES, method="bbse", labelled_log_proba=s, y=y, max_standard_error=9
+    ),
+}
+# Of probabilities alone.
+UNLABELLED = {
+    "noise floor": metrics.calibration_noise_floor,
+    "suggest_rows_to_label": lambda p: metrics.suggest_rows_to_label(p, 20),
+    "ReviewPolicy": lambda p: ReviewPolicy(max_reviews=0.5).fit(None, p).decide(p),
+    "RiskMatrix": lambda p: RiskMatrix.five_by_five().decide(p, "major"),
+    "CalibrationMonitor": lambda p: CalibrationMonitor().fit(None, p).summary()["rows"],
+}
+# Of labels alone, with rows of features; they are told the classes where a fitted model knows them.
+X = SCORES[:, :2]
+
+
+def calibrated(y, classes):
+    clf = CalibratedLLMClassifier(LogisticRegression(), method="temperature").fit(X, y)
+    return clf.predict_proba(X), clf.classes_.tolist()
+
+
+def reviewed(y, classes):
+    rule = ReviewPolicy(0.6, on_not_certifiable="review")
+    return ReviewClassifier(LogisticRegression(), rule, cv=3).fit(X, y).predict(X)
+
+
+LABELLED = {
+    **{
+        name: lambda y, classes, scorer=scorer: scorer(Oracle(PROBA, classes), X, y)
+        for name, scorer in metrics.calibration_scoring().items()
+    },
+    "CalibratedLLMClassifier": calibrated,
+    "ReviewClassifier": reviewed,
+}
+
+
+# -- the containers ------------------------------------------------------------------------------
+
+
+def arrow(kind):
+    return pd.ArrowDtype(kind)
+
+
+LABELS = {
+    "list": (TEXTS, list),
+    "tuple": (TEXTS, tuple),
+    "objects": (TEXTS, lambda y: y.astype(object)),
+    "StringDType": (TEXTS, lambda y: y.astype(np.dtypes.StringDType())),
+    "pandas": (TEXTS, lambda y: pd.Series(y, index=np.arange(N)[::-1])),
+    "pandas string": (TEXTS, lambda y: pd.Series(y, dtype="string")),
+    "pandas category": (TEXTS, lambda y: pd.Series(y, dtype="category")),
+    "pandas Arrow": (TEXTS, lambda y: pd.Series(y, dtype=arrow(pa.string()))),
+    "Categorical": (TEXTS, pd.Categorical),
+    "Index": (TEXTS, pd.Index),
+    "polars": (TEXTS, lambda y: pl.Series("y", y)),
+    "pyarrow": (TEXTS, lambda y: pa.array(y.tolist())),
+    "list of integers": (NUMBERS, lambda y: y.tolist()),
+    "object integers": (NUMBERS, lambda y: pd.Series(y, dtype=object)),
+    "Int64": (NUMBERS, lambda y: pd.Series(y, dtype="Int64")),
+    "int8": (NUMBERS, lambda y: y.astype(np.int8)),
+    "Arrow integers": (NUMBERS, lambda y: pd.Series(y, dtype=arrow(pa.int64()))),
+    "polars integers": (NUMBERS, pl.Series),
+    "category of integers": (NUMBERS, lambda y: pd.Series(y, dtype="category")),
+    "floats": (NUMBERS.astype(float), lambda y: pd.Series(y, dtype="Float64")),
+    "column": (NUMBERS, lambda y: y[:, None]),
+    "column of a frame": (TEXTS, lambda y: pd.DataFrame({"y": y})),
+}
+NAMES = {"proba_spam": 2, "proba_ham": 0, "proba_news": 1}
+MATRICES = {
+    "list": lambda p: p.tolist(),
+    "tuples": lambda p: tuple(map(tuple, p.tolist())),
+    "objects": lambda p: p.astype(object),
+    "fortran": np.asfortranarray,
+    "pandas": lambda p: pd.DataFrame(p, index=np.arange(N)[::-1]),
+    "pandas Float64": lambda p: pd.DataFrame(p, columns=list("xyz"), dtype="Float64"),
+    "pandas Arrow": lambda p: pd.DataFrame(p, dtype=arrow(pa.float64())),
+    "pandas objects": lambda p: pd.DataFrame(p, dtype=object),
+    "polars": pl.DataFrame,
+    "pyarrow": lambda p: pa.table({f"p{k}": p[:, k] for k in range(3)}),
+    "named": lambda p: pd.DataFrame({name: p[:, k] for name, k in NAMES.items()}),
+    "named, polars": lambda p: pl.DataFrame({name[6:]: p[:, k] for name, k in NAMES.items()}),
+    "named, pyarrow": lambda p: pa.table({name: p[:, k] for name, k in NAMES.items()}),
+}
+ONE_COLUMN = {
+    "list": lambda p: p.tolist(),
+    "objects": lambda p: p.astype(object),
+    "Float64": lambda p: pd.Series(p, dtype="Float64", index=np.arange(N)[::-1]),
+    "Arrow": lambda p: pd.Series(p, dtype=arrow(pa.float64())),
+    "named": lambda p: pd.Series(1 - p, name="False"),
+    "polars": lambda p: pl.Series("p", p),
+    "pyarrow": pa.array,
+}
+
+
+def with_bad_row(values, value):
+    """Return a list of labels with another one at the bad row."""
+    out = list(values.tolist())
+    out[BAD] = value
+    return out
+
+
+BAD_LABELS = {
+    "None": lambda y: with_bad_row(y, None),
+    "nan": lambda y: with_bad_row(y, float("nan")),
+    "NaT": lambda y: with_bad_row(y, pd.NaT),
+    "NA": lambda y: np.array(with_bad_row(y, pd.NA), dtype=object),
+    "pandas": lambda y: pd.Series(with_bad_row(y, None), dtype="string"),
+    "category": lambda y: pd.Series(with_bad_row(y, None), dtype="category"),
+    "Arrow": lambda y: pd.Series(with_bad_row(y, None), dtype=arrow(pa.string())),
+    "polars": lambda y: pl.Series(with_bad_row(y, None)),
+    "mixed": lambda y: with_bad_row(y, 3),
+}
+
+
+def probabilities_with(value, row=BAD):
+    out = PROBA.astype(object)
+    out[row, 1] = value
+    return out
+
+
+BAD_PROBA = {
+    "outside": lambda: probabilities_with(1.5).astype(float),
+    "sum": lambda: probabilities_with(0.99).astype(float),
+    "text": lambda: probabilities_with("0.5"),
+}
+UNSCORED = {
+    "nan": lambda: probabilities_with(np.nan).astype(float),
+    "None": lambda: probabilities_with(None).tolist(),
+    "Float64": lambda: pd.DataFrame(probabilities_with(pd.NA)).astype("Float64"),
+    "Arrow": lambda: pd.DataFrame(probabilities_with(None)).astype(arrow(pa.float64())),
+    "polars": lambda: pl.DataFrame(probabilities_with(None).tolist(), orient="row"),
+}
+# These set rows apart that a classifier could not score.
+TAKES_UNSCORED = {"ReviewPolicy", "CalibrationReport"}
+
+
+# -- comparing -----------------------------------------------------------------------------------
+
+
+def plain(value):
+    """Return anything as numbers, texts, lists and dicts."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return round(value, 11) if isinstance(value, float) and np.isfinite(value) else str(value)
+
+
+KNOWN = {}
+
+
+def result_of_arrays(name, call, *arguments):
+    """Return the result of plain arrays, computed once."""
+    key = name, *(str(one.dtype) for one in arguments)
+    if key not in KNOWN:
+        KNOWN[key] = plain(call(*arguments))
+    return KNOWN[key]
+
+
+@pytest.fixture(autouse=True)
+def column_vectors_are_allowed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataConversionWarning)
+        yield
+
+
+def assert_refused(call, *arguments, parameter, row=BAD):
+    with pytest.raises(InvalidInput) as caught:
+        call(*arguments)
+    error = caught.value
+    assert error.parameter in parameter
+    assert error.row == row
+    assert error.parameter in str(error)
+    assert pickle.loads(pickle.dumps(error)).row == row
+
+
+# -- the tests -----------------------------------------------------------------------------------
+
+Y_NAMES = {"y", "y_true"}
+PROBA_NAMES = {"proba", "y_proba", "log_proba", "labelled_log_proba", "before"}
+LABELS_OF_TEXT = {name: make for name, (classes, make) in LABELS.items() if classes is TEXTS}
+
+
+@pytest.mark.parametrize("container", LABELS)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_labels_in_every_container(name, container):
+    classes, make = LABELS[container]
+    y = classes[CODES]
+    found = plain(ENTRIES[name](make(y), PROBA))
+    assert found == result_of_arrays(name, ENTRIES[name], y, PROBA)
+
+
+@pytest.mark.parametrize("container", ["objects", "pandas string", "Int64", "column"])
+@pytest.mark.parametrize("name", FITTED)
+def test_labels_of_log_probabilities(name, container):
+    classes, make = LABELS[container]
+    y = classes[CODES]
+    found = plain(FITTED[name](make(y), SCORES))
+    assert found == result_of_arrays(name, FITTED[name], y, SCORES)
+
+
+@pytest.mark.parametrize("container", LABELS)
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_beside_features(name, container):
+    classes, make = LABELS[container]
+    y = classes[CODES]
+    found = plain(LABELLED[name](make(y), classes))
+    assert found == result_of_arrays(name, LABELLED[name], y, classes)
+
+
+@pytest.mark.parametrize("container", MATRICES)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_probabilities_in_every_container(name, container):
+    y = TEXTS[CODES]
+    found = plain(ENTRIES[name](y, MATRICES[container](PROBA)))
+    assert found == result_of_arrays(name, ENTRIES[name], y, PROBA)
+
+
+@pytest.mark.parametrize("container", MATRICES)
+@pytest.mark.parametrize("name", FITTED)
+def test_log_probabilities_in_every_container(name, container):
+    y = TEXTS[CODES]
+    if name != "temperature" and "named" not in container:
+        pytest.skip("all calibrators read by the base class")
+    found = plain(FITTED[name](y, MATRICES[container](SCORES)))
+    assert found == result_of_arrays(name, FITTED[name], y, SCORES)
+
+
+@pytest.mark.parametrize("container", [name for name in MATRICES if "named" not in name])
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_probabilities_without_labels(name, container):
+    found = plain(UNLABELLED[name](MATRICES[container](PROBA)))
+    assert found == result_of_arrays(name, UNLABELLED[name], PROBA)
+
+
+@pytest.mark.parametrize("container", ONE_COLUMN)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_one_dimension(name, container):
+    found = plain(ENTRIES[name](Y, ONE_COLUMN[container](P)))
+    assert found == result_of_arrays(name, ENTRIES[name], Y, P)
+
+
+@pytest.mark.parametrize("container", BAD_LABELS)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_labels_that_cannot_be_used(name, container):
+    y = BAD_LABELS[container](TEXTS[CODES])
+    assert_refused(ENTRIES[name], y, PROBA, parameter=Y_NAMES)
+
+
+@pytest.mark.parametrize("container", ["None", "NA", "mixed"])
+@pytest.mark.parametrize("name", [*FITTED, *LABELLED])
+def test_labels_that_cannot_be_fitted_on(name, container):
+    y = BAD_LABELS[container](TEXTS[CODES])
+    if name in FITTED:
+        assert_refused(FITTED[name], y, SCORES, parameter=Y_NAMES)
+    else:
+        assert_refused(LABELLED[name], y, TEXTS, parameter=Y_NAMES)
+
+
+@pytest.mark.parametrize("kind", BAD_PROBA)
+@pytest.mark.parametrize("name", [*ENTRIES, *UNLABELLED])
+def test_probabilities_that_cannot_be_used(name, kind):
+    proba = BAD_PROBA[kind]()
+    if name in ENTRIES:
+        assert_refused(ENTRIES[name], TEXTS[CODES], proba, parameter=PROBA_NAMES)
+    if name in UNLABELLED:
+        assert_refused(UNLABELLED[name], proba, parameter=PROBA_NAMES)
+
+
+@pytest.mark.parametrize("container", UNSCORED)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_missing_probabilities(name, container):
+    y, proba = TEXTS[CODES], UNSCORED[container]()
+    if name in TAKES_UNSCORED:
+        kept = np.where((np.arange(N) == BAD)[:, None], np.nan, PROBA)
+        assert plain(ENTRIES[name](y, proba)) == plain(ENTRIES[name](y, kept))
+    else:
+        assert_refused(ENTRIES[name], y, proba, parameter=PROBA_NAMES)
+
+
+@pytest.mark.parametrize("container", UNSCORED)
+@pytest.mark.parametrize("name", FITTED)
+def test_missing_log_probabilities(name, container):
+    if name not in ("temperature", "estimate_class_prior", "learning curve"):
+        pytest.skip("all calibrators read by the base class")
+    assert_refused(FITTED[name], TEXTS[CODES], UNSCORED[container](), parameter=PROBA_NAMES)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_single_floats_are_forgiven_their_rounding(name):
+    single = PROBA.astype(np.float32)
+    for proba in (single, pd.DataFrame(single), pd.DataFrame(single).astype("Float32")):
+        assert plain(ENTRIES[name](TEXTS[CODES], proba)) == plain(
+            ENTRIES[name](TEXTS[CODES], single.astype(float))
+        )
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_columns_that_are_named_in_part(name):
+    frame = pd.DataFrame(PROBA, columns=["ham", "spam", "other"])
+    assert_refused(ENTRIES[name], TEXTS[CODES], frame, parameter=PROBA_NAMES, row=None)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_swapped_arguments(name):
+    with pytest.raises(InvalidInput, match=r"the order of arguments is \((y|y_true), "):
+        ENTRIES[name](PROBA, TEXTS[CODES])
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_swapped_arguments_of_what_is_fitted(name):
+    with pytest.raises(InvalidInput) as caught:
+        FITTED[name](SCORES, TEXTS[CODES])
+    assert caught.value.parameter in {*Y_NAMES, *PROBA_NAMES}
+
+
+def test_a_class_that_labels_lack_is_known_by_its_column():
+    y = np.where(CODES == 1, "ham", TEXTS[CODES])
+    frame = pd.DataFrame(PROBA[:, [2, 0, 1]], columns=["spam", "ham", "news"])
+    for name, call in ENTRIES.items():
+        if name not in ("accept_threshold",):
+            plain(call(y, frame))
+    assert metrics.brier_score(y, frame) == metrics.brier_score(y, PROBA, labels=TEXTS)
