@@ -1,8 +1,8 @@
 """ResponseCache: every reply is paid for once.
 
-Plain SQLite in write-ahead mode, one row a reply, written as it arrives: a run that is killed loses
-only what was still under way, and clones, grid searches and worker processes read what any of them
-has asked. Values are JSON, so opening a cache runs no code.
+SQLite in write-ahead mode, one row per reply, written as it arrives: a run that is killed loses
+only what was still under way, and clones, grid searches and worker processes share their replies.
+Values are JSON, so opening a cache runs no code.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ResponseCache:
     Parameters
     ----------
     path : str or path-like or None, default=None
-        File to keep them in; made when first written to. None takes the path in the environment
+        File to keep them in, created when first written to. None takes the path in the environment
         variable ``SKLLM_CALIB_CACHE``, else ``skllm-calib/replies.sqlite`` in the user's cache
         folder.
 
@@ -79,7 +79,7 @@ class ResponseCache:
     ``Request.key``; neither an API key nor a retry setting is part of it. On a network file system
     that cannot share memory between machines, the cache falls back to SQLite's rollback journal.
 
-    Who is about to ask something claims it, and others that need it wait for the reply: workers
+    A worker claims a key before it asks, and others that need it wait for the reply: workers
     that miss the same key at the same moment pay for it once. A claim ends with the reply, with a
     failure, with the death of the process that made it, or, where that cannot be seen (on another
     machine), ten minutes after its last reply.
@@ -132,9 +132,9 @@ class ResponseCache:
         return found
 
     def set_many(self, items: Mapping[str, str]) -> None:
-        """Keep values by key; a key that is known keeps its first value.
+        """Save values by key; a known key keeps its first value.
 
-        Returns only when they are safe from the death of this process.
+        When it returns, the values survive the death of this process.
         """
         now = time.time()
         rows: Iterable[tuple[str, str, float]] = [(k, v, now) for k, v in items.items()]
@@ -150,11 +150,11 @@ class ResponseCache:
 
     @staticmethod
     def new_owner() -> str:
-        """Return a name to claim under, which tells others whose process it is."""
+        """Return a name for claims that tells others which process made them."""
         return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
 
     def claim(self, keys: Sequence[str], owner: str) -> tuple[dict[str, str], list[str]]:
-        """Take it on `owner` to ask what is not known and nobody else is asking.
+        """Claim for `owner` the keys that are not known and that nobody else is asking for.
 
         Parameters
         ----------
@@ -165,9 +165,9 @@ class ResponseCache:
         Returns
         -------
         known : dict of str to str
-            Values that are there by now.
+            Values of keys that are known by now.
         mine : list of str
-            What `owner` is to ask, and then to :meth:`release`; others are asking the rest.
+            Keys for `owner` to ask for, and then to :meth:`release`; others ask for the rest.
         """
         now = time.time()
         known: dict[str, str] = {}
@@ -192,7 +192,7 @@ class ResponseCache:
         return known, mine
 
     def release(self, owner: str) -> None:
-        """Leave to others what `owner` has claimed and not answered."""
+        """Give up the claims of `owner` that are not answered, so that others can ask."""
         with self._file.writing() as connection:
             connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
             connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
@@ -242,7 +242,7 @@ class ResponseCache:
 
 
 def default_cache_path() -> Path:
-    """Return where replies are kept when nothing else is said.
+    """Return the default path of the cache.
 
     Examples
     --------
@@ -263,18 +263,19 @@ def default_cache_path() -> Path:
 def resolve_cache(
     cache: ResponseCache | str | os.PathLike[str] | None,
 ) -> ResponseCache | None:
-    """Turn the `cache` parameter of an estimator into a cache, or None where it is turned off."""
+    """Return the cache that the `cache` parameter of an estimator means, or None if disabled."""
     if cache is None or isinstance(cache, ResponseCache):
         return cache
     if isinstance(cache, str | os.PathLike):
         return ResponseCache(None if cache == "default" else cache)
     raise TypeError(
-        f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None for none"
+        f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None to "
+        "disable caching"
     )
 
 
 def _may_be_alive(owner: str) -> bool:
-    """Tell whether the process of a claim may still run; of another machine's nothing is known."""
+    """Return whether the process of a claim may still run; one of another machine always may."""
     host, pid, _ = owner.rsplit("/", 2)
     if os.name != "posix" or host != socket.gethostname():
         return True

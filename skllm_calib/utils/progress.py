@@ -1,4 +1,4 @@
-"""A progress bar where there is tqdm, plain lines where there is not."""
+"""A progress bar with tqdm, or plain lines without it."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.operations.monitor import alarms
 from skllm_calib.operations.monitor._watches import Now, Reading, Reference
 from skllm_calib.operations.monitor.alarms import CalibrationAlarm, labels_to_recalibrate
@@ -19,7 +20,9 @@ Floats = NDArray[np.float64]
 def check_fingerprint(fingerprint: object) -> str | None:
     """Return the fingerprint, a string or None."""
     if fingerprint is not None and not isinstance(fingerprint, str):
-        raise ValueError(f"fingerprint must be a string, got {fingerprint!r}.")
+        raise InvalidInput(
+            f"fingerprint must be a string, got {fingerprint!r}", "fingerprint", value=fingerprint
+        )
     return fingerprint
 
 
@@ -33,7 +36,7 @@ class ModelWatch:
     probes : ndarray of shape (n_probes, n_classes) or None
         Reference answers.
     tolerance : float
-        Mean total variation distance of answers that is no reason for an alarm.
+        Mean total variation distance of answers that raises no alarm.
     reference : Reference
         The reference rows.
     """
@@ -50,7 +53,7 @@ class ModelWatch:
         self._tolerance = tolerance
         self._reference = reference
         self._distance: float | None = None
-        self._probed_at = 0  # the next row when the probes were last answered as ever
+        self._probed_at = 0  # the next row when the probes were last answered as expected
         self._stopped: list[str] = []
 
     def note(self, fingerprint: str, now: Now) -> list[CalibrationAlarm]:
@@ -66,9 +69,13 @@ class ModelWatch:
     def compare(self, answers: Floats, now: Now) -> list[CalibrationAlarm]:
         """Take new answers to the probes."""
         if self._probes is None:
-            raise ValueError("There are no answers to compare with: fit the monitor with probes=.")
+            raise InvalidInput("no probes to compare with: fit the monitor with probes=", "probes")
         if len(answers) != len(self._probes):
-            raise ValueError(f"proba must hold {len(self._probes)} probes, got {len(answers)}.")
+            raise InvalidInput(
+                f"proba must hold {len(self._probes)} probes, got {len(answers)}",
+                "proba",
+                value=len(answers),
+            )
         self._latest_probes = answers
         apart = np.abs(answers - self._probes).sum(axis=1) / 2
         self._distance = float(apart.mean())
@@ -78,8 +85,8 @@ class ModelWatch:
         others = int((answers.argmax(axis=1) != self._probes.argmax(axis=1)).sum())
         reason = (
             f"The probabilities of {len(answers):,} probe(s) have moved by {self._distance:.3f} on "
-            f"average (largest {apart.max():.3f}), and {others:,} of the predicted labels are "
-            "others."
+            f"average (largest {apart.max():.3f}), and {others:,} of the predicted labels have "
+            "changed."
         )
         reading = Reading(self._distance, self._tolerance)
         return self._alarm("probes", reading, self._probed_at, reason, now)
@@ -88,7 +95,7 @@ class ModelWatch:
         self, kind: str, reading: Reading, since: int, reason: str, now: Now
     ) -> list[CalibrationAlarm]:
         if kind in self._stopped:
-            return []  # said already
+            return []  # raised already
         self._stopped.append(kind)
         needed = labels_to_recalibrate(
             self._reference.expected_accuracy, len(self._reference.names)

@@ -1,10 +1,12 @@
-"""The state of a watch for a dashboard: metrics in the text format of Prometheus."""
+"""The state of a monitor for a dashboard: metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = ["prometheus_text"]
 
@@ -41,12 +43,18 @@ def prometheus_text(summary: Mapping[str, Any], labels: Mapping[str, str]) -> st
     """Lay a summary out as text exposition format 0.0.4."""
     for name in labels:
         if not _LABEL_NAME.fullmatch(name) or name.startswith("__"):
-            raise ValueError(
-                f"labels holds the name {name!r}; Prometheus allows letters, digits and "
-                "underscores, no digit first, and keeps names with two leading underscores."
+            raise InvalidInput(
+                f"labels holds the name {name!r}: Prometheus allows letters, digits and "
+                "underscores, no digit first, and reserves names with two leading underscores",
+                "labels",
+                value=name,
             )
         if name in ("kind", "label"):
-            raise ValueError(f"labels must not hold {name!r}, which the monitor itself uses.")
+            raise InvalidInput(
+                f"labels must not hold {name!r}, which the monitor itself uses",
+                "labels",
+                value=name,
+            )
     lines: list[str] = []
     for name, (kind, text) in _METRICS.items():
         samples = list(_samples(name, summary))

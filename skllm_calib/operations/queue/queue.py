@@ -107,8 +107,8 @@ class ReviewQueue:
             check_fraction(audit_share, "audit_share", include="both")
         given = None if classes is None else Classes(classes)
         if given is None and not self.path.exists():
-            raise ValueError(
-                f"there is no queue at {str(self.path)!r}: pass classes= to create one."
+            raise InvalidInput(
+                f"there is no queue at {str(self.path)!r}: pass classes= to create one", "classes"
             )
         with self._file.writing() as connection:
             self._classes = agree_on_classes(connection, given, str(self.path))

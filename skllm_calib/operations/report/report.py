@@ -371,7 +371,9 @@ class CalibrationReport:
         elif kind in (".html", ".htm"):
             write_text(path, self.to_html())
         else:
-            raise ValueError(f"{str(path)!r} must end in .html or .json.")
+            raise InvalidInput(
+                f"path={str(path)!r} must end in .html or .json", "path", value=str(path)
+            )
 
     def __str__(self) -> str:
         lines = [self.title, *(f"- {sentence}" for sentence in in_short(self.figures))]
