@@ -6,14 +6,9 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from skllm_calib.decisions.rules.bounds import precision_lower_bound
-from skllm_calib.decisions.rules.fixed_sequence import (
-    N_THRESHOLDS,
-    PrecisionTest,
-    Profile,
-    loosest,
-    not_certifiable,
-)
+from skllm_calib.decisions.rows import top_label
+from skllm_calib.decisions.rules.fixed_sequence import N_THRESHOLDS, PrecisionTest
+from skllm_calib.decisions.rules.precision import search
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE, check_count, check_fraction
 from skllm_calib.log_proba.validation import check_input
 
@@ -137,21 +132,18 @@ def accept_threshold(
     check_fraction(confidence, "confidence")
     check_count(n_thresholds, "n_thresholds")
     checked = check_input(y_true, y_proba, labels=labels, pos_label=pos_label)
-    stated = checked.proba.max(axis=1)
-    wrong = checked.proba.argmax(axis=1) != checked.codes
+    stated, label = top_label(checked.proba)
     test = PrecisionTest(target_precision, confidence)
-    profile = Profile(stated, wrong)
-    n_accepted = loosest(profile, test, n_thresholds)
-    if n_accepted is None:
-        raise not_certifiable(profile, test)
-    n_errors = profile.errors(n_accepted)
+    found, error = search(None, stated, label != checked.codes, test, n_thresholds=n_thresholds)
+    if error is not None:
+        raise error
     return AcceptThreshold(
-        threshold=profile.threshold(n_accepted),
-        coverage=n_accepted / profile.n_rows,
-        n_accepted=n_accepted,
-        n_errors=n_errors,
-        n_labels=profile.n_rows,
-        precision_lower_bound=precision_lower_bound(n_accepted, n_errors, test.confidence),
+        threshold=found.threshold,
+        coverage=found.n_accepted / found.n_rows,
+        n_accepted=found.n_accepted,
+        n_errors=found.n_errors or 0,
+        n_labels=found.n_rows,
+        precision_lower_bound=found.precision_lower_bound or 0.0,
         target_precision=float(target_precision),
         confidence=float(confidence),
     )

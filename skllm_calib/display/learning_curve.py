@@ -14,7 +14,14 @@ from skllm_calib.calibration.learning_curve import (
     calibration_learning_curve,
 )
 from skllm_calib.display._base import ProbabilityDisplay
-from skllm_calib.display.plotting import holds, import_pyplot, next_style, shade, styled, tidy
+from skllm_calib.display.plotting import (
+    holds,
+    import_pyplot,
+    next_style,
+    ref_line_style,
+    shade,
+    tidy,
+)
 from skllm_calib.log_proba.parameters import check_choice
 
 if TYPE_CHECKING:
@@ -152,9 +159,8 @@ class CalibrationLearningCurveDisplay(ProbabilityDisplay):
         if band:
             self.band_ = shade(ax, x, y - reach, y + reach, fill_between_kw, color=colour)
         if baseline:
-            defaults = {"color": colour, "linewidth": 1, "linestyle": ":", "zorder": 1}
-            defaults["label"] = "no calibration"
-            self.baseline_ = ax.axhline(mean[0], **styled("Line2D", defaults, ref_line_kw))
+            style = ref_line_style(ref_line_kw, color=colour, label="no calibration")
+            self.baseline_ = ax.axhline(mean[0], **style)
         self._label_axes(metric)
         return self
 

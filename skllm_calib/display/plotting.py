@@ -13,6 +13,7 @@ __all__ = [
     "holds",
     "import_pyplot",
     "next_style",
+    "ref_line_style",
     "shade",
     "strip_below",
     "styled",
@@ -69,6 +70,12 @@ def next_style(ax: Any, gid: str, given: Mapping[str, Any], **defaults: Any) -> 
     }
     # The kind is how later curves find this one.
     return {**styled("Line2D", style, defaults, given), "gid": gid}
+
+
+def ref_line_style(given: Mapping[str, Any] | None, **defaults: Any) -> Any:
+    """Return how a line to compare with looks: thin, dotted, behind the curves."""
+    style = {"color": GREY, "linewidth": 1, "linestyle": ":", "zorder": 1, **defaults}
+    return styled("Line2D", style, given)
 
 
 def holds(ax: Any, gid: str) -> bool:

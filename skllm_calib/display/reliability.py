@@ -22,12 +22,11 @@ from skllm_calib.display._reliability_parts import (
 )
 from skllm_calib.display._smooth import SmoothReliabilityCurve
 from skllm_calib.display.plotting import (
-    GREY,
     UNIT_LIMITS,
     holds,
     import_pyplot,
     next_style,
-    styled,
+    ref_line_style,
     tidy,
 )
 from skllm_calib.log_proba.labels import check_labels
@@ -195,8 +194,7 @@ class ReliabilityDisplay(ProbabilityDisplay):
         _, ax, name = self._set_up(ax, name)
         first, curve = not holds(ax, _CURVE), self.curve
         if ref_line and not holds(ax, _DIAGONAL):
-            style = {"color": GREY, "linewidth": 1, "linestyle": ":", "zorder": 1}
-            ax.plot([0, 1], [0, 1], **styled("Line2D", style, ref_line_kw), gid=_DIAGONAL)
+            ax.plot([0, 1], [0, 1], **ref_line_style(ref_line_kw, gid=_DIAGONAL))
         style = next_style(ax, _CURVE, kwargs, label=self._legend_label(name))
         (self.line_,) = ax.plot(curve.mean_confidence, curve.accuracy, **style)
         colour = self.line_.get_color()

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 from skllm_calib.display._base import ProbabilityDisplay, arguments
-from skllm_calib.display.plotting import GREY, holds, next_style, styled, tidy
+from skllm_calib.display.plotting import GREY, holds, next_style, ref_line_style, tidy
 from skllm_calib.log_proba.parameters import check_fraction
 from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.review_cost import ReviewCostCurve, review_cost_curve
@@ -15,7 +15,6 @@ __all__ = ["ReviewCostDisplay"]
 
 _CURVE = "review-cost-curve"
 _ACCEPT_ALL, _REVIEW_ALL = "accept-all", "review-all"
-_REFERENCE: dict[str, Any] = {"linewidth": 1, "linestyle": ":", "zorder": 1}
 
 
 @dataclass(eq=False, repr=False)
@@ -114,7 +113,7 @@ class ReviewCostDisplay(ProbabilityDisplay):
         (self.line_,) = ax.plot(self.curve.price, self.curve.cost, **style)
         self.accept_line_ = self.review_line_ = self.price_line_ = None
         if ref_lines:
-            self._draw_ref_lines(styled("Line2D", _REFERENCE, ref_line_kw))
+            self._draw_ref_lines(ref_line_kw)
         if price is not None:
             self.price_line_ = ax.axvline(price, color=GREY, lw=1, zorder=1, label=f"{price:.3g}")
         highest = max(
@@ -124,22 +123,22 @@ class ReviewCostDisplay(ProbabilityDisplay):
             xlim=(0, 1),
             ylim=(0, 1.35 * max(highest, 0.01)),
             xlabel="Price of a review (an error costs 1)",
-            ylabel="Mean cost of a row",
+            ylabel="Mean cost per row",
         )
         tidy(ax)
         return self
 
-    def _draw_ref_lines(self, style: dict[str, Any]) -> None:
+    def _draw_ref_lines(self, given: dict[str, Any] | None) -> None:
         """Draw the costs of the two rules without confidences, unless the axes have them."""
         ax, rate = self.ax_, self.curve.error_rate
         known = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == _ACCEPT_ALL]
         if rate not in known:
-            accept_style = {"color": self.line_.get_color(), **style}
-            accept_style |= {"label": f"accept every row, {rate:.3g}", "gid": _ACCEPT_ALL}
-            self.accept_line_ = ax.axhline(rate, **accept_style)
+            label, colour = f"accept every row, {rate:.3g}", self.line_.get_color()
+            style = ref_line_style(given, color=colour, label=label, gid=_ACCEPT_ALL)
+            self.accept_line_ = ax.axhline(rate, **style)
         if not holds(ax, _REVIEW_ALL):
-            review_style = {"color": GREY, **style, "label": "review every row"}
-            (self.review_line_,) = ax.plot([0, 1], [0, 1], **review_style, gid=_REVIEW_ALL)
+            style = ref_line_style(given, label="review every row", gid=_REVIEW_ALL)
+            (self.review_line_,) = ax.plot([0, 1], [0, 1], **style)
 
     @classmethod
     def _check_options(cls, *, price: float | None = None, **_: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skllm_calib.display._base import ProbabilityDisplay, arguments
 from skllm_calib.display._intervals import Interval, check_interval, proportion_interval
-from skllm_calib.display.plotting import next_style, shade, styled, tidy
+from skllm_calib.display.plotting import next_style, ref_line_style, shade, tidy
 from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.binning import DECIMALS, judge
 from skllm_calib.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
@@ -150,9 +150,9 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         colour = self.line_.get_color()
         self.random_line_ = self.interval_ = None
         if ref_line:
-            defaults = {"color": colour, "linewidth": 1, "linestyle": ":", "zorder": 1}
-            defaults["label"] = f"random order, {risk[-1]:.1%}"
-            self.random_line_ = ax.axhline(risk[-1], **styled("Line2D", defaults, ref_line_kw))
+            label = f"random order, {risk[-1]:.1%}"
+            style = ref_line_style(ref_line_kw, color=colour, label=label)
+            self.random_line_ = ax.axhline(risk[-1], **style)
         if interval is not None and self.n_accepted is not None:
             low, high = proportion_interval(risk[1:], self.n_accepted[shown], interval)
             low, high = np.r_[low[0], low], np.r_[high[0], high]

@@ -104,7 +104,7 @@ def test_a_file_of_an_earlier_version(name):
     assert policy.decide(PROBA[:40]).tolist() == before["decides"]
     assert policy.to_dict() == before["saved"]  # not even a key has changed
     if before["saved"]["error"] is None:  # its wording may change
-        assert_equal(policy, fitted(POLICIES[name]))
+        assert policy.summary() == fitted(POLICIES[name]).summary()
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,9 @@ def read_fitted(content: Mapping[str, Any], rule: DecisionRule, confidence: floa
         read("expected_cost_interval", values.pair),
     )
     values.check_keys(content["shares"], ACTIONS, "shares")
-    rates = {name: values.number(content["shares"][name], "a share") for name in ACTIONS}
+    rates = {
+        name: values.number(content["shares"][name], "a fraction of the rows") for name in ACTIONS
+    }
     n_rows, n_labels = (values.count(content[name], name) for name in ("n_rows", "n_labels"))
     if n_labels not in (0, n_rows):
         raise values.wrong(f"n_labels is {n_labels}, neither 0 nor all of the {n_rows} rows")

@@ -32,7 +32,7 @@ class ExpectedCost(DecisionRule):
     review_cost : float, default=1.0
         Price of a review, after which the label is right.
     reject_cost : float, default=None
-        Price of rejecting a row; None never does.
+        Price of rejecting a row; None rejects no row.
     random_state : int, default=0
         Seed of the interval of the cost.
     """

@@ -14,6 +14,7 @@ from skllm_calib.decisions.rows import Floats, Rows, top_label
 from skllm_calib.decisions.rules.base import DecisionRule, Findings, PolicyEvidence
 from skllm_calib.decisions.rules.bounds import precision_lower_bound
 from skllm_calib.decisions.rules.fixed_sequence import (
+    N_THRESHOLDS,
     PrecisionTest,
     Profile,
     loosest,
@@ -21,7 +22,7 @@ from skllm_calib.decisions.rules.fixed_sequence import (
 )
 from skllm_calib.exceptions import NotCertifiableError
 
-__all__ = ["TargetPrecision"]
+__all__ = ["TargetPrecision", "search"]
 
 
 class TargetPrecision(DecisionRule):
@@ -65,7 +66,7 @@ class TargetPrecision(DecisionRule):
         stated, label = top_label(rows.proba)
         eligible = stated >= (self.reject_below or 0)
         test = PrecisionTest(self.precision, confidence)
-        found, error = _search(None, stated, label != rows.codes, eligible, test)
+        found, error = search(None, stated, label != rows.codes, test, eligible=eligible)
         return Findings((found,), self._bounds((found,)), error)
 
     def _by_class(self, rows: Rows, confidence: float) -> Findings:
@@ -81,7 +82,7 @@ class TargetPrecision(DecisionRule):
             sharers = tested.sum() + (not tested[code])
             test = PrecisionTest(self.precision, 1 - (1 - confidence) / sharers)
             # Classes that are not tested have too few rows; this says how many labels they lack.
-            found, error = _search(name, stated, wrong, members[code], test)
+            found, error = search(name, stated, wrong, test, eligible=members[code])
             evidence.append(found)
             errors.append(error)
         bounds = self._bounds(evidence)
@@ -136,15 +137,18 @@ def _worth_a_test(counts: NDArray[Any], target: float, risk: float) -> NDArray[n
     return tested
 
 
-def _search(
+def search(
     predicted: Any,
     stated: Floats,
     wrong: NDArray[np.bool_],
-    eligible: NDArray[np.bool_],
     test: PrecisionTest,
+    *,
+    eligible: NDArray[np.bool_] | slice = slice(None),
+    n_thresholds: int = N_THRESHOLDS,
 ) -> tuple[PolicyEvidence, NotCertifiableError | None]:
+    """Search the loosest threshold on a probability that passes the test, among eligible rows."""
     profile = Profile(stated[eligible], wrong[eligible])
-    n_accepted = loosest(profile, test)
+    n_accepted = loosest(profile, test, n_thresholds)
     if n_accepted is None:
         error = not_certifiable(profile, test, stated.size)
         found = PolicyEvidence(
