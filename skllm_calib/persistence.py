@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.calibration.calibrators import CALIBRATORS
-from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
+from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.calibration.ensemble.ensemble import LLMEnsembleClassifier
 from skllm_calib.evidence.backends.providers import backend_classes

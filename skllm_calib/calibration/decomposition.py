@@ -48,7 +48,7 @@ class ScoreDecomposition(NamedTuple):
         return self.uncertainty - self.resolution
 
 
-class _Question(NamedTuple):
+class _Scored(NamedTuple):
     """What is scored: probabilities (n, K), class numbers (n,) and weights (n,)."""
 
     proba: Floats
@@ -75,10 +75,9 @@ def brier_decomposition(
 
     For one confidence per row (two classes, the top label, one class) the recalibrated
     probabilities are the isotonic regression of the outcomes, found by pooling adjacent violators:
-    CORP [1]_.
-    No part is negative then. For more classes a calibrator is fitted on nine tenths of the rows and
-    applied to the last tenth, in turn. Its miscalibration is what a fresh user could have saved;
-    on few rows it is a little below zero for a calibrated model.
+    CORP [1]_. No part is negative then. For more classes a calibrator is fitted on nine tenths of
+    the rows and applied to the last tenth, in turn. Its miscalibration is what recalibration would
+    save on new rows; on few rows it is a little below zero for a calibrated model.
 
     Parameters
     ----------
@@ -93,8 +92,9 @@ def brier_decomposition(
         of one class. Then the total is the mean of ``(hit - confidence) ** 2``, in [0, 1].
     recalibration : "auto", "pav", or a calibrator or its name, default="auto"
         "auto" is "pav" for one confidence per row and "vector" (a temperature and a bias per class)
-        for more classes. Isotonic regression sees the labels it is judged on, and calls some noise
-        miscalibration: with few rows "temperature" or "vector" are fairer for two classes as well.
+        for more classes. Isotonic regression sees the labels it is evaluated on, and takes some
+        noise for miscalibration: with few rows "temperature" or "vector" are fairer for two classes
+        as well.
     random_state : int, Generator or None, default=0
         Seed of the folds of a calibrator.
     labels : array-like of shape (n_classes,), default=None
@@ -128,7 +128,7 @@ def brier_decomposition(
     >>> [round(part, 3) for part in parts]  # recalibrated: 0, 2/3, 2/3, 2/3
     [0.21, 0.043, 0.083, 0.25]
     """
-    asked = _question(
+    scored = _what_is_scored(
         check_input(
             y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
         ),
@@ -139,11 +139,11 @@ def brier_decomposition(
     factor = 1.0 if whole else 0.5
 
     def loss(forecast: Floats) -> Floats:
-        right = forecast[np.arange(asked.codes.size), asked.codes]
+        right = forecast[np.arange(scored.codes.size), scored.codes]
         squares = np.einsum("nk,nk->n", forecast, forecast) - 2 * right + 1
         return np.asarray(factor * squares, dtype=np.float64)
 
-    return _decompose(loss, asked, recalibration, random_state)
+    return _decompose(loss, scored, recalibration, random_state)
 
 
 def log_loss_decomposition(
@@ -204,14 +204,14 @@ def log_loss_decomposition(
     >>> import numpy as np
     >>> from skllm_calib.calibration import log_loss_decomposition
     >>> rng = np.random.default_rng(0)
-    >>> honest = rng.dirichlet([1, 1, 1], 2000)
-    >>> y = (rng.random((2000, 1)) > honest.cumsum(axis=1)).sum(axis=1)
-    >>> boastful = honest**2 / (honest**2).sum(axis=1, keepdims=True)
-    >>> parts = log_loss_decomposition(y, boastful)
+    >>> calibrated = rng.dirichlet([1, 1, 1], 2000)
+    >>> y = (rng.random((2000, 1)) > calibrated.cumsum(axis=1)).sum(axis=1)
+    >>> overconfident = calibrated**2 / (calibrated**2).sum(axis=1, keepdims=True)
+    >>> parts = log_loss_decomposition(y, overconfident)
     >>> round(parts.score, 2), round(parts.calibration, 2), round(parts.refinement, 2)
     (0.95, 0.11, 0.84)
     """
-    asked = _question(
+    scored = _what_is_scored(
         check_input(
             y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
         ),
@@ -219,28 +219,28 @@ def log_loss_decomposition(
     )
 
     def loss(forecast: Floats) -> Floats:
-        right = forecast[np.arange(asked.codes.size), asked.codes]
+        right = forecast[np.arange(scored.codes.size), scored.codes]
         return log_loss_of(right)
 
-    return _decompose(loss, asked, recalibration, random_state)
+    return _decompose(loss, scored, recalibration, random_state)
 
 
-def _question(checked: Checked, kind: object) -> _Question:
+def _what_is_scored(checked: Checked, kind: object) -> _Scored:
     """Return the whole rows, or one question about each with the answers no and yes."""
     if isinstance(kind, str) and kind == "canonical":
-        return _Question(checked.proba, checked.codes, checked.weight)
+        return _Scored(checked.proba, checked.codes, checked.weight)
     judged = judge(checked, kind)
     proba = np.column_stack([1 - judged.confidence, judged.confidence])
-    return _Question(proba, judged.hit.astype(np.int64), judged.weight)
+    return _Scored(proba, judged.hit.astype(np.int64), judged.weight)
 
 
 def _decompose(
     loss: Callable[[Floats], Floats],
-    asked: _Question,
+    scored: _Scored,
     recalibration: str | BaseCalibrator,
     random_state: int | np.random.Generator | None,
 ) -> ScoreDecomposition:
-    proba, codes, weight = asked
+    proba, codes, weight = scored
     n_rows, n_classes = proba.shape
     if isinstance(recalibration, str) and recalibration == "auto":
         recalibration = "pav" if n_classes == 2 else "vector"

@@ -110,7 +110,7 @@ def calibration_learning_curve(
 
     Notes
     -----
-    The standard deviations are those of one user with so many labels, judged on ``n_test`` rows;
+    The standard deviations are those of one user with so many labels, evaluated on ``n_test`` rows;
     they hold the noise of the test rows too. Draws share rows, so the more of them a fit takes, the
     more they understate it.
 
@@ -131,8 +131,8 @@ def calibration_learning_curve(
     >>> from skllm_calib.calibration import calibration_learning_curve
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(2, size=400)
-    >>> boast = 4 * rng.normal(2 * y - 1, 1.0)  # twice the true log-odds
-    >>> log_proba = np.column_stack([np.zeros(400), boast])
+    >>> overconfident = 4 * rng.normal(2 * y - 1, 1.0)  # twice the true log-odds
+    >>> log_proba = np.column_stack([np.zeros(400), overconfident])
     >>> curve = calibration_learning_curve(
     ...     log_proba, y, calibrator="temperature", n_labels=[50, 200], n_draws=5
     ... )

@@ -79,7 +79,7 @@ def warn_at_bound(name: str, value: float, bounds: tuple[float, float]) -> None:
     """Warn when a search ended where it was not allowed to go further.
 
     A temperature at its upper bound, for one, means flat answers with a flattering calibration
-    error, which nobody should have to find out alone.
+    error, so that the user has to be told.
     """
     low, high = bounds
     if not np.isclose(value, bounds, rtol=1e-6, atol=0).any():

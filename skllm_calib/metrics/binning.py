@@ -54,7 +54,7 @@ class Bins(NamedTuple):
 
 
 def judge(checked: Checked, kind: object = "top-label") -> Judged:
-    """Pick the confidence to be judged: of the most probable class, or of one named class."""
+    """Pick the confidence to be evaluated: of the most probable class, or of one named class."""
     _check_kind(checked, kind)
     confidence, hit = np.empty((2, checked.codes.size))
     for rows in blocks(hit.size):
@@ -94,7 +94,7 @@ def _judge(checked: Checked, kind: object, rows: slice) -> Judged:
 
 
 def is_sweep(n_bins: object) -> bool:
-    """Tell whether the rows are to say how many bins they bear."""
+    """Tell whether the number of bins is to be found from the rows."""
     return isinstance(n_bins, str) and n_bins == "sweep"
 
 

@@ -43,8 +43,8 @@ def expected_calibration_error(
     Rows of similar confidence share a bin; the error is the mean over the rows of the absolute
     difference between the accuracy and the mean confidence of their bin.
 
-    By default the confidence of the *most probable class* is judged (top-label calibration). This
-    holds for two classes too: 1-D probabilities `p` mean ``(1 - p, p)``, so they and the
+    By default the confidence of the *most probable class* is evaluated (top-label calibration).
+    This holds for two classes too: 1-D probabilities `p` mean ``(1 - p, p)``, so they and the
     two-column matrix give the same figure, which lives on confidences of at least 1/2. The
     reliability of the positive class, as in :class:`sklearn.calibration.CalibrationDisplay` and in
     Naeini et al. [1]_, is ``kind=pos_label``.
@@ -57,7 +57,7 @@ def expected_calibration_error(
         Probabilities in [0, 1]. A matrix has its columns in sorted order of the classes and rows
         that sum to 1; 1-D holds the probability of `pos_label` in a problem of two classes.
     n_bins : int or "sweep", default=15
-        Number of bins. "sweep" takes as many bins as the rows bear: bins of equal mass,
+        Number of bins. "sweep" uses as many bins as the rows support: bins of equal mass,
         whatever the `strategy`, and the largest number up to which accuracy never falls from one
         bin to the next [4]_.
     strategy : {"uniform", "quantile"}, default="uniform"
@@ -66,7 +66,7 @@ def expected_calibration_error(
     norm : {"l1", "l2", "max"}, default="l1"
         Mean absolute, root mean square or largest gap of a bin ("max" is the MCE).
     kind : "top-label", "class-wise", "canonical" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, that of every class in turn
+        Which confidence is evaluated: that of the most probable class, that of every class in turn
         (:func:`classwise_calibration_error`), that of one class, or the whole row at once.
         Canonical bins hold rows that are alike in all their probabilities, and a gap is half the
         distance (total variation for "l1") between mean row and class shares, so that two classes
@@ -162,7 +162,7 @@ def classwise_calibration_error(
         Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
         the probability of `pos_label`.
     n_bins : int or "sweep", default=15
-        Number of bins of every class. "sweep" takes as many bins as the rows bear: bins of equal
+        Number of bins of every class. "sweep" uses as many bins as the rows support: bins of equal
         mass, whatever the `strategy`, and the largest number up to which accuracy never falls from
         one bin to the next [2]_.
     strategy : {"uniform", "quantile"}, default="uniform"
@@ -249,7 +249,7 @@ def debiased_calibration_error(
         Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
         the probability of `pos_label`.
     n_bins : int or "sweep", default=15
-        Number of bins. "sweep" takes as many bins as the rows bear: bins of equal mass,
+        Number of bins. "sweep" uses as many bins as the rows support: bins of equal mass,
         whatever the `strategy`, and the largest number up to which accuracy never falls from one
         bin to the next [4]_; they were chosen with a look at the labels, so that a
         little bias comes back.
@@ -258,7 +258,7 @@ def debiased_calibration_error(
     norm : {"l1", "l2", "l2-squared"}, default="l2"
         Which error; see above.
     kind : "top-label", "class-wise", "canonical" or a class label, default="top-label"
-        Which confidence is judged. "class-wise" is the mean over the classes, of the squares for
+        Which confidence is evaluated. "class-wise" is the mean over the classes, of the squares for
         the "l2" norms. "canonical" judges the whole row, has no "l1", and needs
         ``strategy="quantile"`` and a fixed number of bins.
     labels : array-like of shape (n_classes,), default=None

@@ -144,7 +144,7 @@ def can_claim(
     random_state : int, Generator or None, default=0
         Seed of the bootstrap.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, or that of one class.
+        Which confidence is evaluated: that of the most probable class, or that of one class.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None

@@ -1,4 +1,4 @@
-"""The figures that are shown wherever probabilities are judged, in one choice of bins."""
+"""The figures shown wherever probabilities are evaluated, with one choice of bins."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def calibration_test(
     strategy : {"quantile", "uniform"}, default="quantile"
         Bins of equal mass or of equal width.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, or that of one class.
+        Which confidence is evaluated: that of the most probable class, or that of one class.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None

@@ -78,7 +78,7 @@ def calibration_noise_floor(
     norm : {"l1", "l2", "max"}, default="l1"
         As in :func:`expected_calibration_error`; "max" has no closed form.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged; a class label needs `labels`.
+        Which confidence is evaluated; a class label needs `labels`.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -99,7 +99,7 @@ def calibration_noise_floor(
     Raises
     ------
     ValueError
-        If an input does not fit, or a simulation is needed and not asked for.
+        If an input does not fit, or a figure needs a simulation and `n_simulations` is 0.
 
     References
     ----------
@@ -198,7 +198,7 @@ def calibration_error_interval(
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged.
+        Which confidence is evaluated.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None

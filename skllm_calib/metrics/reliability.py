@@ -73,12 +73,13 @@ def reliability_curve(
         Probabilities in [0, 1], columns in sorted order of the classes, or named by them; 1-D holds
         the probability of `pos_label`.
     n_bins : int or "sweep", default=15
-        Number of bins; empty ones are left out. "sweep" takes as many bins of equal mass as the
-        rows bear, whatever the `strategy`: accuracy then never falls from one bin to the next.
+        Number of bins; empty ones are left out. "sweep" uses as many bins of equal mass as
+        the rows support, whatever the `strategy`: accuracy then never falls from one bin to the
+        next.
     strategy : {"uniform", "quantile"}, default="uniform"
         Bins of equal width or of equal mass.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, or that of one class.
+        Which confidence is evaluated: that of the most probable class, or that of one class.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None
@@ -118,7 +119,7 @@ def reliability_curve(
 
 
 def curve_of(judged: Judged, n_bins: NumberOfBins, strategy: Strategy) -> ReliabilityCurve:
-    """Build the curve of rows that are already judged."""
+    """Build the curve of rows whose confidence has been picked."""
     number = place(judged, n_bins, strategy)
     bins = summarise(judged, number)
     if strategy == "uniform" and not is_sweep(n_bins):

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def is_canonical(kind: object) -> bool:
-    """Tell whether the whole row is to be judged."""
+    """Tell whether the whole row is to be evaluated."""
     return isinstance(kind, str) and kind == "canonical"
 
 

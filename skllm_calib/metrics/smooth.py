@@ -25,7 +25,7 @@ def smooth_calibration_error(
     pos_label: object = None,
     sample_weight: ArrayLike | None = None,
 ) -> float:
-    """Smooth calibration error (smECE): the ECE with a kernel in the place of bins.
+    """Smooth calibration error (smECE): the ECE with a kernel instead of bins.
 
     The differences between outcome and confidence are smoothed over the confidence with a Gaussian
     kernel, reflected at 0 and 1, and the mean absolute value of the result is taken. The bandwidth
@@ -40,7 +40,7 @@ def smooth_calibration_error(
         Probabilities in [0, 1], columns in sorted order of the classes and rows that sum to 1; 1-D
         holds the probability of `pos_label` in a problem of two classes.
     kind : "top-label" or a class label, default="top-label"
-        Which confidence is judged: that of the most probable class, or that of one class.
+        Which confidence is evaluated: that of the most probable class, or that of one class.
     labels : array-like of shape (n_classes,), default=None
         Sorted classes of the columns. Needed when `y_true` lacks one of them.
     pos_label : object, default=None

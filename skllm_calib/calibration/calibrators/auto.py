@@ -13,9 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters
 from skllm_calib.calibration.calibrators.beta import BetaCalibration
+from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.calibrators.discrete import DiscreteCalibration
 from skllm_calib.calibration.calibrators.isotonic import IsotonicCalibration
 from skllm_calib.calibration.calibrators.matrix import MatrixScaling

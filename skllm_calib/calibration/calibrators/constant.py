@@ -1,4 +1,4 @@
-"""Constant calibration: the shares of the classes, whatever the scores; the yardstick."""
+"""Constant calibration: the shares of the classes, whatever the scores; the baseline."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ __all__ = ["ConstantCalibration"]
 class ConstantCalibration(BaseCalibrator):
     r"""Answer every row with the shares of the classes among the labels.
 
-    The yardstick: it is calibrated, and it knows nothing. Its calibration error is the lowest
-    that can be had from the number of labels, which is why no calibration error should be read
-    without a proper score next to it; whatever loses to it in log-loss has learnt nothing from
-    the scores.
+    The baseline: it is calibrated, and it knows nothing. Its calibration error is the lowest
+    possible with this number of labels, which is why no calibration error should be read without a
+    proper score next to it; what has a larger log-loss has learned nothing from the scores.
 
     Shares are smoothed, ``(n_k + c) / (n + c * n_classes)``, so that a class without a label
     keeps a probability [1]_.
 
-    Monotone in nothing: all scores are ignored, and so are their order and the prediction.
+    It ignores the scores, and with them their order and the prediction.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skllm_calib.calibration.calibrators._distinct import distinct_values, sum_by
 from skllm_calib.calibration.calibrators._top_label import replace_top_log_odds, top_log_odds
 from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters
-from skllm_calib.calibration.calibrators.platt import _SLOPE_BOUNDS, _fit_sigmoid
+from skllm_calib.calibration.calibrators.platt import SLOPE_BOUNDS, fit_sigmoid
 from skllm_calib.log_proba.numerics import Codes, Floats, warn_at_bound
 
 __all__ = ["DiscreteCalibration"]
@@ -107,8 +107,8 @@ class DiscreteCalibration(BaseCalibrator):
         top, odds = top_log_odds(log_proba)
         x = _bounded_log_odds(odds)
         right = (codes == top).astype(np.float64)
-        self.slope_, self.intercept_ = _fit_sigmoid(x, right, weight)
-        warn_at_bound("slope_", self.slope_, _SLOPE_BOUNDS)
+        self.slope_, self.intercept_ = fit_sigmoid(x, right, weight)
+        warn_at_bound("slope_", self.slope_, SLOPE_BOUNDS)
 
         self._knots, which = distinct_values(x)
         self.n_rows_ = sum_by(which, weight)

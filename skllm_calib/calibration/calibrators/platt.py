@@ -16,9 +16,9 @@ from skllm_calib.log_proba.numerics import (
     warn_at_bound,
 )
 
-__all__ = ["PlattScaling"]
+__all__ = ["SLOPE_BOUNDS", "PlattScaling", "fit_sigmoid"]
 
-_SLOPE_BOUNDS = (-100.0, 100.0)
+SLOPE_BOUNDS = (-100.0, 100.0)
 
 
 class PlattScaling(BaseCalibrator):
@@ -66,12 +66,12 @@ class PlattScaling(BaseCalibrator):
         odds = self._log_odds(log_proba)
         first = 1 if log_proba.shape[1] == 2 else 0
         lines = [
-            _fit_sigmoid(odds[:, column], codes == column + first, weight)
+            fit_sigmoid(odds[:, column], codes == column + first, weight)
             for column in range(odds.shape[1])
         ]
         self.slope_, self.intercept_ = (np.array(part) for part in zip(*lines, strict=True))
         for slope in self.slope_:
-            warn_at_bound("A slope of slope_", slope, _SLOPE_BOUNDS)
+            warn_at_bound("A slope of slope_", slope, SLOPE_BOUNDS)
 
     @staticmethod
     def _log_odds(log_proba: Floats) -> Floats:
@@ -92,7 +92,7 @@ class PlattScaling(BaseCalibrator):
         return {"slope": self.slope_.tolist(), "intercept": self.intercept_.tolist()}
 
 
-def _fit_sigmoid(x: Floats, positive: Floats, weight: Floats) -> tuple[float, float]:
+def fit_sigmoid(x: Floats, positive: Floats, weight: Floats) -> tuple[float, float]:
     """Return slope and intercept of the logistic regression on smoothed targets."""
     n_positive = weight @ positive
     n_negative = weight.sum() - n_positive
@@ -114,8 +114,8 @@ def _fit_sigmoid(x: Floats, positive: Floats, weight: Floats) -> tuple[float, fl
         loss,
         hessian,
         np.array([0.0, np.log((n_positive + 1) / (n_negative + 1))]),
-        lower=np.array([_SLOPE_BOUNDS[0], -np.inf]),
-        upper=np.array([_SLOPE_BOUNDS[1], np.inf]),
+        lower=np.array([SLOPE_BOUNDS[0], -np.inf]),
+        upper=np.array([SLOPE_BOUNDS[1], np.inf]),
         tolerance=1e-12,
     )
     return float(slope), float(height - slope * centre)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from skllm_calib.calibration.calibrators._confidence_curve import ConfidenceCurve
+from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
 from skllm_calib.calibrators import AutoCalibrator
 
 
