@@ -24,7 +24,7 @@ from skllm_calib.decisions.policy import ReviewPolicy
 from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.labels import check_labels
-from skllm_calib.log_proba.scores import cross_fitted, indexed
+from skllm_calib.log_proba.scores import Scores, cross_fitted, indexed
 from skllm_calib.log_proba.validation import check_weight
 from skllm_calib.log_proba.wrapper import WrapperMixin
 
@@ -308,12 +308,12 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         return pd.DataFrame(decisions, index=index)
 
 
-def _proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+def _proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> Scores:
     """Return probabilities of all classes, zero for those that the estimator does not know."""
     # Not by way of their logarithms: a row at a threshold must not lose its last bit.
     proba = np.zeros((_num_samples(X), classes.size))
     proba[:, np.searchsorted(classes, estimator.classes_)] = estimator.predict_proba(X)
-    return proba
+    return Scores(proba)
 
 
 def _apart(

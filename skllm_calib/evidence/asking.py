@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from skllm_calib.evidence.backends.base import BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache
-from skllm_calib.evidence.questions import Question
-from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence, Signal
+from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+from skllm_calib.utils.progress import bar
 
-__all__ = ["RowRecord", "collect"]
+__all__ = ["RowRecord", "ask_rows"]
 
 _PAUSES = (0.05, 1.0)  # seconds between two looks at what another worker is asking, growing
 
@@ -34,67 +35,54 @@ class RowRecord:
         return self.replies[0].model if self.replies else ""
 
 
-def collect(
-    questions: Sequence[Question],
-    signal: Signal,
-    backend: BaseBackend,
-    cache: ResponseCache | None = None,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[RowRecord]:
+def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRecord]:
     """Ask what is not known yet, and make a record of each row.
 
     Parameters
     ----------
-    questions : sequence of Question
-        One a row.
-    signal : Signal
-        Says what to ask and reads the replies.
-    backend : BaseBackend
-        Answers.
-    cache : ResponseCache or None
-        Where replies are looked up and kept, each as it arrives.
-    progress : callable or None, default=None
-        Called with (requests answered so far, requests known to be needed).
+    model : BoundModel
+        Whom to ask, what to ask, and where replies are kept, each as it arrives.
+    rows : sequence of mapping
+        The texts of each row by field name.
 
     Returns
     -------
     list of RowRecord
         In the order of the rows. A row that failed has a record like any other.
+
+    Raises
+    ------
+    SignalUnavailable
+        If it is the same reason for which every row failed.
     """
-    identity = backend.identity()
-    rows = [_Row(signal.ask(question)) for question in questions]
-    post = _Post(backend, cache, progress)
-    while waiting := [row for row in rows if row.wants]:
+    dialogues = [_RowDialogue(model.averaged_signal.ask(model.question(row))) for row in rows]
+    with bar(model.verbose, "requests") as progress:
+        exchange = _Exchange(model, progress)
         # All rows take a step at a time, so that a backend gets as many requests as there are.
-        unique: dict[str, Request] = {}
-        for row in waiting:
-            row.keys = [request.key(identity) for request in row.wants]
-            unique |= zip(row.keys, row.wants, strict=True)
-        post.answer(unique)
-        for row in waiting:
-            row.advance(post)
-    records = [row.record() for row in rows]
-    if post.hopeless is not None and all(r.failure is post.hopeless for r in records):
-        raise post.hopeless
+        while waiting := [dialogue for dialogue in dialogues if dialogue.wanted]:
+            unique: dict[str, Request] = {}
+            for dialogue in waiting:
+                dialogue.keys = [request.key(model.identity) for request in dialogue.wanted]
+                unique |= zip(dialogue.keys, dialogue.wanted, strict=True)
+            exchange.answer(unique)
+            for dialogue in waiting:
+                dialogue.advance(exchange)
+    records = [dialogue.record() for dialogue in dialogues]
+    fatal = exchange.fatal
+    if fatal is not None and all(record.failure is fatal for record in records):
+        raise fatal
     return records
 
 
-class _Post:
-    """Carries requests to the cache and the backend, and keeps the answers of this run."""
+class _Exchange:
+    """Takes requests to the cache and the backend, and keeps the answers of this run."""
 
-    def __init__(
-        self,
-        backend: BaseBackend,
-        cache: ResponseCache | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:
-        self._backend = backend
-        self._cache = cache
+    def __init__(self, model: BoundModel, progress: Callable[[int, int], None] | None) -> None:
+        self._model = model
         self._progress = progress
         self.answers: dict[str, Answered] = {}
-        self.spared: set[str] = set()  # answered by the cache, or by another worker meanwhile
-        self.hopeless: SignalUnavailable | None = None
+        self.from_cache: set[str] = set()  # also what another worker asked meanwhile
+        self.fatal: SignalUnavailable | None = None
         self._n_needed = 0
 
     def answer(self, requests: Mapping[str, Request]) -> None:
@@ -102,15 +90,16 @@ class _Post:
         unknown = {key: r for key, r in requests.items() if key not in self.answers}
         self._n_needed = len(self.answers) + len(unknown)
         # Closed at once when the backend raises, so that nobody waits for what will not come.
-        with contextlib.closing(_turns(list(unknown), self._cache)) as turns:
+        with contextlib.closing(_turns(list(unknown), self._model.cache)) as turns:
             for known, to_ask in turns:
                 self.answers |= {key: Reply.from_json(value) for key, value in known.items()}
-                self.spared |= set(known)
+                self.from_cache |= set(known)
                 self._report()
-                if not to_ask:
-                    continue
-                for kind in dict.fromkeys(map(_kind, unknown.values())):
-                    self._run([key for key in to_ask if _kind(unknown[key]) == kind], unknown)
+                by_kind: dict[str, list[str]] = {}
+                for key in to_ask:
+                    by_kind.setdefault(_kind(unknown[key]), []).append(key)
+                for keys in by_kind.values():
+                    self._run(keys, unknown)
                     self._report()
         for key in unknown:
             nothing = UnreadableReply("the backend gave no answer to this request")
@@ -118,16 +107,17 @@ class _Post:
 
     def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
         """Let the backend answer requests of one kind."""
+        cache = self._model.cache
         try:
-            for i, answer in self._backend.run([requests[key] for key in keys]):
+            for i, answer in self._model.backend.run([requests[key] for key in keys]):
                 self.answers[keys[i]] = answer
-                if self._cache is not None and isinstance(answer, Reply):
-                    self._cache.set_many({keys[i]: answer.to_json()})
+                if cache is not None and isinstance(answer, Reply):
+                    cache.set_many({keys[i]: answer.to_json()})
                 self._report()
         except SignalUnavailable as failure:
             # True of every request of this kind, but other kinds may do: a signal that asks for
             # both can still read the other one.
-            self.hopeless = failure
+            self.fatal = failure
             for key in keys:
                 self.answers.setdefault(key, failure)
 
@@ -136,7 +126,7 @@ class _Post:
             self._progress(len(self.answers), self._n_needed)
 
 
-class _Row:
+class _RowDialogue:
     """The dialogue about one row, and what it took so far."""
 
     def __init__(self, dialogue: Dialogue) -> None:
@@ -146,26 +136,27 @@ class _Row:
         self._replies: list[Reply] = []
         self._usage = Usage()
         self.keys: list[str] = []
-        self.wants: list[Request] = []
+        self.wanted: list[Request] = []
         self._step(None)
 
-    def advance(self, post: _Post) -> None:
-        """Take in the answers to what it wants, and say what it wants next."""
-        answers = [post.answers[key] for key in self.keys]
+    def advance(self, exchange: _Exchange) -> None:
+        """Take in the answers to what was wanted, and find out what is wanted next."""
+        answers = [exchange.answers[key] for key in self.keys]
         for key, answer in zip(self.keys, answers, strict=True):
             if isinstance(answer, Reply):
                 self._replies.append(answer)
-                self._usage += _used(answer, spared=key in post.spared)
-                post.spared.add(key)  # a reply that several rows share is paid for by the first
+                self._usage += _usage(answer, from_cache=key in exchange.from_cache)
+                # A reply that several rows need is paid for by the first of them.
+                exchange.from_cache.add(key)
         self._step(answers)
 
     def _step(self, answers: list[Answered] | None) -> None:
-        self.wants = []
+        self.wanted = []
         try:
-            wants = next(self._dialogue) if answers is None else self._dialogue.send(answers)
-            while not wants:  # a step that needs nothing
-                wants = self._dialogue.send([])
-            self.wants = wants
+            wanted = next(self._dialogue) if answers is None else self._dialogue.send(answers)
+            while not wanted:  # a step that needs nothing
+                wanted = self._dialogue.send([])
+            self.wanted = wanted
         except StopIteration as end:
             self._evidence = end.value
         except BackendError as failure:
@@ -188,8 +179,14 @@ def _turns(
         yield {}, keys
         return
     known = cache.get_many(keys)  # the usual case in a search: all there, and nothing to write
-    left = [key for key in keys if key not in known]
     yield known, []
+    if left := [key for key in keys if key not in known]:
+        yield from _claims(left, cache)
+
+
+def _claims(
+    left: list[str], cache: ResponseCache
+) -> Generator[tuple[dict[str, str], list[str]], None, None]:
     owner = cache.new_owner()
     pause, longest = _PAUSES
     while left:
@@ -211,7 +208,7 @@ def _kind(request: Request) -> str:
     return "labels" if request.answers else "text"
 
 
-def _used(reply: Reply, *, spared: bool) -> Usage:
-    if spared:
+def _usage(reply: Reply, *, from_cache: bool) -> Usage:
+    if from_cache:
         return Usage(n_cache_hits=1)
     return Usage(1, 0, reply.prompt_tokens, reply.completion_tokens)

@@ -1,16 +1,13 @@
 """LLMClassifier: a language model as an ordinary scikit-learn classifier.
 
-Only the scikit-learn contract lives here; what to ask stands in ``prompts``, how to read the reply
-in ``signals``, who answers in ``backends``, and where they meet in ``evidence``.
+Only the contract with scikit-learn lives here: parameters, what ``fit`` learns, and the public
+methods. Each of these makes one :class:`~skllm_calib.evidence.bound_model.BoundModel`, which does
+the rest.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,23 +18,20 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from skllm_calib.evidence.asking import RowRecord, collect
-from skllm_calib.evidence.backends.base import BaseBackend, Reply
+from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.providers import resolve_model
+from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache, resolve_cache
 from skllm_calib.evidence.examples import select_examples
-from skllm_calib.evidence.explaining import explain_row
-from skllm_calib.evidence.priors import check_prior, estimate_bias, reference_texts, subtract
+from skllm_calib.evidence.failures import check_on_error, check_usable
+from skllm_calib.evidence.prepared_rows import PreparedRows
+from skllm_calib.evidence.priors import check_prior, fit_label_bias
 from skllm_calib.evidence.probing import Chosen, first_available
 from skllm_calib.evidence.prompts import Prompt, resolve_prompt
-from skllm_calib.evidence.questions import BoundPrompt, Question
-from skllm_calib.evidence.signals import OrderAveragedSignal, Signal, resolve_signal
-from skllm_calib.evidence.text_input import Rows, read_rows
-from skllm_calib.evidence.usage import Usage
-from skllm_calib.exceptions import BackendError, FailedRowsWarning
+from skllm_calib.evidence.signals import Signal, resolve_signal
+from skllm_calib.evidence.text_input import TextRows, read_texts
 from skllm_calib.log_proba.labels import check_classes, check_known, check_labels, label_wording
 from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.utils.progress import bar
 
 __all__ = ["LLMClassifier"]
 
@@ -208,120 +202,74 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         ValueError
             For labels outside `classes`, texts that cannot be used, or bad parameters.
         """
-        self._check_on_error()
-        rows = read_rows(X, self, reset=True, allow_missing=self.on_error == "nan")
-        self._check_rows(rows)
-        counts = np.ones(len(rows))
+        check_on_error(self.on_error)
+        rows = read_texts(X, self, reset=True, allow_missing=self.on_error == "nan")
+        check_usable(rows, self.on_error)
+        weight = np.ones(len(rows))
         if sample_weight is not None:
-            counts = _check_sample_weight(sample_weight, rows.fields, ensure_non_negative=True)
-            if not counts.any():
+            weight = _check_sample_weight(sample_weight, rows.fields, ensure_non_negative=True)
+            if not weight.any():
                 raise ValueError("sample_weight is zero for every row: nothing to learn from")
+        shown = self._fit_labels(rows, y, weight)
+        self._examples = [(rows.fields[i], k) for i, k in shown]
+        self.examples_ = [(rows.texts[i], self._fit_classes[k]) for i, k in shown]
+        self._columns = rows.columns
+        self._auto: tuple[str, str] | None = None
+        self.__dict__.pop("label_bias_", None)
+        model = self._bind(rows.columns)
+        self.signal_, self.signal_reason_ = model.signal.label, model.signal_reason
+        if isinstance(self.signal, str) and self.signal == "auto":
+            self._auto = self.signal_, self.signal_reason_
+        if model.prior is not None:
+            self.label_bias_ = fit_label_bias(model, rows, weight, self.random_state or 0)
+        return self
+
+    def _fit_labels(
+        self, rows: TextRows, y: Any, weight: NDArray[np.float64]
+    ) -> list[tuple[int, int]]:
+        """Learn the classes, and return the position and the class of each example to show."""
+        n_shots = self._shots()
         if y is None:
             if self.classes is None:
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y is None. "
-                    "Without labels, say which to choose from: classes=[...]"
+                    "Without labels, name those to choose from: classes=[...]"
                 )
-            if self.n_shots:
-                raise ValueError(f"n_shots={self.n_shots} needs labelled examples: pass y to fit")
-            self._fit_classes = check_classes(self.classes, at_least=1, sort=True)
-            examples: list[int] = []
-            codes = np.empty(0, dtype=np.intp)
-        else:
-            labels = check_labels(y)
-            check_classification_targets(labels)
-            check_consistent_length(rows.fields, labels)
-            used = counts > 0
-            self._fit_classes = self._classes_of(labels[used])
-            codes = np.searchsorted(self._fit_classes, labels)
-            texts = [t if u else "" for t, u in zip(rows.texts, used, strict=True)]
-            examples = select_examples(
-                texts, codes, len(self._fit_classes), self._shots(), self.random_state or 0
-            )
-        self._examples = [(rows.fields[i], int(codes[i])) for i in examples]
-        self.examples_ = [(rows.texts[i], self._fit_classes[codes[i]]) for i in examples]
-        self._columns = rows.columns
-        self._auto: tuple[str, str] | None = None
-        choice = self._choose_signal()
-        self.signal_, self.signal_reason_ = choice.signal.label, choice.reason
-        if isinstance(self.signal, str) and self.signal == "auto":
-            self._auto = self.signal_, self.signal_reason_
-        self._bind()  # a prompt that does not suit the labels is told here
-        self._fit_prior(rows, counts)
-        return self
-
-    @property
-    def fingerprint_(self) -> dict[str, Any]:
-        """Say in plain values what a calibration depends on; a parameter set later changes it."""
-        if "_fit_classes" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
-        empty = dict.fromkeys(("text", *self._columns), "")
-        found = {
-            "backend": resolve_model(self.model).identity(),
-            "prompt": _digest(self._bind().render(empty, [])),
-            "examples": _digest(self._examples),
-            "classes": self._fit_classes.tolist(),
-            "signal": self._averaged(self._choose_signal().signal).identity(),
-        }
-        if self.prior_correction is not None:
-            prior = check_prior(self.prior_correction, self._named_classes().tolist())
-            found["prior_correction"] = prior if isinstance(prior, str) else prior.tolist()
-        return found
-
-    def _fit_prior(self, rows: Rows, counts: NDArray[np.float64]) -> None:
-        """Estimate the label bias from the rows of ``fit``."""
-        self.__dict__.pop("label_bias_", None)
-        if self.prior_correction is None:
-            return
-        prior = check_prior(self.prior_correction, self._named_classes().tolist())
-        used = [text for text, n in zip(rows.texts, counts, strict=True) if n]
-        texts = reference_texts(prior, used, self.random_state or 0)
-        if texts is None:
-            places = [i for i, row in enumerate(rows.fields) if row and counts[i]]
-            fields, weight = [rows.fields[i] for i in places], counts[places]
-        else:
-            places, weight = list(range(len(texts))), np.ones(len(texts))
-            fields = [dict.fromkeys(("text", *rows.columns), text) for text in texts]
-        records = self._records(fields, self._bind(rows.columns))
-        self._report_failures(records, places)
-        self.label_bias_ = estimate_bias(prior, self._matrix(records), weight)
-
-    def _choose_signal(self) -> Chosen:
-        """Say what evidence is read; for "auto" what ``fit`` settled, or would settle."""
-        if not isinstance(self.signal, str) or self.signal != "auto":
-            return Chosen(resolve_signal(self.signal), "it was asked for")
-        if settled := getattr(self, "_auto", None):
-            return Chosen(resolve_signal(settled[0]), settled[1])
-        return first_available(resolve_model(self.model), resolve_cache(self.cache))
-
-    def _averaged(self, signal: Signal) -> Signal:
-        n_orders = self.order_averaging
-        if not isinstance(n_orders, int | np.integer) or n_orders < 1:
-            raise ValueError(f"order_averaging={n_orders!r}: must be a whole number, 1 or more")
-        return OrderAveragedSignal(signal, n_orders=int(n_orders)) if n_orders > 1 else signal
-
-    def _shots(self) -> int:
-        if not isinstance(self.n_shots, int | np.integer) or self.n_shots < 0:
-            raise ValueError(f"n_shots={self.n_shots!r}: must be a whole number, 0 or more")
-        return int(self.n_shots)
+            if n_shots:
+                raise ValueError(f"n_shots={n_shots} needs labelled examples: pass y to fit")
+            self._fit_classes = self._declared()
+            return []
+        labels = check_labels(y)
+        check_classification_targets(labels)
+        check_consistent_length(rows.fields, labels)
+        used = weight > 0
+        self._fit_classes = self._classes_of(labels[used])
+        codes = np.searchsorted(self._fit_classes, labels)
+        texts = [text if u else "" for text, u in zip(rows.texts, used, strict=True)]
+        n_classes, seed = len(self._fit_classes), self.random_state or 0
+        chosen = select_examples(texts, codes, n_classes, n_shots, seed)
+        return [(i, int(codes[i])) for i in chosen]
 
     def _classes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
         present = np.unique(labels)
         if self.classes is None:
             return present
-        classes = declared = check_classes(self.classes, at_least=1, sort=True)
+        classes = declared = self._declared()
         given, positions = set(present.tolist()), np.arange(len(classes))
         if not given <= set(classes.tolist()) and given <= set(positions.tolist()):
             # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
             # calibration) replace labels by their positions before they call fit. The model must
             # still be asked for the labels that were declared.
             classes = positions
-        strange = [label for label in present.tolist() if label not in set(classes.tolist())]
-        if strange:
+        unknown = [label for label in present.tolist() if label not in set(classes.tolist())]
+        if unknown:
             raise ValueError(
-                f"y holds the label {strange[0]!r}, which is not in classes={declared.tolist()}"
+                f"y holds the label {unknown[0]!r}, which is not in classes={declared.tolist()}"
             )
         return classes
+
+    def _declared(self) -> NDArray[Any]:
+        return check_classes(self.classes, at_least=1, sort=True)
 
     @property
     def classes_(self) -> NDArray[Any]:  # type: ignore[override]
@@ -329,19 +277,99 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         if "_fit_classes" in self.__dict__:
             return self._fit_classes
         if self.classes is not None:
-            return check_classes(self.classes, at_least=1, sort=True)
+            return self._declared()
         raise AttributeError(f"{type(self).__name__} has no classes_ before fit or classes=[...]")
 
+    @property
+    def fingerprint_(self) -> dict[str, Any]:
+        """What a calibration depends on, in plain values; a parameter set later changes it."""
+        if "_fit_classes" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
+        return self._bind(self._columns).fingerprint()
+
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether it can predict: after fit, or at once when there is nothing to learn."""
+        """Return whether it can predict: after fit, or at once when there is nothing to learn."""
         return "_fit_classes" in self.__dict__ or not self._requires_fit()
 
     def _requires_fit(self) -> bool:
         return self.classes is None or bool(self.n_shots) or self.prior_correction is not None
 
     def needs_cross_fitting(self) -> bool:
-        """Tell whether scores of rows seen in ``fit`` flatter: only with examples in the prompt."""
+        """Return whether rows seen in ``fit`` score too well: only with examples in the prompt."""
         return self._shots() > 0
+
+    def _shots(self) -> int:
+        if not isinstance(self.n_shots, int | np.integer) or self.n_shots < 0:
+            raise ValueError(f"n_shots={self.n_shots!r}: must be a whole number, 0 or more")
+        return int(self.n_shots)
+
+    # -- binding: from parameters to what a call works with --------------------------------------
+
+    def _bind(self, columns: Sequence[str]) -> BoundModel:
+        """Resolve all parameters, once for a call."""
+        n_orders = self.order_averaging
+        if not isinstance(n_orders, int | np.integer) or n_orders < 1:
+            raise ValueError(f"order_averaging={n_orders!r}: must be a whole number, 1 or more")
+        classes = self.classes_
+        # The labels that the model is asked for; those of classes_ may be their positions.
+        named = (
+            classes if self.classes is None else self._declared()
+        )
+        labels, notes = named.tolist(), self.label_descriptions or {}
+        check_known(notes, labels, "label_descriptions")
+        backend, cache = resolve_model(self.model), resolve_cache(self.cache)
+        chosen = self._choose_signal(backend, cache)
+        prior = self.prior_correction
+        return BoundModel(
+            backend=backend,
+            cache=cache,
+            prompt=resolve_prompt(self.prompt).bind(
+                label_wording(labels, self.label_texts),
+                [notes.get(label) for label in labels],
+                answer_form=backend.answer_form,
+                columns=columns,
+            ),
+            signal=chosen.signal,
+            signal_reason=chosen.reason,
+            n_orders=int(n_orders),
+            classes=classes.tolist(),
+            columns=tuple(columns),
+            examples=getattr(self, "_examples", []),
+            prior=None if prior is None else check_prior(prior, labels),
+            label_bias=getattr(self, "label_bias_", None),
+            on_error=self.on_error,
+            verbose=self.verbose,
+        )
+
+    def _choose_signal(self, backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
+        """Return the evidence to read; for "auto" what ``fit`` settled, or would settle."""
+        if not isinstance(self.signal, str) or self.signal != "auto":
+            return Chosen(resolve_signal(self.signal), "it was asked for")
+        if settled := getattr(self, "_auto", None):
+            return Chosen(resolve_signal(settled[0]), settled[1])
+        return first_available(backend, cache)
+
+    def prepare_rows(self, X: Any) -> PreparedRows:
+        """Read rows and settle whom to ask what about them, without asking anything.
+
+        Wrappers such as :class:`CalibratedLLMClassifier` use it to compare its ``fingerprint``
+        before they call its ``score`` or ``explain``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        PreparedRows
+        """
+        check_is_fitted(self)
+        check_on_error(self.on_error)
+        fitted = "_fit_classes" in self.__dict__
+        # Without fit, the table itself says what the columns are.
+        reader = self if fitted else _Unfitted()
+        rows = read_texts(X, reader, reset=not fitted, allow_missing=self.on_error == "nan")
+        return PreparedRows(self._bind(rows.columns), rows, fitted)
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -357,20 +385,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         ndarray of shape (n_samples, n_classes)
             Normalised natural logarithms, columns in the order of ``classes_``.
         """
-        records, _ = self._ask(X)
-        return self._matrix(records)
-
-    def _matrix(self, records: Sequence[RowRecord]) -> NDArray[np.float64]:
-        """Return the log-probabilities, corrected where a bias is known."""
-        out = np.full((len(records), len(self.classes_)), np.nan)
-        for i, record in enumerate(records):
-            if record.evidence is not None:
-                out[i] = self._corrected(record.evidence.log_proba)
-        return out
-
-    def _corrected(self, log_proba: NDArray[np.float64]) -> NDArray[np.float64]:
-        bias = getattr(self, "label_bias_", None)
-        return log_proba if bias is None else subtract(log_proba, bias)
+        return self.prepare_rows(X).score().log_proba
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the log-probabilities as features, as ``predict_log_proba``."""
@@ -391,14 +406,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         Returns
         -------
         list of list of dict
-            Chat messages, one list a row.
+            Chat messages, one list per row.
         """
-        rows = self._read(X)
-        bound = self._bind(rows.columns)
-        return [
-            [m._asdict() for m in bound.render(fields, self._shown())] if fields else []
-            for fields in rows.fields
-        ]
+        return self.prepare_rows(X).render()
 
     def explain(self, X: Any) -> list[dict[str, Any]]:
         """Return one record a row: the evidence behind it, and what it took.
@@ -420,17 +430,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             normalising), ``label_listed``, ``shared_beginnings`` and ``top_tokens``, for votes
             ``votes``, for stated probabilities ``stated``, for several orders ``order_flips``.
         """
-        records, answers = self._ask(X, on_error="nan")
-        labels, choice = self.classes_.tolist(), self._choose_signal()
-        out = []
-        for record in records:
-            evidence = record.evidence
-            log_proba = None if evidence is None else self._corrected(evidence.log_proba)
-            row = explain_row(record, log_proba, labels, answers, choice)
-            if "label_bias_" in self.__dict__:
-                row["label_bias"] = dict(zip(labels, self.label_bias_.tolist(), strict=True))
-            out.append(row)
-        return out
+        return self.prepare_rows(X).explain().records
 
     def order_flip_rate(self, X: Any, n_orders: int = 2) -> float:
         """Return how often the label changes when the options are listed in another order.
@@ -454,138 +454,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         """
         if n_orders < 2:
             raise ValueError(f"n_orders={n_orders!r}: must be 2 or more, to compare them")
-        signal = OrderAveragedSignal(self._choose_signal().signal, n_orders=n_orders)
-        records, _ = self._ask(X, on_error="nan", signal=signal)
-        flips = [r.evidence.details["order_flips"] > 0 for r in records if r.evidence is not None]
-        if not flips:
-            raise ValueError("no row could be answered, so there is nothing to compare")
-        return float(np.mean(flips))
-
-    def served_model(self, X: Any) -> str | None:
-        """Return the model as served for the first row of `X`, as the cache knows it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        str or None
-            None if the row is not in the cache; nothing is asked.
-        """
-        cache = resolve_cache(self.cache)
-        if cache is None:
-            return None
-        rows = self._read(X)
-        bound = self._bind(rows.columns)
-        identity = resolve_model(self.model).identity()
-        fields = next((fields for fields in rows.fields if fields), None)
-        if fields is None:
-            return None
-        question = Question(bound, fields, self._shown())
-        first, *_ = next(self._averaged(self._choose_signal().signal).ask(question))
-        known = cache.get_many([first.key(identity)])
-        return next((Reply.from_json(value).model for value in known.values()), None)
-
-    # -- asking ----------------------------------------------------------------------------------
-
-    def _read(self, X: Any) -> Rows:
-        check_is_fitted(self)
-        self._check_on_error()
-        # Without fit, the first table seen says what the columns are.
-        unseen = "_fit_classes" not in self.__dict__
-        reader = _Unfitted() if unseen else self
-        return read_rows(X, reader, reset=unseen, allow_missing=self.on_error == "nan")
-
-    def _check_on_error(self) -> None:
-        if self.on_error not in ("raise", "nan"):
-            raise ValueError(f"on_error={self.on_error!r}: must be 'raise' or 'nan'")
-
-    def _check_rows(self, rows: Rows) -> None:
-        if rows.problems and self.on_error == "raise":
-            problem, n = next(iter(rows.problems.values())), len(rows.problems)
-            others = f" ({n} such rows in all)" if n > 1 else ""
-            raise ValueError(
-                f"X cannot be used: {problem}{others}. Remove it, or pass on_error='nan' to get "
-                "NaN for such rows"
-            )
-
-    def _bind(self, columns: Sequence[str] | None = None) -> BoundPrompt:
-        backend = resolve_model(self.model)
-        labels = self._named_classes().tolist()
-        descriptions = self.label_descriptions or {}
-        check_known(descriptions, labels, "label_descriptions")
-        return resolve_prompt(self.prompt).bind(
-            label_wording(labels, self.label_texts),
-            [descriptions.get(label) for label in labels],
-            answer_form=backend.answer_form,
-            columns=getattr(self, "_columns", ()) if columns is None else columns,
-        )
-
-    def _named_classes(self) -> NDArray[Any]:
-        """Return the labels that the model is asked for; ``classes_`` may be their positions."""
-        return (
-            self.classes_
-            if self.classes is None
-            else check_classes(self.classes, at_least=1, sort=True)
-        )
-
-    def _shown(self) -> list[tuple[Mapping[str, str], int]]:
-        return getattr(self, "_examples", [])
-
-    def _ask(
-        self, X: Any, on_error: str | None = None, signal: Signal | None = None
-    ) -> tuple[list[RowRecord], tuple[str, ...]]:
-        """Return a record of each row, and what the model was to write for each class."""
-        rows = self._read(X)
-        policy = on_error or self.on_error
-        if policy == "raise":
-            self._check_rows(rows)
-        bound = self._bind(rows.columns)
-        usable = [i for i, fields in enumerate(rows.fields) if fields]
-        records = self._records([rows.fields[i] for i in usable], bound, signal)
-        answered = dict(zip(usable, records, strict=True))
-        out = [
-            answered[i] if i in answered else _bad_row(rows.problems[i]) for i in range(len(rows))
-        ]
-        if on_error is None:
-            self._report_failures(out)
-        return out, bound.answers
-
-    def _records(
-        self,
-        fields: Sequence[Mapping[str, str]],
-        bound: BoundPrompt,
-        signal: Signal | None = None,
-    ) -> list[RowRecord]:
-        shown = self._shown()
-        with bar(self.verbose, "rows") as progress:
-            return collect(
-                [Question(bound, row, shown) for row in fields],
-                signal or self._averaged(self._choose_signal().signal),
-                resolve_model(self.model),
-                resolve_cache(self.cache),
-                progress=progress,
-            )
-
-    def _report_failures(
-        self, records: Sequence[RowRecord], places: Sequence[int] | None = None
-    ) -> None:
-        """Raise or warn of failed rows; `places`: where each stands in `X`, if not all do."""
-        numbered = zip(places or range(len(records)), records, strict=True)
-        failed = [(i, r.failure) for i, r in numbered if r.failure is not None]
-        if not failed:
-            return
-        i, failure = failed[0]
-        story = f"{len(failed)} of {len(records)} rows failed; the first is row {i}: {failure}"
-        if self.on_error == "nan":
-            warnings.warn(f"{story}. They are NaN", FailedRowsWarning, stacklevel=4)
-            return
-        kept = "" if resolve_cache(self.cache) is None else " The replies to the others are kept."
-        story += f".{kept} Pass on_error='nan' to get NaN for rows that fail"
-        error = copy.copy(failure)  # of the same type, with what else it knows
-        error.args = (story,)
-        raise error from failure
+        return self.prepare_rows(X).order_flip_rate(n_orders)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -599,12 +468,3 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
 class _Unfitted(BaseEstimator):  # type: ignore[misc]
     """Stands in for the estimator when a table is read without fit: nothing is to be kept."""
-
-
-def _bad_row(problem: str) -> RowRecord:
-    return RowRecord(None, BackendError(problem), (), Usage())
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

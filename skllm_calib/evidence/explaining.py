@@ -9,34 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.evidence.asking import RowRecord
-from skllm_calib.evidence.probing import Chosen
+from skllm_calib.evidence.bound_model import BoundModel
 
 __all__ = ["explain_row"]
 
 
 def explain_row(
-    record: RowRecord,
-    log_proba: NDArray[np.float64] | None,
-    labels: Sequence[Any],
-    answers: Sequence[str],
-    choice: Chosen,
+    record: RowRecord, log_proba: NDArray[np.float64], model: BoundModel
 ) -> dict[str, Any]:
     """Return all that is known of a row, in plain values.
 
     Parameters
     ----------
     record : RowRecord
-    log_proba : ndarray of shape (n_classes,) or None
-        The row's log-probabilities after every correction; None for a failed row.
-    labels : sequence
-        The classes.
-    answers : sequence of str
-        What the model was to write for each.
-    choice : Chosen
-        The signal in use, and why.
+    log_proba : ndarray of shape (n_classes,)
+        The row's log-probabilities after every correction; NaN for a failed row.
+    model : BoundModel
+        What was asked, and how the replies were read.
     """
+    labels = model.classes
     out: dict[str, Any] = {"label": None, "probability": None, "log_proba": None}
-    if record.evidence is not None and log_proba is not None:
+    if record.evidence is not None:
         best = int(log_proba.argmax())
         out |= {
             "label": labels[best],
@@ -46,10 +39,10 @@ def explain_row(
             **_by_label(record.evidence.details, labels),
         }
     first = record.replies[0] if record.replies else None
-    return out | {
-        "signal": choice.signal.label,
-        "signal_reason": choice.reason,
-        "answers": dict(zip(labels, answers, strict=True)),
+    out |= {
+        "signal": model.signal.label,
+        "signal_reason": model.signal_reason,
+        "answers": dict(zip(labels, model.prompt.answers, strict=True)),
         "model": record.model,
         "fingerprint": first.fingerprint if first else None,
         "notes": list(dict.fromkeys(note for reply in record.replies for note in reply.notes)),
@@ -60,10 +53,13 @@ def explain_row(
         "cached": record.usage.n_cache_hits > 0,
         "failure": str(record.failure) if record.failure is not None else None,
     }
+    if model.label_bias is not None:
+        out["label_bias"] = dict(zip(labels, model.label_bias.tolist(), strict=True))
+    return out
 
 
 def _by_label(value: Any, labels: Sequence[Any]) -> Any:
-    """Replace arrays, which hold a number a class, by dicts, also deep inside."""
+    """Replace arrays, which hold one number per class, by dicts, also deep inside."""
     if isinstance(value, np.ndarray):
         return dict(zip(labels, value.tolist(), strict=True))
     if isinstance(value, dict):

@@ -14,27 +14,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skllm_calib.evidence.asking import ask_rows
+from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.failures import report_failures
+from skllm_calib.evidence.prepared_rows import log_proba_of_records
+from skllm_calib.evidence.text_input import TextRows
 from skllm_calib.log_proba.labels import check_known
+from skllm_calib.log_proba.numerics import log_normalise
 
-__all__ = ["check_prior", "estimate_bias", "reference_texts", "subtract"]
+__all__ = ["check_prior", "estimate_bias", "fit_label_bias", "reference_texts"]
 
 Prior = str | NDArray[np.float64]
 
 _METHODS = ("contextual", "domain", "batch")
 _CONTENT_FREE = ("N/A", "[MASK]", "")  # as in Zhao et al. (2021)
-# How many texts of random words tell the bias of a domain, as Fei et al. (2023) use.
+# How many texts of random words show the bias of a domain, as Fei et al. (2023) use.
 _N_DOMAIN_TEXTS = 20
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _CLOSE = 1e-10
 
 
 def check_prior(prior: str | Mapping[Any, float] | ArrayLike, labels: Sequence[Any]) -> Prior:
-    """Return the name of a method, or given shares in the order of the classes.
+    """Return the name of a method, or the class prior given, in the order of the classes.
 
     Raises
     ------
     ValueError
-        If it is neither, or the shares are not positive or do not sum to one.
+        If it is neither, or the probabilities are not positive or do not sum to one.
     """
     if isinstance(prior, str) and prior in _METHODS:
         return prior
@@ -42,25 +48,60 @@ def check_prior(prior: str | Mapping[Any, float] | ArrayLike, labels: Sequence[A
         check_known(prior, labels, "prior_correction")
         missing = [label for label in labels if label not in prior]
         if missing:
-            raise ValueError(f"prior_correction has no share for the class {missing[0]!r}")
+            raise ValueError(f"prior_correction has no probability for the class {missing[0]!r}")
         prior = [prior[label] for label in labels]
     try:
-        shares = np.asarray(prior, dtype=np.float64)
+        proba = np.asarray(prior, dtype=np.float64)
     except (TypeError, ValueError):
-        shares = np.empty(0)
-    if shares.shape != (len(labels),):
+        proba = np.empty(0)
+    if proba.shape != (len(labels),):
         raise ValueError(
-            f"prior_correction={prior!r}: must be {', '.join(map(repr, _METHODS))}, a share for "
-            f"each of the {len(labels)} classes (a dict, or numbers in the order of classes_), or "
-            "None"
+            f"prior_correction={prior!r}: must be {', '.join(map(repr, _METHODS))}, one "
+            f"probability for each of the {len(labels)} classes (a dict, or numbers in the order "
+            "of classes_), or None"
         )
-    if not (shares > 0).all() or not abs(shares.sum() - 1) < 1e-6:
+    if not (proba > 0).all() or not abs(proba.sum() - 1) < 1e-6:
         raise ValueError(
-            f"prior_correction={prior!r}: the shares of the classes must be greater than 0 and "
-            "sum to 1"
+            f"prior_correction={prior!r}: the probabilities of the classes must be greater than 0 "
+            "and sum to 1"
         )
-    out: NDArray[np.float64] = shares / shares.sum()
+    out: NDArray[np.float64] = proba / proba.sum()
     return out
+
+
+def fit_label_bias(
+    model: BoundModel, rows: TextRows, weight: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
+    """Ask the model what it takes, and return its label bias.
+
+    Parameters
+    ----------
+    model : BoundModel
+        With a `prior`.
+    rows : TextRows
+        The rows of ``fit``.
+    weight : ndarray of shape (n_samples,)
+        How much each row counts; those of weight 0 do not.
+    seed : int
+        Of the random texts.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        As :func:`estimate_bias` returns it.
+    """
+    assert model.prior is not None
+    used = [text for text, w in zip(rows.texts, weight, strict=True) if w]
+    texts = reference_texts(model.prior, used, seed)
+    if texts is None:
+        positions = [i for i, fields in enumerate(rows.fields) if fields and weight[i]]
+        asked, weight = [rows.fields[i] for i in positions], weight[positions]
+    else:
+        positions, weight = list(range(len(texts))), np.ones(len(texts))
+        asked = [dict.fromkeys(("text", *rows.columns), text) for text in texts]
+    records = ask_rows(model, asked)
+    report_failures(records, model, positions)
+    return estimate_bias(model.prior, log_proba_of_records(records, model), weight)
 
 
 def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] | None:
@@ -94,15 +135,18 @@ def estimate_bias(
     Raises
     ------
     ValueError
-        If none of the texts could be scored.
+        If no text could be scored.
     """
     usable = np.isfinite(log_proba).all(axis=1)
     if not usable.any():
         raise ValueError("no row could be scored, so the label bias of the model is not known")
     rows = log_proba[usable]
     counts = np.ones(len(rows)) if weight is None else weight[usable]
-    share = np.log(counts / counts.sum())[:, np.newaxis]
-    bias = _log_mean(rows, share) if isinstance(prior, str) else _matched(rows, share, prior)
+    log_weight = np.log(counts / counts.sum())[:, np.newaxis]
+    if isinstance(prior, str):
+        bias = _log_mean(rows, log_weight)
+    else:
+        bias = _matched(rows, log_weight, prior)
     out: NDArray[np.float64] = bias - bias.mean()
     return out
 
@@ -123,14 +167,14 @@ def _domain_texts(texts: Set[str], seed: int) -> list[str]:
     return [" ".join(words[i] for i in row) for row in drawn]
 
 
-def _log_mean(rows: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of the mean probability of each class; `share` is a logarithm, too."""
-    out: NDArray[np.float64] = np.logaddexp.reduce(rows + share, axis=0)
+def _log_mean(rows: NDArray[np.float64], log_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the weighted mean probability of each class."""
+    out: NDArray[np.float64] = np.logaddexp.reduce(rows + log_weight, axis=0)
     return out
 
 
 def _matched(
-    rows: NDArray[np.float64], share: NDArray[np.float64], prior: NDArray[np.float64]
+    rows: NDArray[np.float64], log_weight: NDArray[np.float64], prior: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return what to subtract so that the mean probability of each class is its prior.
 
@@ -139,15 +183,8 @@ def _matched(
     """
     bias = np.zeros(len(prior))
     for _ in range(10_000):
-        step = _log_mean(subtract(rows, bias), share) - np.log(prior)
+        step = _log_mean(log_normalise(rows - bias), log_weight) - np.log(prior)
         bias = bias + step
         if np.abs(step).max() < _CLOSE:
             break
     return bias
-
-
-def subtract(log_proba: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Subtract a bias from log-probabilities and normalise; a row or a matrix of rows."""
-    shifted = log_proba - bias
-    out: NDArray[np.float64] = shifted - np.logaddexp.reduce(shifted, axis=-1, keepdims=True)
-    return out

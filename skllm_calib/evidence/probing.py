@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from skllm_calib.evidence.asking import collect
+from skllm_calib.evidence.asking import ask_rows
 from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.handles import get_handle
+from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.prompts import Prompt
-from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals import SIGNALS, Signal
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 
@@ -22,8 +22,7 @@ AUTO_ORDER = ("logprobs", "decisions", "self_reported", "self_consistency")
 _QUESTION = "Is the sky blue? {hint}\n\n{text}"
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """What "auto" came to.
 
     Attributes
@@ -84,32 +83,32 @@ class _NotAskedError(Exception):
 
 
 def _probe(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
-    bound = Prompt(_QUESTION).bind(["no", "yes"], answer_form=backend.answer_form)
-    question = Question(bound, {"text": "Think of a clear day."})
     refusals: list[str] = []
     for name in AUTO_ORDER:
         signal = SIGNALS[name]()
         try:
-            why = _refusal(signal, question, backend, cache)
+            why = _refusal(signal, backend, cache)
         except BackendError as failure:
-            reason = f"the model could not be asked what it shows: {failure}"
+            reason = f"the model could not be asked which signals it offers: {failure}"
             raise _NotAskedError(Chosen(signal, "; ".join([*refusals, reason]))) from None
         if why is None:
             reason = "; ".join(refusals) or "the model shows log-probabilities"
             return Chosen(signal, reason)
-        refusals.append(f"{name!r} is not to be had: {why}")
+        refusals.append(f"{name!r} is not available: {why}")
     raise SignalUnavailable(
         f"none of the signals {', '.join(map(repr, AUTO_ORDER))} can be read from this model: "
         + "; ".join(refusals)
     )
 
 
-def _refusal(
-    signal: Signal, question: Question, backend: BaseBackend, cache: ResponseCache | None
-) -> str | None:
-    """Return why a signal cannot be had, or None if it can."""
+def _refusal(signal: Signal, backend: BaseBackend, cache: ResponseCache | None) -> str | None:
+    """Return why a signal is not available, or None if it is."""
+    prompt = Prompt(_QUESTION).bind(["no", "yes"], answer_form=backend.answer_form)
+    model = BoundModel(
+        backend=backend, cache=cache, prompt=prompt, signal=signal, classes=["no", "yes"]
+    )
     try:
-        (record,) = collect([question], signal, backend, cache)
+        (record,) = ask_rows(model, [{"text": "Think of a clear day."}])
     except SignalUnavailable as failure:  # true of every request, so the run was ended
         return str(failure)
     if record.failure is None:
@@ -117,6 +116,6 @@ def _refusal(
     if isinstance(record.failure, SignalUnavailable):
         return str(record.failure)
     if isinstance(record.failure, UnreadableReply):
-        # Token probabilities were shown, though not of these labels: the signal is to be had.
+        # Token probabilities were shown, though not of these labels: the signal is available.
         return None if signal.name == "logprobs" else str(record.failure)
     raise record.failure

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-__all__ = ["Rows", "read_rows"]
+__all__ = ["TextRows", "read_texts"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class TextRows:
     """Rows ready for a template.
 
     Attributes
@@ -44,7 +44,7 @@ class Rows:
         return [fields.get("text", "") for fields in self.fields]
 
 
-def read_rows(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
+def read_texts(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> TextRows:
     """Read X, of any container, as rows.
 
     Parameters
@@ -60,7 +60,7 @@ def read_rows(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Ro
 
     Returns
     -------
-    Rows
+    TextRows
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _as_texts(X: Any) -> list[Any] | None:
     return items if is_text or all(_cell(item) is None for item in items) else None
 
 
-def _from_texts(items: Sequence[Any]) -> Rows:
+def _from_texts(items: Sequence[Any]) -> TextRows:
     fields: list[dict[str, str]] = []
     problems: dict[int, str] = {}
     for i, item in enumerate(items):
@@ -111,10 +111,10 @@ def _from_texts(items: Sequence[Any]) -> Rows:
         elif not text.strip():
             problems[i] = f"row {i} is an empty text"
         fields.append({} if i in problems else {"text": text or ""})
-    return Rows(fields, problems)
+    return TextRows(fields, problems)
 
 
-def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) -> Rows:
+def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) -> TextRows:
     # The columns seen in fit, in their order: what a row says must not depend on its neighbours.
     columns = () if reset else tuple(getattr(estimator, "feature_names_in_", ()))
     if not columns:
@@ -126,7 +126,7 @@ def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) 
     return _table_rows(columns, values)
 
 
-def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> Rows:
+def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> TextRows:
     columns = _columns(X)
     if columns is not None:  # a table of a library
         validate_data(estimator, X, skip_check_array=True, reset=reset)
@@ -172,7 +172,7 @@ def _numbered(n_columns: int) -> tuple[str, ...]:
     return tuple(f"x{j}" for j in range(n_columns))
 
 
-def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Rows:
+def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> TextRows:
     fields: list[dict[str, str]] = []
     problems: dict[int, str] = {}
     for i, row in enumerate(values):
@@ -190,7 +190,7 @@ def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Ro
             whole = "\n".join(f"{name}: {cell}" for name, cell in known.items())
             known["text"] = next(iter(known.values())) if len(known) == 1 else whole
         fields.append(known)
-    return Rows(fields, problems, columns)
+    return TextRows(fields, problems, columns)
 
 
 def _cell(value: Any) -> str | None:

@@ -12,19 +12,19 @@ CALIBRATORS_VERSION = 1
 """Raised when a fitted calibrator of an older release would give other probabilities today."""
 
 
-def identity_of(estimator: Any, served: str | None) -> dict[str, Any]:
+def identity_of(fingerprint: Mapping[str, Any] | None, served_model: str | None) -> dict[str, Any]:
     """Return in plain values what the probabilities of an estimator depend on.
 
     Parameters
     ----------
-    estimator : classifier
-        With a ``fingerprint_`` where it can tell.
-    served : str or None
+    fingerprint : mapping or None
+        The ``fingerprint_`` of the estimator; None if it has none.
+    served_model : str or None
         The model that answered, as the provider names it; None if that is not known.
     """
     return {
-        "estimator": copy.deepcopy(getattr(estimator, "fingerprint_", None)),
-        "model as served": served,
+        "estimator": copy.deepcopy(fingerprint),
+        "model as served": served_model,
         "version of the calibrators": CALIBRATORS_VERSION,
     }
 
@@ -33,11 +33,11 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Name what differs, with both values.
 
     What is not known on one side is no difference: the model served, or the settings of an
-    estimator that cannot tell. Nor is an address: calibrated on one's own machine and used against
-    the server of the company is how it should be, and where a server stands does not say what it
-    serves.
+    estimator without a fingerprint. Nor is an address: calibrated on one's own machine and used
+    against the server of the company is how it should be, and where a server stands does not say
+    what it serves.
     """
-    known = [name for name in then if then[name] is not None and now[name] is not None]
+    known = [name for name in then if then[name] is not None and now.get(name) is not None]
     before = dict(_flat({name: then[name] for name in known}))
     after = dict(_flat({name: now[name] for name in known}))
     return [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing, indexable
 
@@ -14,28 +15,90 @@ from skllm_calib.log_proba.folds import Split
 from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = [
+    "Explained",
+    "Prepared",
+    "Scores",
+    "aligned",
     "cross_fitted",
     "indexed",
     "log_proba_of",
     "needs_cross_fitting",
-    "served_model",
+    "prepare_rows",
+    "scores_of",
 ]
 
 
+class Scores(NamedTuple):
+    """Log-probabilities of rows, and what gave them.
+
+    Attributes
+    ----------
+    log_proba : ndarray of shape (n_samples, n_classes)
+        NaN for rows that could not be scored.
+    served_model : str or None
+        The model that answered, as its provider names it; None if that is not known.
+    """
+
+    log_proba: NDArray[np.float64]
+    served_model: str | None = None
+
+
+class Explained(NamedTuple):
+    """One record per row, in plain values, and the model that answered where it is known."""
+
+    records: list[dict[str, Any]]
+    served_model: str | None = None
+
+
+class Prepared(Protocol):
+    """A classifier and the rows of one call, before it is asked."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the scores will depend on, in plain values; None if that is not known."""
+
+    def score(self) -> Scores:
+        """Return the scores."""
+
+    def explain(self) -> Explained:
+        """Return one record per row."""
+
+
+@dataclass(frozen=True, eq=False)
+class _AnyPrepared:
+    """Rows, and a classifier that has no ``prepare_rows`` of its own."""
+
+    estimator: Any
+    X: Any
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        return getattr(self.estimator, "fingerprint_", None)
+
+    def score(self) -> Scores:
+        return Scores(_any_log_proba(self.estimator, self.X))
+
+    def explain(self) -> Explained:
+        return Explained(self.estimator.explain(self.X))
+
+
+def prepare_rows(estimator: Any, X: Any) -> Prepared:
+    """Return rows ready to be scored by a classifier, which has not been asked yet."""
+    if hasattr(estimator, "prepare_rows"):
+        return estimator.prepare_rows(X)  # type: ignore[no-any-return]
+    return _AnyPrepared(estimator, X)
+
+
 def needs_cross_fitting(estimator: Any) -> bool:
-    """Tell whether scores of rows seen in ``fit`` flatter; of unknown classifiers they may."""
-    tell = getattr(estimator, "needs_cross_fitting", None)
-    return not isinstance(estimator, FrozenEstimator) and (tell is None or bool(tell()))
+    """Return whether rows seen in ``fit`` may score too well; of unknown classifiers, yes."""
+    if isinstance(estimator, FrozenEstimator):
+        return False
+    own = getattr(estimator, "needs_cross_fitting", None)
+    return own is None or bool(own())
 
 
-def served_model(estimator: Any, X: Any) -> str | None:
-    """Return the model that answered, where the estimator can tell."""
-    tell = getattr(estimator, "served_model", None)
-    return None if tell is None else tell(X)
-
-
-def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return log-probabilities from the best that a classifier offers.
+def scores_of(estimator: Any, X: Any, classes: NDArray[Any]) -> Scores:
+    """Return scores from the best that a classifier offers.
 
     Parameters
     ----------
@@ -47,21 +110,30 @@ def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.fl
 
     Returns
     -------
-    ndarray of shape (n_samples, n_classes)
-        Minus infinity for classes that the estimator does not know.
+    Scores
+        With minus infinity for classes that the estimator does not know.
 
     Raises
     ------
     TypeError
         If the estimator offers no scores.
     """
-    scores = _any_log_proba(estimator, X)
-    known = np.asarray(estimator.classes_)
+    return aligned(prepare_rows(estimator, X).score(), estimator.classes_, classes)
+
+
+def aligned(scores: Scores, known: ArrayLike, classes: NDArray[Any]) -> Scores:
+    """Return scores with a column for each of `classes`, of which an estimator has `known`."""
+    known = np.asarray(known)
     if len(known) == len(classes):
         return scores
-    full = np.full((len(scores), len(classes)), -np.inf)
-    full[:, np.searchsorted(classes, known)] = scores
-    return full
+    full = np.full((len(scores.log_proba), len(classes)), -np.inf)
+    full[:, np.searchsorted(classes, known)] = scores.log_proba
+    return scores._replace(log_proba=full)
+
+
+def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the log-probabilities of :func:`scores_of`."""
+    return scores_of(estimator, X, classes).log_proba
 
 
 def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
@@ -77,8 +149,8 @@ def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
             margin = np.column_stack([np.zeros_like(margin), margin])
         return log_normalise(margin)
     raise TypeError(
-        f"{type(estimator).__name__} has neither predict_proba nor decision_function: there is no "
-        "score to calibrate"
+        f"{type(estimator).__name__} has neither predict_proba nor decision_function: there are no "
+        "scores to calibrate"
     )
 
 
@@ -89,9 +161,9 @@ def cross_fitted(
     classes: NDArray[Any],
     splits: Sequence[Split],
     *,
-    score: Callable[[Any, Any, NDArray[Any]], NDArray[np.float64]] = log_proba_of,
+    score: Callable[[Any, Any, NDArray[Any]], Scores] = scores_of,
     blank_unknown: bool = True,
-) -> tuple[NDArray[np.float64], str | None]:
+) -> Scores:
     """Score each row by an estimator fitted without it.
 
     Parameters
@@ -104,7 +176,7 @@ def cross_fitted(
         All classes, sorted.
     splits : sequence of (train, test)
         Positions of the rows.
-    score : callable, default=log_proba_of
+    score : callable, default=scores_of
         Gets a fitted estimator, rows and all classes; returns the scores.
     blank_unknown : bool, default=True
         Whether rows are NaN whose class the training part lacks. To a calibrator such a model says
@@ -112,22 +184,20 @@ def cross_fitted(
 
     Returns
     -------
-    scores : ndarray of shape (n_samples, n_classes)
+    Scores
         NaN for rows in no test part.
-    served : str or None
-        The model that answered, where an estimator can tell.
     """
     X = indexed(X)
     out = np.full((len(y), len(classes)), np.nan)
     served = None
     for train, test in splits:
         estimator = fit(_safe_indexing(X, train), train)
-        held_out = _safe_indexing(X, test)
-        out[test] = score(estimator, held_out, classes)
-        served = served or served_model(estimator, held_out)
+        scores = score(estimator, _safe_indexing(X, test), classes)
+        out[test] = scores.log_proba
+        served = served or scores.served_model
         if blank_unknown:
             out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
-    return out, served
+    return Scores(out, served)
 
 
 def indexed(X: Any) -> Any:

@@ -739,9 +739,22 @@ def test_fingerprint():
     assert json.loads(json.dumps(clf.fingerprint_)) == clf.fingerprint_
 
 
-def test_served_model_is_none_where_nobody_knows():
-    assert ensemble(says(0.5)).served_model(TEXTS) is None
-    assert ensemble(words()).fit(TEXTS, LABELS).served_model(TEXTS) is None
+def test_prepared_members_ask_nothing_until_they_are_scored(counted):
+    one, two, off = (counted(seed=i) for i in range(3))
+    members = [llm(backend, classes=["ham", "spam"]) for backend in (one, two, off)]
+    clf = ensemble(*members, weights=[1, 1, 0])
+    assert clf.prepare_rows(TEXTS).fingerprint is None
+    prepared = clf.fit(TEXTS, LABELS).prepare_rows(TEXTS)
+    assert prepared.fingerprint == clf.fingerprint_
+    assert not one.asked
+    # Members of weight zero are asked by explain only, and change no probability.
+    both = f"testing-{one.name}, testing-{two.name}"
+    assert prepared.score().served_model == both
+    assert not off.asked
+    assert prepared.explain().served_model == both
+    assert off.asked
+    unknown = ensemble(words()).fit(TEXTS, LABELS).prepare_rows(TEXTS)
+    assert unknown.score().served_model is None
 
 
 def test_soft_voting_is_the_linear_pool():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 import skllm_calib.evidence.cache
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Request, TestingBackend
-from skllm_calib.evidence.asking import collect
+from skllm_calib.evidence import asking
+from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.prompts import Prompt
-from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 from skllm_calib.signals import Evidence, LogprobSignal, Signal
@@ -23,11 +24,15 @@ from skllm_calib.signals import Evidence, LogprobSignal, Signal
 ANSWERS = ("ham", "spam")
 
 
-def ask(texts, backend, cache=None, **options):
-    bound = Prompt("{text}", answer="words").bind(ANSWERS)
-    questions = [Question(bound, {"text": text}) for text in texts]
-    signal = options.pop("signal", LogprobSignal())
-    return collect(questions, signal, backend, cache, **options)
+def ask(texts, backend, cache=None, signal=None):
+    model = BoundModel(
+        backend=backend,
+        cache=cache,
+        prompt=Prompt("{text}", answer="words").bind(ANSWERS),
+        signal=signal or LogprobSignal(),
+        classes=list(ANSWERS),
+    )
+    return asking.ask_rows(model, [{"text": text} for text in texts])
 
 
 @pytest.fixture
@@ -81,11 +86,13 @@ def test_a_reply_that_never_comes():
     assert second.failure is None
 
 
-def test_progress_counts_what_is_known(counted, cache):
+def test_progress_counts_what_is_known(counted, cache, monkeypatch):
     seen = []
     backend = counted()
     ask(["a"], backend, cache)
-    ask(["a", "b", "c", "c"], backend, cache, progress=lambda *p: seen.append(p))
+    shown = contextlib.nullcontext(lambda *counts: seen.append(counts))
+    monkeypatch.setattr(asking, "bar", lambda verbose, unit: shown)
+    ask(["a", "b", "c", "c"], backend, cache)
     assert seen[0] == (1, 3)
     assert seen[-1] == (3, 3)
 

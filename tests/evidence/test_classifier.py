@@ -333,13 +333,20 @@ def test_render_asks_nothing(counted):
     assert not backend.asked
 
 
-def test_served_model(counted, cache):
-    clf = zero_shot(counted(), cache, on_error="nan")
-    assert clf.served_model(TEXTS) is None
-    clf.predict(TEXTS)
-    assert clf.served_model(TEXTS).startswith("testing-")
-    assert clf.served_model([None]) is None
-    assert clf.set_params(cache=None).served_model(TEXTS) is None
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
+@pytest.mark.parametrize("method", ["score", "explain"])
+def test_prepared_rows_ask_nothing_until_they_are_scored(counted, cache, method):
+    backend = counted()
+    clf = zero_shot(backend, cache, on_error="nan")
+    assert clf.prepare_rows(TEXTS).fingerprint is None
+    prepared = clf.fit(TEXTS).prepare_rows([None, *TEXTS])
+    assert prepared.fingerprint == clf.fingerprint_
+    assert not backend.asked
+    assert getattr(prepared, method)().served_model == f"testing-{backend.name}"
+    assert getattr(clf.prepare_rows([None]), method)().served_model is None
+    clf.set_params(model=counted(seed=1))  # what was prepared is settled
+    again = getattr(prepared, method)().served_model
+    assert again == f"testing-{backend.name}"
 
 
 def test_neither_key_nor_network_behind_the_repr(monkeypatch):

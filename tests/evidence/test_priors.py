@@ -6,8 +6,9 @@ from scipy.special import log_softmax
 
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend
-from skllm_calib.evidence.priors import check_prior, estimate_bias, reference_texts, subtract
+from skllm_calib.evidence.priors import check_prior, estimate_bias, reference_texts
 from skllm_calib.exceptions import BackendError
+from skllm_calib.log_proba.numerics import log_normalise
 
 LABELS = ["ham", "spam", "news"]
 TEXTS = [f"message number {i}" for i in range(60)]
@@ -32,7 +33,7 @@ def test_the_batch_mean_becomes_even_to_first_order():
     bias = estimate_bias("batch", rows)
     mean = np.exp(rows).mean(axis=0)
     expected = np.exp(rows) / mean
-    corrected = np.exp(subtract(rows, bias))
+    corrected = np.exp(log_normalise(rows - bias))
     np.testing.assert_allclose(corrected, expected / expected.sum(axis=1, keepdims=True))
     assert bias.mean() == pytest.approx(0.0, abs=1e-12)
 
@@ -41,7 +42,7 @@ def test_the_batch_mean_becomes_even_to_first_order():
 def test_a_given_prior_is_met_exactly(prior):
     rows = scores()
     bias = estimate_bias(np.array(prior), rows)
-    np.testing.assert_allclose(np.exp(subtract(rows, bias)).mean(axis=0), prior, atol=1e-8)
+    np.testing.assert_allclose(np.exp(log_normalise(rows - bias)).mean(axis=0), prior, atol=1e-8)
 
 
 def test_a_prior_that_is_met_already_changes_nothing():
@@ -81,11 +82,11 @@ def test_texts_without_content_and_the_rows_themselves():
     ("bad", "match"),
     [
         ("averaged", "prior_correction='averaged'.*'contextual', 'domain', 'batch'"),
-        ([0.5, 0.5], "a share for each of the 3 classes"),
+        ([0.5, 0.5], "one probability for each of the 3 classes"),
         ([0.5, 0.5, 0.0], "greater than 0"),
         ([0.5, 0.5, 0.5], "sum to 1"),
         ([0.5, float("nan"), 0.5], "greater than 0"),
-        ({"ham": 0.5, "spam": 0.5}, "no share for the class 'news'"),
+        ({"ham": 0.5, "spam": 0.5}, "no probability for the class 'news'"),
         ({"ham": 0.5, "spam": 0.3, "news": 0.1, "x": 0.1}, "'x', which is not in classes"),
         (3, "must be"),
         (["a", "b", "c"], "must be"),
@@ -106,7 +107,8 @@ def test_the_bias_is_learned_in_fit_and_never_from_the_rows_to_predict(prior):
     clf = classifier(prior).fit(TEXTS)
     plain = classifier(None).fit(TEXTS)
     whole = clf.predict_log_proba(TEXTS)
-    np.testing.assert_allclose(whole, subtract(plain.predict_log_proba(TEXTS), clf.label_bias_))
+    expected = log_normalise(plain.predict_log_proba(TEXTS) - clf.label_bias_)
+    np.testing.assert_allclose(whole, expected)
     np.testing.assert_array_equal(clf.predict_log_proba(TEXTS[7:8]), whole[7:8])
     np.testing.assert_array_equal(clf.predict_log_proba(TEXTS[::-1]), whole[::-1])
     assert not np.allclose(clf.label_bias_, 0)

@@ -71,7 +71,7 @@ def test_the_best_that_is_shown_is_taken(hides, unreadable, expected):
     chosen = first_available(Hiding(hides, unreadable=unreadable), None)
     assert chosen.signal.name == expected
     for better in AUTO_ORDER[: AUTO_ORDER.index(expected)]:
-        assert f"{better!r} is not to be had" in chosen.reason
+        assert f"{better!r} is not available" in chosen.reason
 
 
 def test_a_model_that_shows_nothing():
@@ -92,7 +92,7 @@ def test_what_was_found_is_remembered():
 def test_while_the_model_cannot_be_asked_the_best_not_refused_is_taken(failure):
     chosen = first_available(Hiding(down=failure), None)
     assert chosen.signal.name == "logprobs"
-    assert f"could not be asked what it shows: {failure}" in chosen.reason
+    assert f"could not be asked which signals it offers: {failure}" in chosen.reason
     clf = auto(Hiding(down=failure)).fit(TEXTS)  # which needs no network
     with pytest.raises(type(failure)):
         clf.predict(TEXTS)

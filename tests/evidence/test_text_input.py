@@ -8,13 +8,13 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from skllm_calib import LLMClassifier
-from skllm_calib.evidence.text_input import read_rows
+from skllm_calib.evidence.text_input import read_texts
 
 TEXTS = ["first", "second", "third"]
 
 
 def read(X, *, reset=True, allow_missing=False, estimator=None):
-    return read_rows(X, estimator or BaseEstimator(), reset=reset, allow_missing=allow_missing)
+    return read_texts(X, estimator or BaseEstimator(), reset=reset, allow_missing=allow_missing)
 
 
 def string_array(values, **options):

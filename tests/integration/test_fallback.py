@@ -186,8 +186,8 @@ def test_the_script_runs_unchanged_and_says_what_was_read(serve, run, setting):
         assert why == "the model shows log-probabilities"
         assert "stated" not in told[0]
     else:
-        assert "'logprobs' is not to be had: " in why
-        assert "'decisions' is not to be had: " in why
+        assert "'logprobs' is not available: " in why
+        assert "'decisions' is not available: " in why
         assert set(told[0]["stated"]) == {"ham", "spam"}
     if provider == "openai" and signal != "logprobs":
         refused = REFUSALS["not allowed" if "allowed" in setting else "unsupported"]
@@ -347,7 +347,7 @@ def test_the_commands_run_unchanged(serve, rows_csv, tmp_path, capsys, respond, 
     shown = capsys.readouterr().out
     assert re.search(rf"^  signal +{signal}$", shown, re.M)
     (why,) = re.findall(r"^  signal reason +(.+)$", shown, re.M)
-    assert ("'logprobs' is not to be had" in why) == (signal != "logprobs")
+    assert ("'logprobs' is not available" in why) == (signal != "logprobs")
     n_refused = len(server.seen) - len(server.bodies(200))
     assert n_refused == (0 if signal == "logprobs" else 3)
 

@@ -53,9 +53,19 @@ def test_an_address_is_no_difference():
     assert differences(here, there) == []
 
 
-def test_any_classifier_has_an_identity():
-    plain = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
-    assert identity_of(plain, None) == identity_of(LogisticRegression(), None)
+def test_an_identity_is_a_copy():
+    fingerprint = {"backend": {"rules": {}}}
+    kept = identity_of(fingerprint, None)
+    fingerprint["backend"]["rules"]["a"] = 1
+    assert kept["estimator"] == {"backend": {"rules": {}}}
+
+
+def test_a_classifier_without_fingerprint_matches_itself():
+    X = np.repeat([[0.0], [1.0]], 20, axis=0)
+    clf = CalibratedLLMClassifier(LogisticRegression(), method="temperature").fit(X, LABELS)
+    assert clf.calibrated_for_ == identity_of(None, None)
+    clf.estimator_.set_params(C=0.1)
+    assert clf.predict(X).shape == (40,)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,7 @@ def test_a_changed_setting_is_refused_before_anything_is_asked(fitted, change, n
 def test_set_back_it_works_again(fitted):
     before = fitted.predict_proba(TEXTS)
     fitted.estimator_.set_params(model__seed=5)
-    with pytest.raises(CalibrationMismatch, match="Set it back, or calibrate anew with fit"):
+    with pytest.raises(CalibrationMismatch, match="Change it back, or calibrate again with fit"):
         fitted.predict_proba(TEXTS)
     fitted.estimator_.set_params(model__seed=0)
     np.testing.assert_array_equal(fitted.predict_proba(TEXTS), before)
@@ -100,6 +110,19 @@ def test_another_model_under_the_same_name_is_noticed(fitted, monkeypatch):
     fitted.predict_proba(["asked before the change"])  # the cached reply is of the old model
     with pytest.raises(CalibrationMismatch, match=r"model as served was .* and is 'testing-2027'"):
         fitted.predict_proba(["asked after the change"])
+    with pytest.raises(CalibrationMismatch, match="and is 'testing-2027'"):
+        fitted.explain(["asked after the change"])
+
+
+def test_another_model_is_noticed_without_a_cache(counted, monkeypatch):
+    llm = LLMClassifier(counted(), cache=None)
+    clf = CalibratedLLMClassifier(llm, method="temperature").fit(TEXTS, LABELS)
+    clf.predict_proba(TEXTS[:1])
+    reply = TestingBackend._reply
+    moved = lambda *args: replace(reply(*args), model="testing-2027")  # noqa: E731
+    monkeypatch.setattr(TestingBackend, "_reply", moved)
+    with pytest.raises(CalibrationMismatch, match="and is 'testing-2027'"):
+        clf.predict_proba(TEXTS[:1])
 
 
 def test_a_warning_by_choice(fitted):

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
-from sklearn.utils import Bunch, _safe_indexing, get_tags
+from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import (
     _check_sample_weight,
     _is_fitted,
     check_consistent_length,
     check_is_fitted,
-    has_fit_parameter,
 )
 
-from skllm_calib.calibration.ensemble.pooling import fit_weights, pool, split_uncertainty
-from skllm_calib.calibration.ensemble.variants import variants
-from skllm_calib.log_proba.folds import stratified_folds
-from skllm_calib.log_proba.labels import check_known, check_labels
-from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
-from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.log_proba.scores import (
-    cross_fitted,
-    indexed,
-    log_proba_of,
-    needs_cross_fitting,
-    served_model,
+from skllm_calib.calibration.ensemble.members import (
+    combine_tags,
+    common_classes,
+    each,
+    fitted_member,
+    kept_members,
+    member_scores,
+    unseen_scores,
 )
+from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
+from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
+from skllm_calib.calibration.ensemble.variants import variants
+from skllm_calib.log_proba.labels import check_known, check_labels
+from skllm_calib.log_proba.numerics import Floats
+from skllm_calib.log_proba.predicting import LogProbaMixin
+from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
 
 __all__ = ["LLMEnsembleClassifier"]
 
@@ -227,7 +227,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         LLMEnsembleClassifier
             This object.
         """
-        members = _kept(self.estimators)
+        members = kept_members(self.estimators)
         if not members:
             raise ValueError(
                 f"estimators={self.estimators!r}: must be a list of (name, classifier), with at "
@@ -236,47 +236,38 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         self._validate_estimators()
         self._check_pooling()
         weights = None if self._fits_weights() else self._given_weights()
-        labels, counts = None, None
+        labels, row_weight = None, None
         if y is not None:
             labels = check_labels(y)
             check_classification_targets(labels)
             if sample_weight is not None:
-                counts = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+                row_weight = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
         elif weights is None:
             raise ValueError("weights='fit' requires y to be passed, but the target y is None")
-        fitted = self._each(_fitted, members.values(), X, labels, counts)
+        fitted = each(self.n_jobs, fitted_member, members.values(), X, labels, row_weight)
         named = Bunch(**dict(zip(members, fitted, strict=True)))
-        classes = _common_classes(named)
+        classes = common_classes(named)
         if labels is not None:
             check_known(np.unique(labels).tolist(), classes.tolist(), "y")
         if weights is None:
             pairs = list(zip(members.values(), fitted, strict=True))
-            weights = self._fit_weights(pairs, X, labels, counts, classes)
+            weights = self._fit_weights(pairs, X, labels, row_weight, classes)
         self.estimators_, self.named_estimators_, self.weights_ = fitted, named, weights
         return self
 
-    @property
-    def fingerprint_(self) -> dict[str, Any]:
-        """Say in plain values what a calibration depends on; a parameter set later changes it."""
-        if "weights_" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
-        return {
-            "members": {
-                name: getattr(member, "fingerprint_", {"estimator": type(member).__name__})
-                for name, member in self.named_estimators_.items()
-            },
-            "pooling": self.pooling,
-            "weights": self.weights_.tolist(),
-        }
-
     def _fit_weights(
-        self, pairs: list[Any], X: Any, y: Any, counts: NDArray[Any] | None, classes: NDArray[Any]
+        self,
+        pairs: list[Any],
+        X: Any,
+        y: Any,
+        row_weight: NDArray[Any] | None,
+        classes: NDArray[Any],
     ) -> Floats:
         check_consistent_length(X, y)
-        counts = np.ones(len(y)) if counts is None else counts
-        used = np.flatnonzero(counts)  # a row of weight zero is as good as absent, in folds too
-        X, y, counts = _safe_indexing(indexed(X), used), y[used], counts[used]
-        scores = np.stack(self._each(_unseen_scores, pairs, X, y, counts, classes))
+        row_weight = np.ones(len(y)) if row_weight is None else row_weight
+        used = np.flatnonzero(row_weight)  # a row of weight zero is as good as absent, in folds too
+        X, y, row_weight = _safe_indexing(indexed(X), used), y[used], row_weight[used]
+        scores = np.stack(each(self.n_jobs, unseen_scores, pairs, X, y, row_weight, classes))
         usable = ~np.isnan(scores).any(axis=(0, 2))
         if not usable.any():
             raise ValueError(
@@ -284,11 +275,20 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
                 "member that fails, or pass weights"
             )
         codes = np.searchsorted(classes, y[usable])
-        return fit_weights(scores[:, usable], codes, counts[usable], self.pooling)
+        return fit_weights(scores[:, usable], codes, row_weight[usable], self.pooling)
+
+    @property
+    def fingerprint_(self) -> dict[str, Any]:
+        """What a calibration depends on, in plain values; a parameter set later changes it."""
+        if "weights_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
+        members = dict(self.named_estimators_)
+        known = {name: getattr(m, "fingerprint_", None) for name, m in members.items()}
+        return fingerprint_of(members, known, self.pooling, self.weights_)
 
     def needs_cross_fitting(self) -> bool:
-        """Tell whether scores of rows seen in ``fit`` flatter: if those of a member may."""
-        given = _kept(self.estimators).values()  # it is about what the next fit would do
+        """Return whether rows seen in ``fit`` score too well: if those of a member may."""
+        given = kept_members(self.estimators).values()  # it is about what the next fit would do
         return self._fits_weights() or any(map(needs_cross_fitting, given))
 
     # -- predicting ------------------------------------------------------------------------------
@@ -298,12 +298,12 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         """The labels, sorted."""
         try:
             check_is_fitted(self)
-            return _common_classes(self._members())
+            return common_classes(self._members())
         except ValueError as e:  # dir() and the display in a notebook ask, too
             raise AttributeError(str(e)) from e
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell whether it can predict: after fit, or at once where all members can."""
+        """Return whether it can predict: after fit, or at once where all members can."""
         members = self._members().values()
         ready = bool(members) and not self._fits_weights() and all(map(_is_fitted, members))
         return "weights_" in self.__dict__ or ready
@@ -321,7 +321,29 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             Normalised natural logarithms, columns in the order of ``classes_``; NaN for rows that
             a member could not score.
         """
-        return pool(*self._asked(X), self.pooling)
+        return self.prepare_rows(X).score().log_proba
+
+    def prepare_rows(self, X: Any) -> PreparedEnsemble:
+        """Let each member read rows and settle whom to ask about them, without asking anything.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+
+        Returns
+        -------
+        PreparedEnsemble
+        """
+        check_is_fitted(self)
+        self._check_pooling()
+        return PreparedEnsemble.of(
+            self._members(),
+            X,
+            weights=self._weights(),
+            pooling=self.pooling,
+            n_jobs=self.n_jobs,
+            fitted="weights_" in self.__dict__,
+        )
 
     def member_log_proba(self, X: Any) -> Floats:
         """Return the log-probabilities of every member, also of those of weight zero.
@@ -337,7 +359,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         """
         check_is_fitted(self)
         members = self._members()
-        return np.stack(self._each(_scores, members.values(), X, _common_classes(members)))
+        classes = common_classes(members)
+        return np.stack(each(self.n_jobs, member_scores, members.values(), X, classes))
 
     def uncertainty(self, X: Any) -> dict[str, Floats]:
         """Split the uncertainty about each row into what members share and how they disagree.
@@ -365,11 +388,12 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         .. [3] S. Depeweg et al. (2018). "Decomposition of Uncertainty in Bayesian Deep Learning
            for Efficient and Risk-sensitive Learning." ICML.
         """
-        return split_uncertainty(*self._asked(X))
+        scores, weights, _ = self.prepare_rows(X).counting_scores()
+        return split_uncertainty(scores, weights)
 
     @available_if(_some_member_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
     def explain(self, X: Any) -> list[dict[str, Any]]:
-        """Return one record a row: the pool, its uncertainty, and what each member tells.
+        """Return one record per row: the pool, its uncertainty, and the record of each member.
 
         Parameters
         ----------
@@ -382,65 +406,13 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             (see :meth:`uncertainty`), ``failure`` and ``members``, their own records by name.
             The first four are None for a row that a member could not score.
         """
-        check_is_fitted(self)
-        self._check_pooling()
-        told = {name: _explained(member, X) for name, member in self._members().items()}
-        labels, weights = _common_classes(self._members()).tolist(), self._weights()
-        scores = np.stack(
-            [
-                floor_and_normalise(np.array([_row(record, labels) for record in records]))
-                for records, weight in zip(told.values(), weights, strict=True)
-                if weight
-            ]
-        )
-        weights = weights[weights > 0]
-        out = []
-        for i, log_proba in enumerate(pool(scores, weights, self.pooling)):
-            members = {name: records[i] for name, records in told.items()}
-            failures = [f"{name}: {r['failure']}" for name, r in members.items() if r["failure"]]
-            record = _record(log_proba, labels, "; ".join(failures))
-            split = {
-                k: float(v[0]) for k, v in split_uncertainty(scores[:, i : i + 1], weights).items()
-            }
-            record["uncertainty"] = None if record["label"] is None else split
-            out.append({**record, "members": members})
-        return out
-
-    def served_model(self, X: Any) -> str | None:
-        """Return the models as served for the first row of `X`, where members can tell.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        str or None
-            None if no member can tell; nothing is asked.
-        """
-        check_is_fitted(self)
-        served = [served_model(member, X) for member in self._members().values()]
-        return ", ".join(dict.fromkeys(filter(None, served))) or None
-
-    def _asked(self, X: Any) -> tuple[Floats, Floats]:
-        """Return scores and weights of the members that count."""
-        check_is_fitted(self)
-        self._check_pooling()
-        members, weights = self._members(), self._weights()
-        counting = [m for m, w in zip(members.values(), weights, strict=True) if w]
-        scores = self._each(_scores, counting, X, _common_classes(members))
-        return np.stack(scores), weights[weights > 0]
-
-    def _each(self, function: Callable[..., Any], members: Iterable[Any], *shared: Any) -> Any:
-        # Threads share a loaded model and the cache; most of the time goes into waiting.
-        run = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        return run(delayed(function)(member, *shared) for member in members)
+        return self.prepare_rows(X).explain().records
 
     # -- members, weights, parameters ------------------------------------------------------------
 
     def _members(self) -> dict[str, Any]:
         """Return the fitted members, or before ``fit`` those given."""
-        return dict(self.__dict__.get("named_estimators_") or _kept(self.estimators))
+        return dict(self.__dict__.get("named_estimators_") or kept_members(self.estimators))
 
     def _weights(self) -> Floats:
         fitted: Floats | None = self.__dict__.get("weights_")
@@ -487,104 +459,6 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = [get_tags(member) for member in _kept(self.estimators).values()]
-        if inner:  # else `estimators` is wrong, which is for fit to say
-            for name in (field.name for field in fields(tags.input_tags)):
-                # What one member demands, all rows must meet; what is offered, all must offer.
-                combine = any if name in ("positive_only", "pairwise") else all
-                setattr(tags.input_tags, name, combine(getattr(t.input_tags, name) for t in inner))
-            fits = self._fits_weights()
-            tags.requires_fit = fits or any(t.requires_fit for t in inner)
-            tags.target_tags.required = fits or any(t.target_tags.required for t in inner)
-            tags.non_deterministic = any(t.non_deterministic for t in inner)
-            tags.classifier_tags.poor_score = any(
-                getattr(t.classifier_tags, "poor_score", False) for t in inner
-            )
+        members = kept_members(self.estimators).values()
+        combine_tags(tags, members, fits_weights=self._fits_weights())
         return tags
-
-
-# -- members -------------------------------------------------------------------------------------
-
-# What may be part of a name as it is: a value such as "openai:gpt-4o-mini", no template or path.
-
-
-def _kept(estimators: Any) -> dict[str, Any]:
-    """Return members by name without dropped ones; nothing if they are not a list of pairs."""
-    try:
-        return {name: member for name, member in estimators if member != "drop"}
-    except (TypeError, ValueError):
-        return {}
-
-
-def _fitted(estimator: Any, X: Any, y: Any, counts: NDArray[Any] | None) -> Any:
-    """Return a fitted copy; a ``FrozenEstimator`` is its own."""
-    estimator = clone(estimator)
-    if counts is not None and has_fit_parameter(estimator, "sample_weight"):
-        return estimator.fit(X, y, sample_weight=counts)
-    return estimator.fit(X, y)
-
-
-def _scores(member: Any, X: Any, classes: NDArray[Any]) -> Floats:
-    """Return a member's log-probabilities, none of them minus infinity."""
-    return floor_and_normalise(log_proba_of(member, X, classes))
-
-
-def _unseen_scores(
-    member: tuple[Any, Any], X: Any, y: NDArray[Any], counts: NDArray[Any], classes: NDArray[Any]
-) -> Floats:
-    """Return scores of a member (unfitted, fitted), of no row by a model that has seen it."""
-    unfitted, fitted = member
-    if not needs_cross_fitting(unfitted):
-        return _scores(fitted, X, classes)
-
-    def fit(part: Any, train: NDArray[np.intp]) -> Any:
-        return _fitted(unfitted, part, y[train], counts[train])
-
-    return floor_and_normalise(cross_fitted(fit, X, y, classes, stratified_folds(y))[0])
-
-
-def _common_classes(members: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the classes of the member that knows most; all others' must be among them."""
-    known = {name: np.unique(member.classes_) for name, member in members.items()}
-    most = max(known, key=lambda name: len(known[name]))
-    labels = known[most].tolist()
-    for name, classes in known.items():
-        strange = [label for label in classes.tolist() if label not in labels]
-        if strange:
-            raise ValueError(
-                f"the members know different classes: {name!r} has {strange}, {most!r} has only "
-                f"{labels}. Give all of them the same, for example with classes=[...]"
-            )
-    return known[most]
-
-
-def _explained(member: Any, X: Any) -> list[dict[str, Any]]:
-    """Return a member's own records, or plain ones if it has none."""
-    if hasattr(member, "explain"):
-        return list(member.explain(X))
-    labels = member.classes_.tolist()
-    return [
-        _record(row, labels, "no probabilities") for row in log_proba_of(member, X, member.classes_)
-    ]
-
-
-def _record(log_proba: Floats, labels: list[Any], failure: str) -> dict[str, Any]:
-    if np.isnan(log_proba).any():
-        return {"label": None, "probability": None, "log_proba": None, "failure": failure}
-    best = int(log_proba.argmax())
-    return {
-        "label": labels[best],
-        "probability": float(np.exp(log_proba[best])),
-        "log_proba": dict(zip(labels, log_proba.tolist(), strict=True)),
-        "failure": None,
-    }
-
-
-def _row(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
-    """Read a member's log-probabilities back from its record."""
-    known = record["log_proba"]
-    if known is None:
-        return [np.nan] * len(labels)
-    if "calibrated" in record:  # a calibrated member: its log_proba is what it was made of
-        known = {label: np.log(p) for label, p in record["calibrated"].items()}
-    return [known.get(label, -np.inf) for label in labels]

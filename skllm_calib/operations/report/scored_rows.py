@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from skllm_calib.evidence.text_input import read_rows
+from skllm_calib.evidence.text_input import read_texts
 from skllm_calib.log_proba.scores import log_proba_of
 
 __all__ = ["RunUsage", "ScoredRows", "score_rows", "texts_of"]
@@ -95,7 +95,7 @@ def _opened(estimator: Any) -> tuple[Any, Any]:
 
 def texts_of(X: Any) -> list[str]:
     """Return rows as texts to show; a row that is missing as an empty one."""
-    return read_rows(X, BaseEstimator(), reset=True, allow_missing=True).texts
+    return read_texts(X, BaseEstimator(), reset=True, allow_missing=True).texts
 
 
 def _matrix(records: Sequence[Mapping[str, Any]], classes: NDArray[Any], key: str) -> Floats:

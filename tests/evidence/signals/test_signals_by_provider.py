@@ -374,4 +374,4 @@ def test_auto_takes_the_best_that_is_shown(provider, expected, cache):
         assert clf.signal_ == expected
         check_rows(clf.predict_proba(TEXTS))
         if expected != "logprobs":
-            assert "'logprobs' is not to be had" in clf.signal_reason_
+            assert "'logprobs' is not available" in clf.signal_reason_

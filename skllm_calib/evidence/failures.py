@@ -1,0 +1,61 @@
+"""What the parameter `on_error` means for rows that cannot be used, or were not answered."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from skllm_calib.evidence.asking import RowRecord
+from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.text_input import TextRows
+from skllm_calib.exceptions import FailedRowsWarning
+
+__all__ = ["check_on_error", "check_usable", "report_failures"]
+
+
+def check_on_error(on_error: Any) -> None:
+    """Raise ValueError for what is not a value of `on_error`."""
+    if on_error not in ("raise", "nan"):
+        raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'nan'")
+
+
+def check_usable(rows: TextRows, on_error: str) -> None:
+    """Raise ValueError if a row has no text, unless such rows are to be NaN."""
+    if rows.problems and on_error == "raise":
+        problem, n = next(iter(rows.problems.values())), len(rows.problems)
+        others = f" ({n} such rows in all)" if n > 1 else ""
+        raise ValueError(
+            f"X cannot be used: {problem}{others}. Remove it, or pass on_error='nan' to get NaN "
+            "for such rows"
+        )
+
+
+def report_failures(
+    records: Sequence[RowRecord], model: BoundModel, positions: Sequence[int] | None = None
+) -> None:
+    """Raise the error of the first failed row, or warn of it.
+
+    Parameters
+    ----------
+    records : sequence of RowRecord
+    model : BoundModel
+        Its `on_error` decides.
+    positions : sequence of int or None, default=None
+        Where each row stands in `X`; None if the records are those of all rows.
+    """
+    numbered = zip(positions or range(len(records)), records, strict=True)
+    failed = [(i, record.failure) for i, record in numbered if record.failure is not None]
+    if not failed:
+        return
+    i, failure = failed[0]
+    story = f"{len(failed)} of {len(records)} rows failed; the first is row {i}: {failure}"
+    if model.on_error == "nan":
+        # The line of the user's code that called predict_log_proba
+        warnings.warn(f"{story}. They are NaN", FailedRowsWarning, stacklevel=4)
+        return
+    kept = "" if model.cache is None else " The replies to the others are kept."
+    error = copy.copy(failure)  # of the same type, with what else it knows
+    error.args = (f"{story}.{kept} Pass on_error='nan' to get NaN for rows that fail",)
+    raise error from failure

@@ -1,0 +1,115 @@
+"""PreparedRows: the rows of one call and the model that is to answer, before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skllm_calib.evidence.asking import RowRecord, ask_rows
+from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.explaining import explain_row
+from skllm_calib.evidence.failures import check_usable, report_failures
+from skllm_calib.evidence.text_input import TextRows
+from skllm_calib.evidence.usage import Usage
+from skllm_calib.exceptions import BackendError
+from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.scores import Explained, Scores
+
+__all__ = ["PreparedRows", "log_proba_of_records"]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRows:
+    """Rows, and a model that is ready to answer. Made by :meth:`LLMClassifier.prepare_rows`.
+
+    Attributes
+    ----------
+    model : BoundModel
+        Answers; everything about it is settled.
+    rows : TextRows
+        The rows as texts.
+    fitted : bool
+        Whether ``fit`` has been called: what an unfitted classifier says depends on nothing that
+        could be compared.
+    """
+
+    model: BoundModel
+    rows: TextRows
+    fitted: bool = True
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the probabilities will depend on, in plain values; None before ``fit``."""
+        return self.model.fingerprint() if self.fitted else None
+
+    def score(self) -> Scores:
+        """Ask, and return log-probabilities and the model as served.
+
+        Raises
+        ------
+        ValueError, BackendError
+            For rows that cannot be used or answered, with ``on_error="raise"``.
+        """
+        check_usable(self.rows, self.model.on_error)
+        records = self._records()
+        report_failures(records, self.model)
+        return Scores(log_proba_of_records(records, self.model), _served_model(records))
+
+    def explain(self) -> Explained:
+        """Ask, and return what is known of each row; the record of a failed row says why."""
+        records = self._records()
+        scores = log_proba_of_records(records, self.model)
+        explained = [
+            explain_row(record, row, self.model)
+            for record, row in zip(records, scores, strict=True)
+        ]
+        return Explained(explained, _served_model(records))
+
+    def render(self) -> list[list[dict[str, str]]]:
+        """Return the conversation about each row, and ask nothing."""
+        return [
+            [m._asdict() for m in self.model.question(fields).messages()] if fields else []
+            for fields in self.rows.fields
+        ]
+
+    def order_flip_rate(self, n_orders: int) -> float:
+        """Ask in several orders of the options, and return how often the label changes."""
+        reordered = replace(self, model=replace(self.model, n_orders=n_orders))
+        answered = [r.evidence for r in reordered._records() if r.evidence is not None]
+        if not answered:
+            raise ValueError("no row could be answered, so there is nothing to compare")
+        return float(np.mean([evidence.details["order_flips"] > 0 for evidence in answered]))
+
+    def _records(self) -> list[RowRecord]:
+        """Ask about the rows that can be used; return a record of every row."""
+        asked = iter(ask_rows(self.model, [fields for fields in self.rows.fields if fields]))
+        return [
+            next(asked)
+            if fields
+            else RowRecord(None, BackendError(self.rows.problems[i]), (), Usage())
+            for i, fields in enumerate(self.rows.fields)
+        ]
+
+
+def log_proba_of_records(records: Sequence[RowRecord], model: BoundModel) -> NDArray[np.float64]:
+    """Return the log-probabilities of rows, corrected for the label bias where one is known.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+        NaN for rows that failed.
+    """
+    out = np.full((len(records), len(model.classes)), np.nan)
+    for i, record in enumerate(records):
+        if record.evidence is not None:
+            out[i] = record.evidence.log_proba
+    return out if model.label_bias is None else log_normalise(out - model.label_bias)
+
+
+def _served_model(records: Sequence[RowRecord]) -> str | None:
+    """Return the model that answered the first row that was answered, as its provider names it."""
+    return next((record.model for record in records if record.model), None)
