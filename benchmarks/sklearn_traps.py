@@ -194,7 +194,7 @@ def asks_per_row() -> Seen:
         "ours", lambda llm: CalibratedLLMClassifier(llm, method="temperature").fit(data.X, data.y)
     )
     return Seen(
-        "questions a row without a cache, ensemble=True",
+        "questions per row without a cache, ensemble=True",
         attempt(lambda: asks("theirs", lambda llm: theirs(llm, data, "sigmoid", ensemble=True))[0]),
         ours,
         "1.00 to fit, 1.00 to predict",

@@ -84,7 +84,7 @@ class CalibrationCard(Mapping[str, Any]):
                 yield name.replace("_", " "), _shown(value, most)
 
     def _members(self) -> list[str]:
-        """Lay out what the members of a mean weigh and scored, a line each."""
+        """Lay out the weights and scores of the members of a mean, one line each."""
         members = self._content.get("members")
         if not members:
             return []
@@ -93,12 +93,12 @@ class CalibrationCard(Mapping[str, Any]):
         for name, found in members.items():
             line = f"  {name:<{width}}{found['weight']:>8.2f}{found['log_loss']:>10.3f}"
             if found["standard_error"]:
-                line += f"   gap to the best known to {found['standard_error']:.3f}"
+                line += f"   difference from the best: standard error {found['standard_error']:.3f}"
             lines.append(line)
         return lines
 
     def _table(self) -> list[str]:
-        """Lay out the held-out metrics before and after, a line each."""
+        """Lay out the held-out metrics before and after, one line each."""
         held_out = self._content.get("held_out")
         if not held_out:
             return []
@@ -110,7 +110,7 @@ class CalibrationCard(Mapping[str, Any]):
                 low, high = after["ece_interval"]
                 line += (
                     f"   {held_out['confidence']:.0%} interval {low:.3f} to {high:.3f}, "
-                    f"a perfect model would show {after['ece_floor']:.3f}"
+                    f"a perfectly calibrated model would show {after['ece_floor']:.3f}"
                 )
             lines.append(line)
         return lines

@@ -36,12 +36,12 @@ class RowRecord:
 
 
 def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRecord]:
-    """Ask what is not known yet, and make a record of each row.
+    """Ask what is not known yet, and return a record of each row.
 
     Parameters
     ----------
     model : BoundModel
-        Whom to ask, what to ask, and where replies are kept, each as it arrives.
+        Which model to ask, what to ask, and where each reply is kept as it arrives.
     rows : sequence of mapping
         The texts of each row by field name.
 
@@ -169,7 +169,7 @@ class _RowDialogue:
 def _turns(
     keys: list[str], cache: ResponseCache | None
 ) -> Generator[tuple[dict[str, str], list[str]], None, None]:
-    """Yield what is known and what to ask, in turns, until nothing is left.
+    """Yield the replies that are known and the keys to ask, in turns, until no key is left.
 
     What another worker is asking at this moment is waited for. Nobody waits before all that it has
     claimed itself is answered, so no two can wait for each other; what the other one fails to get

@@ -54,7 +54,7 @@ _LEASE = 600.0  # seconds without a reply after which the owner of a claim count
 
 
 class CacheStats(NamedTuple):
-    """What a cache holds and how often this process found something in it."""
+    """Size of a cache, and its hits and misses in this process."""
 
     path: str
     n_replies: int
@@ -283,6 +283,6 @@ def _may_be_alive(owner: str) -> bool:
         os.kill(int(pid), 0)  # sends nothing, only looks
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, but there
+    except PermissionError:  # another user's process, but it runs
         return True
     return True

@@ -44,7 +44,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     model : str or BaseBackend or None, default=None
         Which model to ask: "smollm2" (small, on this machine), "llamacpp:PATH.gguf",
         "openai:NAME", or a backend such as ``OpenAIBackend(NAME, base_url=...)``. There is no
-        default: None is an error when the model is needed.
+        default model: None raises an error when one is needed.
     classes : array-like or None, default=None
         The labels to choose from (str, int or bool). With it the classifier works without
         ``fit``, and `y` may lack some of them. A `y` of other labels may hold their positions
@@ -57,7 +57,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         What labels mean, by label; shown to the model beside them.
     prompt : Prompt or str or list of dict or None, default=None
         The question: a template such as ``"Is this spam? {hint} {text}"``, a chat, or a
-        :class:`Prompt`; None takes a wording of our own.
+        :class:`Prompt`; None uses the built-in wording.
     signal : str or Signal or list of these, default="auto"
         The evidence to read: "logprobs" (token probabilities of the labels), "decisions" (a
         decision endpoint), "self_reported" (probabilities that the model states),
@@ -68,28 +68,28 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         "self_reported" and "self_consistency" that the model shows; ``fit`` finds out with a
         question of a few tokens, where the backend does not know, and fixes it.
     n_shots : int, default=0
-        Examples a class to show in the prompt, chosen in ``fit``.
+        Number of examples per class in the prompt, chosen in ``fit``.
     prior_correction : {"contextual", "domain", "batch"}, dict, array-like or None, default=None
-        How to take out, without labels, what the model would answer whatever the text. Estimated
+        How to remove, without labels, the bias of the model towards some classes. Estimated
         in ``fit``, never from the rows to predict. "contextual": its answer to texts without
         content [2]_. "domain": to texts of random words of `X` [3]_. "batch": its mean answer
-        over `X` [4]_. Shares of the classes, by label or in the order of ``classes_``: so that
-        the mean answer over `X` has these shares; the best choice where they are known. With 100
-        labels or more a calibrator does better than any of these. Never assume equal shares that
-        you do not know of.
+        over `X` [4]_. A class prior, by label or in the order of ``classes_``: the mean answer
+        over `X` is made equal to it; the best choice where it is known. With 100 labels or more a
+        calibrator does better than any of these. Do not pass a uniform prior as a guess.
     order_averaging : int, default=1
-        In how many orders of the options to ask, each a request: the mean takes out what a place
-        in the list is worth; as many as there are classes take it out in full [5]_. Applied
-        before `prior_correction`.
+        In how many orders of the options to ask about each row, one request per order: their mean
+        reduces the effect of the position in the list; as many orders as classes remove it [5]_.
+        Applied before `prior_correction`.
     on_error : {"raise", "nan"}, default="raise"
-        What a row that cannot be answered means. "raise": an error, after all other rows have
-        been answered and kept in the cache. "nan": a row of NaN, None as its prediction, a
-        ``FailedRowsWarning``, and the reason in ``explain``. Never a guess.
+        What to do with a row that cannot be answered. "raise": raise an error, after all other
+        rows have been answered and kept in the cache. "nan": return a row of NaN and None as its
+        prediction, with a ``FailedRowsWarning``; ``explain`` gives the reason. No label is ever
+        guessed.
     cache : ResponseCache or str or None, default="default"
         Where replies are kept, so that nothing is paid for twice: "default" (see
-        :class:`ResponseCache`), the path of a file, a cache, or None for none.
+        :class:`ResponseCache`), the path of a file, a cache, or None to disable caching.
     random_state : int or None, default=None
-        Seed of the choice of examples; None is the same as 0, so that results repeat.
+        Seed of the choice of examples; None is the same as 0, so that results are reproducible.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -102,7 +102,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     signal_ : str
         The evidence in use, for example "logprobs"; for several "logprobs+self_reported".
     signal_reason_ : str
-        Why "auto" took it.
+        Why "auto" chose it.
     label_bias_ : ndarray of shape (n_classes,)
         What `prior_correction` subtracts from the log-probabilities.
     fingerprint_ : dict
@@ -180,7 +180,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> LLMClassifier:
         """Learn the labels, choose the examples, and settle what evidence to read.
 
-        Asks the model nothing but what ``signal="auto"`` and `prior_correction` need to know.
+        The model is asked only what ``signal="auto"`` and `prior_correction` need.
 
         Parameters
         ----------
@@ -312,9 +312,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             raise ValueError(f"order_averaging={n_orders!r}: must be a whole number, 1 or more")
         classes = self.classes_
         # The labels that the model is asked for; those of classes_ may be their positions.
-        named = (
-            classes if self.classes is None else self._declared()
-        )
+        named = classes if self.classes is None else self._declared()
         labels, notes = named.tolist(), self.label_descriptions or {}
         check_known(notes, labels, "label_descriptions")
         backend, cache = resolve_model(self.model), resolve_cache(self.cache)
@@ -350,7 +348,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         return first_available(backend, cache)
 
     def prepare_rows(self, X: Any) -> PreparedRows:
-        """Read rows and settle whom to ask what about them, without asking anything.
+        """Read rows and resolve all parameters for them, without asking anything.
 
         Wrappers such as :class:`CalibratedLLMClassifier` use it to compare its ``fingerprint``
         before they call its ``score`` or ``explain``.
@@ -411,7 +409,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         return self.prepare_rows(X).render()
 
     def explain(self, X: Any) -> list[dict[str, Any]]:
-        """Return one record a row: the evidence behind it, and what it took.
+        """Return one record per row: the evidence behind it, and what it cost.
 
         Parameters
         ----------
@@ -421,7 +419,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         -------
         list of dict
             With the keys ``label`` (None for a failed row), ``probability``, ``log_proba`` (by
-            label), ``off_label`` (share of the evidence that fell on no label), ``written``,
+            label), ``off_label`` (probability of what is no label), ``written``,
             ``signal`` and ``signal_reason`` (which evidence was read, and why), ``answers``,
             ``model``, ``fingerprint``, ``notes``, ``n_requests``, ``prompt_tokens``,
             ``completion_tokens``, ``reasoning_tokens`` (hidden reasoning, which is no evidence),
@@ -444,7 +442,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         Returns
         -------
         float
-            Share of the rows, in [0, 1], whose most probable label (before `prior_correction`)
+            Fraction of the rows, in [0, 1], whose most probable label (before `prior_correction`)
             is not the same in all orders; rows that cannot be answered are left out.
 
         Raises
@@ -467,4 +465,4 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
 
 class _Unfitted(BaseEstimator):  # type: ignore[misc]
-    """Stands in for the estimator when a table is read without fit: nothing is to be kept."""
+    """Takes the place of the estimator when a table is read without fit: it keeps nothing."""

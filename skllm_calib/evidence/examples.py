@@ -14,7 +14,7 @@ __all__ = ["select_examples"]
 def select_examples(
     texts: Sequence[str], codes: NDArray[np.intp], n_classes: int, n_shots: int, seed: int
 ) -> list[int]:
-    """Choose `n_shots` rows of each class, in turns over the classes.
+    """Choose `n_shots` rows of each class, one class after the other.
 
     Parameters
     ----------
@@ -25,16 +25,15 @@ def select_examples(
     n_classes : int
         Number of classes; one without rows has no examples.
     n_shots : int
-        Examples a class, at most as many as it has different texts.
+        Examples per class, at most as many as it has different texts.
     seed : int
-        Another seed makes another choice.
+        Seed of the choice.
 
     Returns
     -------
     list of int
-        Positions in `texts`. The choice depends on what the rows say, not on their order nor on
-        how often one is repeated; the last class shown changes from round to round, since models
-        favour what they read last.
+        Positions in `texts`. The choice depends on the texts, not on their order or on how often
+        one is repeated. The class shown last alternates, since models favour what they read last.
 
     Examples
     --------
@@ -57,5 +56,5 @@ def select_examples(
 
 
 def _draw(seed: int, code: int, text: str) -> bytes:
-    # Half a character (a lone surrogate) is no valid text, but no reason to fail either.
+    # A text with an unpaired surrogate is not valid, but no reason to fail either.
     return hashlib.sha256(f"{seed}\0{code}\0{text}".encode(errors="surrogatepass")).digest()

@@ -16,7 +16,7 @@ __all__ = ["check_on_error", "check_usable", "report_failures"]
 
 
 def check_on_error(on_error: Any) -> None:
-    """Raise ValueError for what is not a value of `on_error`."""
+    """Raise ValueError if this is no value of `on_error`."""
     if on_error not in ("raise", "nan"):
         raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'nan'")
 
@@ -43,7 +43,7 @@ def report_failures(
     model : BoundModel
         Its `on_error` decides.
     positions : sequence of int or None, default=None
-        Where each row stands in `X`; None if the records are those of all rows.
+        Position of each row in `X`; None if the records are those of all rows.
     """
     numbered = zip(positions or range(len(records)), records, strict=True)
     failed = [(i, record.failure) for i, record in numbered if record.failure is not None]

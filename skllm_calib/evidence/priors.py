@@ -1,4 +1,4 @@
-"""Label bias without labels: what a model would answer whatever the text, and how to take it out.
+"""Label bias, estimated without labels: towards which classes a model leans whatever the text.
 
 All methods here give one vector that is subtracted from the log-probabilities of every row. It is
 estimated in ``fit`` and never from the rows to predict: the same row always has the same result.
@@ -72,7 +72,7 @@ def check_prior(prior: str | Mapping[Any, float] | ArrayLike, labels: Sequence[A
 def fit_label_bias(
     model: BoundModel, rows: TextRows, weight: NDArray[np.float64], seed: int
 ) -> NDArray[np.float64]:
-    """Ask the model what it takes, and return its label bias.
+    """Ask the model about reference texts or rows, and return its label bias.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def fit_label_bias(
     rows : TextRows
         The rows of ``fit``.
     weight : ndarray of shape (n_samples,)
-        How much each row counts; those of weight 0 do not.
+        Weight of each row; those of weight 0 are left out.
     seed : int
-        Of the random texts.
+        Seed of the random texts.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def fit_label_bias(
 
 
 def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] | None:
-    """Return what to ask the model about to learn its bias; None means the rows themselves."""
+    """Return the texts whose answers show the bias of a model; None means the rows themselves."""
     if isinstance(prior, str) and prior == "contextual":
         return list(_CONTENT_FREE)
     if isinstance(prior, str) and prior == "domain":
@@ -123,9 +123,9 @@ def estimate_bias(
     prior : str or ndarray of shape (n_classes,)
         As :func:`check_prior` returns it.
     log_proba : ndarray of shape (n_texts, n_classes)
-        What the model says of the reference texts.
+        Scores of the reference texts.
     weight : ndarray of shape (n_texts,) or None, default=None
-        How often each text counts, more than 0; None is once each.
+        Weight of each text, more than 0; None for equal weights.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def estimate_bias(
 def _domain_texts(texts: Set[str], seed: int) -> list[str]:
     """Return texts of random words of a domain, each of average length.
 
-    They depend on the texts, not on their order nor on how often one is repeated.
+    They depend on the texts, not on their order or on how often one is repeated.
     """
     words = [word for text in sorted(texts) for word in _WORD.findall(text)]
     if not words:

@@ -17,13 +17,13 @@ from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableRe
 __all__ = ["AUTO_ORDER", "Chosen", "first_available"]
 
 AUTO_ORDER = ("logprobs", "decisions", "self_reported", "self_consistency")
-"""What "auto" tries, the best first: by how much the evidence tells, and what it costs."""
+"""What "auto" tries, the best first: by how informative the evidence is, and what it costs."""
 
 _QUESTION = "Is the sky blue? {hint}\n\n{text}"
 
 
 class Chosen(NamedTuple):
-    """What "auto" came to.
+    """What "auto" has chosen.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Chosen(NamedTuple):
 def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
     """Return the first signal of :data:`AUTO_ORDER` that a model shows.
 
-    A backend that always shows the first one (``shows_logprobs``) is not asked. What was found is
-    remembered for the life of the process, and a probe that was answered is kept in the cache.
+    A backend that always shows the first one (``shows_logprobs``) is not asked. The result is
+    remembered for the life of the process, and answered probes are kept in the cache.
 
     Parameters
     ----------
     backend : BaseBackend
-        Who is asked.
+        The model to ask.
     cache : ResponseCache or None
         Where replies are kept.
 
@@ -61,9 +61,9 @@ def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen
 
     Notes
     -----
-    Where it cannot be found out (no connection, no key), the first that was not refused is taken,
-    the reason says so, and nothing is remembered: ``fit`` needs no network, and rows that cannot
-    be answered will say why themselves.
+    If the model cannot be asked (no connection, no key), the first signal that was not refused is
+    used, the reason says so, and nothing is remembered: ``fit`` needs no network, and the errors
+    of the rows will say why they cannot be answered.
     """
     if backend.shows_logprobs:
         return Chosen(SIGNALS[AUTO_ORDER[0]](), "this backend always shows log-probabilities")
@@ -75,7 +75,7 @@ def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen
 
 
 class _NotAskedError(Exception):
-    """Carries what to take while the model cannot be asked."""
+    """Carries what to use while the model cannot be asked."""
 
     def __init__(self, chosen: Chosen) -> None:
         super().__init__(chosen.reason)

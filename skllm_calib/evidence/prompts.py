@@ -27,7 +27,7 @@ _ROLES = ("system", "user", "assistant")
 
 
 class Prompt(BaseEstimator):  # type: ignore[misc]
-    r"""What the model is asked about a row.
+    r"""The question that the model is asked about a row.
 
     Parameters
     ----------
@@ -36,21 +36,20 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
         ``{"role": ..., "content": ...}`` that ends with the user's turn). Fields in braces are
         filled in: ``{text}``, or the names of the columns of a table; ``{options}``, the labels
         to choose from (with their keys, where it asks for keys); ``{hint}``, a sentence that says
-        how to answer. A brace itself is written twice. None takes a short wording of our own.
+        how to answer. Write a literal brace twice. None uses a short built-in wording.
     instruction : str or None, default=None
         What to do, said once before the first row, for example "Classify the sentiment of the
-        message. {hint}"; it may use ``{options}`` and ``{hint}``. What stands here is read only
-        once for all rows by a local model. None takes a wording of our own, or nothing when a
-        template is given.
+        message. {hint}"; it may use ``{options}`` and ``{hint}``. A local model reads it only
+        once for all rows. None uses the built-in wording, or nothing when a template is given.
     answer : {"auto", "keys", "words"}, default="auto"
         The form of the answer: an option key (A, B, ...; two or three digits for more than 26
-        classes) or the label's own words. "auto" takes what works best with the backend: words
+        classes) or the words of the label. "auto" uses what works best with the backend: words
         for small local models, keys for hosted ones.
     fence : bool or "auto", default="auto"
         Whether the row's texts are put between marks with a number that is not in the text, so
         that a text cannot end its own part of the prompt and pose as instructions. "auto" fences
-        in the wordings of our own and leaves a template of yours as you wrote it. It mitigates
-        prompt injection and does not end it; very small models discriminate a little less with it
+        in the built-in wordings and leaves a template of yours unchanged. It mitigates prompt
+        injection but does not prevent it; very small models discriminate a little less with it
         (SmolLM2 on the bundled messages: AUC .84 with, .88 without, 120 rows).
 
     Examples
@@ -134,12 +133,12 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
             wanted = "{text}" + "".join(f" or {{{c}}}" for c in columns)
             raise PromptError(
                 f"the template {item!r} has no field of the row: put {wanted} where the text of "
-                "the row is to stand"
+                "the row belongs"
             )
         return bound
 
     def _parts(self, form: AnswerForm) -> tuple[list[Message], str]:
-        """Return what stands before the first row and the template of a row."""
+        """Return what comes before the first row, and the template of a row."""
         head: list[Message]
         instruction = self.instruction
         if isinstance(self.template, str):

@@ -42,10 +42,11 @@ class BoundPrompt:
     form : {"keys", "words"}
         The form of the answers.
     shift : int
-        By how many places the list of the options is turned: the class at this index is named
+        By how many positions the list of the options is rotated: the class at this index is named
         first. The option keys stay in their order and so belong to other classes.
-    ask : str or None
-        What to ask for in the place of a bare label; None asks for the label.
+    closing : str or None
+        The last sentence, which asks for something other than a bare label; None asks for the
+        label.
     """
 
     head: tuple[Message, ...]
@@ -56,7 +57,7 @@ class BoundPrompt:
     fenced: bool
     explained: bool = True
     shift: int = 0
-    ask: str | None = None
+    closing: str | None = None
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ class BoundPrompt:
 
     @cached_property
     def constants(self) -> Mapping[str, str]:
-        """What ``{options}`` and ``{hint}`` stand for."""
+        """The values of ``{options}`` and ``{hint}``."""
         order = [(k + self.shift) % len(self.texts) for k in range(len(self.texts))]
         listed = (
             [self.texts[k] for k in order],
@@ -79,7 +80,7 @@ class BoundPrompt:
             [self.keys[k] for k in order],
             self.form,
         )
-        hint = _hint(*listed) if self.ask is None else _listing(*listed)
+        hint = _hint(*listed) if self.closing is None else _listing(*listed)
         return {"options": _options(*listed), "hint": hint}
 
     def render(
@@ -100,15 +101,15 @@ class BoundPrompt:
         -------
         tuple of Message
         """
-        if self.ask is not None and examples:
+        if self.closing is not None and examples:
             # The examples are answered with a label alone, so that is what is asked for first.
-            turns = list(replace(self, ask=None).render(fields, examples))
-            last = f"{_without_cue(turns[-1].content)}\n\n{self.ask}"
+            turns = list(replace(self, closing=None).render(fields, examples))
+            last = f"{_without_cue(turns[-1].content)}\n\n{self.closing}"
             turns[-1] = Message("user", last.rstrip())
             return tuple(turns)
         turns = [Message(m.role, self._fill(m)) for m in self.head if m.role != "instruction"]
         opening = "\n".join(self._fill(m) for m in self.head if m.role == "instruction")
-        if self.ask is not None:
+        if self.closing is not None:
             opening = opening.strip()
         tag = self._tag([fields, *(row for row, _ in examples)]) if self.fenced else None
         if tag and opening and self.explained:
@@ -118,8 +119,8 @@ class BoundPrompt:
             turns.append(Message("assistant", self.answers[answer]))
             opening = ""
         last = self._item(fields, opening, tag)
-        if self.ask is not None:
-            last = f"{last}\n\n{self.ask}".rstrip()
+        if self.closing is not None:
+            last = f"{last}\n\n{self.closing}".rstrip()
         turns.append(Message("user", last))
         return tuple(turns)
 
@@ -131,7 +132,7 @@ class BoundPrompt:
         for name, text in fields.items():
             clean = _CONTROL.sub(lambda m: m.group() + " ", text)
             filled[name] = f"«{tag}» {clean} «{tag}»" if tag else clean
-        item = self.item if self.ask is None else _without_cue(self.item)
+        item = self.item if self.closing is None else _without_cue(self.item)
         item = _fill(item, filled)
         return f"{opening}\n\n{item}" if opening else item
 
@@ -184,25 +185,25 @@ class Question:
         """The option key of each class, or nothing where the prompt shows none."""
         return self.prompt.keys if self.prompt.form == "keys" else ()
 
-    def messages(self, ask: str | None = None) -> tuple[Message, ...]:
+    def messages(self, closing: str | None = None) -> tuple[Message, ...]:
         """Write the conversation.
 
         Parameters
         ----------
-        ask : str or None, default=None
-            What to ask for at its end, in the place of a bare label.
+        closing : str or None, default=None
+            The last sentence, which asks for something other than a bare label.
 
         Returns
         -------
         tuple of Message
         """
-        prompt = self.prompt if ask is None else replace(self.prompt, ask=ask)
+        prompt = self.prompt if closing is None else replace(self.prompt, closing=closing)
         return prompt.render(self.fields, self.examples)
 
     def shifted(self, by: int) -> Question:
-        """Return the question with the list of options turned by some places.
+        """Return the question with the list of options rotated by some positions.
 
-        Over all K shifts each class stands once at each place and has each key once.
+        Over all K shifts each class is once at each position and has each key once.
         """
         shift = (self.prompt.shift + by) % len(self.texts)
         return replace(self, prompt=replace(self.prompt, shift=shift))
@@ -222,9 +223,9 @@ class Question:
 
 
 def option_keys(n_classes: int) -> list[str]:
-    """Return one option key a class: letters, or numbers of equal width beyond 26.
+    """Return one option key per class: letters, or numbers of equal width beyond 26.
 
-    No key begins with another one, so that its first tokens are never ambiguous for good.
+    No key is the beginning of another one, so that each can be told from its tokens.
 
     Examples
     --------
@@ -266,7 +267,7 @@ def _hint(
 def _listing(
     texts: Sequence[str], notes: Sequence[str | None], keys: Sequence[str], form: AnswerForm
 ) -> str:
-    """Say which labels there are, and nothing of how to answer."""
+    """List the labels, without saying how to answer."""
     if form == "keys":
         return ""
     if any(notes):
@@ -291,14 +292,14 @@ def field_names(template: str) -> list[str]:
         parsed = list(string.Formatter().parse(template))
     except ValueError as e:
         raise PromptError(
-            f"the template {template!r} is not well formed ({e}): write a brace that is no field "
-            "twice, as in '{{'"
+            f"the template {template!r} is not well formed ({e}): write a literal brace twice, as "
+            "in '{{'"
         ) from e
     for _, name, spec, conversion in parsed:
         if name is not None and (spec or conversion):
             raise PromptError(
-                f"the field {{{name}}} of the template has a format or conversion: only plain "
-                "names in braces are filled in"
+                f"the field {{{name}}} of the template has a format or conversion: use the plain "
+                "name in braces"
             )
     return [name for _, name, _, _ in parsed if name is not None]
 

@@ -1,7 +1,7 @@
 """X in all its forms: texts, tables and rows of numbers become named text fields.
 
 A row is a dict from field name to text. A plain text has the one field "text"; a row of a table
-has a field a column, for templates that name them, and "text" with all of them.
+has one field per column, for templates that name them, and "text" with all of them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_texts(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> T
     Raises
     ------
     TypeError, ValueError
-        For what cannot be read as rows at all.
+        If `X` cannot be read as rows.
     """
     if isinstance(X, str | bytes):
         raise ValueError(
@@ -147,7 +147,7 @@ def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> 
 
 
 def _columns(X: Any) -> dict[Any, list[Any]] | None:
-    """Return the cells of a DataFrame or Table by column; None for what is neither.
+    """Return the cells of a DataFrame or Table by column; None for anything else.
 
     Column by column, because an array of the whole would turn 3 into 3.0 as soon as another column
     or another row is not a whole number: what a row says must not depend on its neighbours.
@@ -194,7 +194,7 @@ def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Te
 
 
 def _cell(value: Any) -> str | None:
-    """Write a cell as text; None for a missing one (None, NaN, pandas' NA and NaT)."""
+    """Return a cell as text, or None if it is missing (None, NaN, pandas' NA and NaT)."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""What a run used: requests and tokens, asked and spared."""
+"""What a run used: requests and tokens, and what the cache answered."""
 
 from __future__ import annotations
 

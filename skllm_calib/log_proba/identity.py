@@ -1,4 +1,4 @@
-"""What a calibration was made for, and what is different now."""
+"""What a calibration was made for, and what has changed since."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["CALIBRATORS_VERSION", "differences", "identity_of"]
 
 CALIBRATORS_VERSION = 1
-"""Raised when a fitted calibrator of an older release would give other probabilities today."""
+"""Increased when a fitted calibrator of an older release would give other probabilities today."""
 
 
 def identity_of(fingerprint: Mapping[str, Any] | None, served_model: str | None) -> dict[str, Any]:
@@ -33,9 +33,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Name what differs, with both values.
 
     What is not known on one side is no difference: the model served, or the settings of an
-    estimator without a fingerprint. Nor is an address: calibrated on one's own machine and used
-    against the server of the company is how it should be, and where a server stands does not say
-    what it serves.
+    estimator without a fingerprint. Nor is an address: a calibration made on one machine may be
+    used with the company's server, and an address does not say which model is behind it.
     """
     known = [name for name in then if then[name] is not None and now.get(name) is not None]
     before = dict(_flat({name: then[name] for name in known}))

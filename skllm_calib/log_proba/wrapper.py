@@ -1,4 +1,4 @@
-"""What estimators around one classifier share: routing of metadata, columns, tags."""
+"""Common to all estimators around one classifier: routing of metadata, columns, tags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WrapperMixin(MetaEstimatorMixin):  # type: ignore[misc]
     estimator_: Any
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Tell scikit-learn's metadata routing what goes where.
+        """Return where scikit-learn's metadata routing sends what.
 
         Returns
         -------

@@ -46,7 +46,7 @@ def test_prints(card):
     assert "temperature: 1.235; bias: 0.5, -0.5" in text
     assert "model as served  -" in text
     assert "log-loss     0.750       0.500" in text
-    assert "90% interval 0.050 to 0.150, a perfect model would show 0.040" in text
+    assert "90% interval 0.050 to 0.150, a perfectly calibrated model would show 0.040" in text
 
 
 def test_html_is_escaped(card):
@@ -80,7 +80,7 @@ def test_members_of_a_mean_are_a_table():
     text = str(card)
     assert "p4: 4; ... (8 in all)" in text
     assert "vector    0.75     0.500\n" in text
-    assert "beta      0.25     0.625   gap to the best known to 0.013" in text
+    assert "beta      0.25     0.625   difference from the best: standard error 0.013" in text
     assert "vector    0.75" in card._repr_html_()
 
 

@@ -350,15 +350,18 @@ def test_names_of_copies(grid, expected):
 @pytest.mark.parametrize(
     ("grid", "problem"),
     [
-        ({}, "say what the members differ in"),
+        ({}, "name what the members differ in"),
         ({"prompt": []}, r"prompt=\[\]: must list at least one value"),
         ({"prompt": "{text}"}, "prompt='{text}': must be a list of values"),
         ({"label_texts": {"ham": "no"}}, "label_texts={'ham': 'no'}: must be a list of values"),
         ({"signal": {"logprobs"}}, "must be a list of values"),
         ({"random_state": 5}, "random_state=5: must be a list of values"),
         ({"random_state": [1, 2, 1]}, r"random_state=\[1, 2, 1\]: lists 1 more than once"),
-        ({"promt": ["a"]}, "'promt' is no parameter of LLMClassifier, which has: cache, classes, "),
-        ({"model__sed": [1]}, "'model__sed' is no parameter of LLMClassifier.*model__seed"),
+        (
+            {"promt": ["a"]},
+            "'promt' is not a parameter of LLMClassifier, which has: cache, classes, ",
+        ),
+        ({"model__sed": [1]}, "'model__sed' is not a parameter of LLMClassifier.*model__seed"),
         ({"model": ["smollm2"], "model__seed": [1]}, "'model__seed' is no parameter"),
     ],
 )

@@ -53,7 +53,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
     Parameters
     ----------
     estimators : list of (str, classifier)
-        The members by name. "drop" in the place of a classifier leaves it out.
+        The members by name. "drop" instead of a classifier leaves it out.
     pooling : {"log", "linear"}, default="log"
         "log": the normalised weighted geometric mean of the probabilities [3]_, the better choice
         for noisy members. "linear": their weighted mean [4]_, which forgives a member that is
@@ -63,9 +63,9 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         weights. "fit" finds those of the pool with the least log-loss on the rows of ``fit``:
         "linear" pools as they are, "log" pools as they are once calibrated, by the logistic
         regression of stacking [5]_ with weights that are not negative (its scale and biases are
-        left to the calibrator). A member sure of too much then counts for what it knows. Members
-        that rows seen in ``fit`` flatter are cross-fitted for it. Members of weight zero are not
-        asked.
+        left to the calibrator). An over-confident member then counts for what it knows. Members
+        that score rows seen in ``fit`` too well are cross-fitted for it. Members of weight zero
+        are not asked.
     n_jobs : int or None, default=None
         How many members to ask at a time, in threads. Helps with hosted models; a local model is
         busy with one.
@@ -73,8 +73,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The classes, sorted: those of the member that knows most. Members that lack some of them
-        give those no probability.
+        The classes, sorted: those of the member with most classes. Members that lack some of
+        them give these no probability.
     estimators_, named_estimators_ : list and Bunch of classifier
         The fitted members, without dropped ones.
     weights_ : ndarray of shape (n_members,)
@@ -181,13 +181,13 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         LLMEnsembleClassifier
             Not fitted. A member is named after its values: words as they are ("logprobs"), numbers
             with the parameter ("random_state_3"), objects by their `name`, anything else by its
-            place in the list ("prompt_0"); several are joined by "_". All go by place if that
-            would not be unique.
+            position in the list ("prompt_0"); several are joined by "_". If these names are not
+            unique, all positions are used.
 
         Raises
         ------
         ValueError
-            If no parameter is given, a list is empty, is none, or repeats a value, or the
+            If no parameter is given, a value is not a list, is empty or repeats an entry, or the
             estimator has no such parameter.
 
         Examples
@@ -324,7 +324,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         return self.prepare_rows(X).score().log_proba
 
     def prepare_rows(self, X: Any) -> PreparedEnsemble:
-        """Let each member read rows and settle whom to ask about them, without asking anything.
+        """Let each member read rows and resolve its parameters for them, without asking anything.
 
         Parameters
         ----------
@@ -363,7 +363,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         return np.stack(each(self.n_jobs, member_scores, members.values(), X, classes))
 
     def uncertainty(self, X: Any) -> dict[str, Floats]:
-        """Split the uncertainty about each row into what members share and how they disagree.
+        """Split the uncertainty about each row into that within and that between members.
 
         ``total`` is the entropy of the weighted mean of the members' probabilities, ``aleatoric``
         the weighted mean of their entropies. ``epistemic``, the difference, is the mutual

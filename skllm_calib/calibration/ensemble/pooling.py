@@ -12,7 +12,7 @@ from skllm_calib.log_proba.numerics import Floats, log_normalise
 
 __all__ = ["fit_weights", "pool", "split_uncertainty"]
 
-# A fitted weight below it changes nothing that can be seen, and would cost a question a row.
+# A fitted weight below it changes nothing that can be seen, and would cost one question per row.
 _NEGLIGIBLE = 1e-6
 
 
@@ -40,7 +40,7 @@ def pool(scores: Floats, weights: Floats, pooling: str) -> Floats:
 
 
 def split_uncertainty(scores: Floats, weights: Floats) -> dict[str, Floats]:
-    """Split the entropy of the linear pool into what members share and how they disagree.
+    """Split the entropy of the linear pool into that within and that between members.
 
     Parameters
     ----------
@@ -90,8 +90,7 @@ def fit_weights(scores: Floats, codes: NDArray[np.intp], counts: Floats, pooling
     Returns
     -------
     ndarray of shape (n_members,)
-        They sum to one; what is too small to be seen is zero. Equal ones if no member is worth
-        any.
+        They sum to one; those too small to matter are zero. Equal weights if no member is of use.
     """
     fit = _fit_linear if pooling == "linear" else _fit_logarithmic
     found = fit(scores, codes, counts)
@@ -107,13 +106,13 @@ def _fit_logarithmic(scores: Floats, codes: NDArray[np.intp], counts: Floats) ->
     mean = np.r_[np.full(n_members, 1 / n_members), np.zeros(n_classes)]
     precision = np.r_[np.full(n_members, float(n_members)), np.ones(n_classes)]
 
-    def proba(theta: Floats) -> tuple[Floats, Floats]:
+    def fitted(theta: Floats) -> tuple[Floats, Floats]:
         logits = np.tensordot(theta[:n_members], scores, axes=1) + theta[n_members:]
         log_proba = log_normalise(logits)
         return log_proba, np.exp(log_proba) * counts[:, None]
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        log_proba, expected = proba(theta)
+        log_proba, expected = fitted(theta)
         off = theta - mean
         value = -counts @ log_proba[rows, codes] + precision @ off**2 / 2
         gradient = np.r_[
@@ -122,12 +121,12 @@ def _fit_logarithmic(scores: Floats, codes: NDArray[np.intp], counts: Floats) ->
         return float(value), gradient + precision * off
 
     def hessian(theta: Floats) -> Floats:
-        log_proba, expected = proba(theta)
-        share = np.exp(log_proba)
-        centred = scores - np.einsum("jnk,nk->jn", scores, share)[:, :, None]
+        log_proba, expected = fitted(theta)
+        proba = np.exp(log_proba)
+        centred = scores - np.einsum("jnk,nk->jn", scores, proba)[:, :, None]
         pulled = centred * expected
         by_member = pulled.reshape(n_members, -1) @ centred.reshape(n_members, -1).T
-        by_class = np.diag(expected.sum(axis=0)) - expected.T @ share
+        by_class = np.diag(expected.sum(axis=0)) - expected.T @ proba
         across = pulled.sum(axis=1)
         both = np.block([[by_member, across], [across.T, by_class]])
         return np.asarray(both + np.diag(precision))
@@ -146,12 +145,12 @@ def _fit_logarithmic(scores: Floats, codes: NDArray[np.intp], counts: Floats) ->
 
 def _fit_linear(scores: Floats, codes: NDArray[np.intp], counts: Floats) -> Floats:
     """Return the weights on the simplex with which the mixture has the least log-loss."""
-    share = counts / counts.sum()
+    weight = counts / counts.sum()
     true = scores[:, np.arange(len(codes)), codes]
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         pooled = np.log(weights @ np.exp(true))
-        return float(-share @ pooled), -np.exp(true - pooled) @ share
+        return float(-weight @ pooled), -np.exp(true - pooled) @ weight
 
     equal = np.full(len(scores), 1 / len(scores))
     found = minimize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class PreparedEnsemble:
     classes : ndarray of shape (n_classes,)
         The classes that they agree on.
     weights : ndarray of shape (n_members,)
-        They sum to one; who has none is not asked for a pool.
+        They sum to one; a member of weight zero is not asked for a pool.
     pooling : {"log", "linear"}
     n_jobs : int or None
         How many members to ask at a time.
@@ -79,14 +79,9 @@ class PreparedEnsemble:
     def explain(self) -> Explained:
         """Ask all members, and return one record per row."""
         found = {name: self._explained(name) for name in self.members}
-        labels, weights = self.classes.tolist(), self.weights[self.weights > 0]
         counting = [e for e, weight in zip(found.values(), self.weights, strict=True) if weight]
-        scores = np.stack(
-            [
-                floor_and_normalise(np.array([_log_proba(record, labels) for record in e.records]))
-                for e in counting
-            ]
-        )
+        labels, weights = self.classes.tolist(), self.weights[self.weights > 0]
+        scores = np.stack([_log_proba(explained.records, labels) for explained in counting])
         splits = split_uncertainty(scores, weights)
         out = []
         for i, log_proba in enumerate(pool(scores, weights, self.pooling)):
@@ -137,8 +132,12 @@ def _record(log_proba: Floats, labels: list[Any], failure: str) -> dict[str, Any
     }
 
 
-def _log_proba(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
-    """Read a member's log-probabilities back from its record."""
+def _log_proba(records: Sequence[Mapping[str, Any]], labels: list[Any]) -> Floats:
+    """Read a member's log-probabilities back from its records."""
+    return floor_and_normalise(np.array([_row(record, labels) for record in records]))
+
+
+def _row(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
     known = record["log_proba"]
     if known is None:
         return [np.nan] * len(labels)
@@ -147,5 +146,5 @@ def _log_proba(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
     return [known.get(label, -np.inf) for label in labels]
 
 
-def _joined(served: Any) -> str | None:
+def _joined(served: Iterable[str | None]) -> str | None:
     return ", ".join(dict.fromkeys(filter(None, served))) or None

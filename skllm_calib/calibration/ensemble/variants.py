@@ -41,15 +41,15 @@ def variants(
     """
     if not grid:
         raise ValueError(
-            "say what the members differ in: a parameter of the classifier and its values, for "
+            "name what the members differ in: a parameter of the classifier and its values, for "
             'example signal=["logprobs", "self_reported"]'
         )
     values = {parameter: _values(parameter, grid[parameter]) for parameter in sorted(grid)}
     words = {parameter: _value_names(parameter, listed) for parameter, listed in values.items()}
     names = ["_".join(chosen) for chosen in product(*words.values())]
     if len(set(names)) < len(names) or any("__" in n or n in reserved for n in names):
-        places = [_places(parameter, listed) for parameter, listed in values.items()]
-        names = ["_".join(chosen) for chosen in product(*places)]
+        positions = [_by_position(parameter, listed) for parameter, listed in values.items()]
+        names = ["_".join(chosen) for chosen in product(*positions)]
     members = []
     for chosen in product(*values.values()):
         member = clone(estimator)
@@ -57,7 +57,7 @@ def variants(
         for parameter, value in sorted(zip(values, chosen, strict=True), key=_depth):
             if parameter not in member.get_params():
                 raise ValueError(
-                    f"{parameter!r} is no parameter of {type(estimator).__name__}, which has: "
+                    f"{parameter!r} is not a parameter of {type(estimator).__name__}, which has: "
                     + ", ".join(sorted(member.get_params()))
                 )
             member.set_params(**{parameter: clone(value, safe=False)})
@@ -89,11 +89,11 @@ def _value_names(parameter: str, values: list[Any]) -> list[str]:
         return words
     if all(isinstance(value, (Number, type(None))) for value in values):
         return [f"{_last(parameter)}_{value}" for value in values]
-    return _places(parameter, values)
+    return _by_position(parameter, values)
 
 
-def _places(parameter: str, values: list[Any]) -> list[str]:
-    return [f"{_last(parameter)}_{place}" for place in range(len(values))]
+def _by_position(parameter: str, values: list[Any]) -> list[str]:
+    return [f"{_last(parameter)}_{i}" for i in range(len(values))]
 
 
 def _last(parameter: str) -> str:
