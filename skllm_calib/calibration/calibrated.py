@@ -17,7 +17,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_method_params,
-    _check_sample_weight,
     _num_samples,
     check_is_fitted,
 )
@@ -33,7 +32,7 @@ from skllm_calib.calibration.card_content import (
 from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
-from skllm_calib.log_proba.labels import check_labels
+from skllm_calib.log_proba.labels import check_labels, encode
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
     Scores,
@@ -41,6 +40,7 @@ from skllm_calib.log_proba.scores import (
     needs_cross_fitting,
     prepare_rows,
 )
+from skllm_calib.log_proba.validation import check_weight
 from skllm_calib.log_proba.wrapper import WrapperMixin
 
 __all__ = ["CalibratedLLMClassifier"]
@@ -152,15 +152,14 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         check_classification_targets(labels)
         weight = None
         if sample_weight is not None:
-            weight = np.asarray(
-                _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
-            )
+            weight = check_weight(sample_weight, len(labels))
         to_estimator, to_splitter = self._routed(weight, fit_params)
         # The estimator reads X first, so that its own errors for a bad X are the ones seen.
         self.estimator_ = self._fitted(X, labels, to_estimator)
         if _num_samples(X) != len(labels):
             raise ValueError(f"X has {_num_samples(X)} rows and y has {len(labels)} labels")
-        self.classes_ = self._all_classes(labels)
+        self.classes_ = np.asarray(self.estimator_.classes_)
+        encode(labels, self.classes_)  # refuses those that the estimator does not know
         splits = self._splits(labels, to_splitter)
         if splits is None:
             prepared = prepare_rows(self.estimator_, X)
@@ -193,16 +192,6 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         if isinstance(self.estimator, FrozenEstimator):
             return self.estimator
         return clone(self.estimator).fit(X, y, **params)
-
-    def _all_classes(self, y: NDArray[Any]) -> NDArray[Any]:
-        declared = np.asarray(self.estimator_.classes_)
-        unknown = [label for label in np.unique(y).tolist() if label not in set(declared.tolist())]
-        if unknown:
-            raise ValueError(
-                f"y holds the label {unknown[0]!r}, which the estimator does not know: its classes "
-                f"are {declared.tolist()}"
-            )
-        return declared
 
     def _splits(self, y: NDArray[Any], params: dict[str, Any]) -> list[Split] | None:
         """Return how to cross-fit, or None where no score depends on the labels."""

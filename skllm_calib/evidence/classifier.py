@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.providers import resolve_model
@@ -30,8 +30,16 @@ from skllm_calib.evidence.probing import Chosen, first_available
 from skllm_calib.evidence.prompts import Prompt, resolve_prompt
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
-from skllm_calib.log_proba.labels import check_classes, check_known, check_labels, label_wording
+from skllm_calib.log_proba.labels import (
+    check_classes,
+    check_known,
+    check_labels,
+    distinct,
+    encode,
+    label_wording,
+)
 from skllm_calib.log_proba.predicting import LogProbaMixin
+from skllm_calib.log_proba.validation import check_weight
 
 __all__ = ["LLMClassifier"]
 
@@ -205,11 +213,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         check_on_error(self.on_error)
         rows = read_texts(X, self, reset=True, allow_missing=self.on_error == "nan")
         check_usable(rows, self.on_error)
-        weight = np.ones(len(rows))
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, rows.fields, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("sample_weight is zero for every row: nothing to learn from")
+        weight = check_weight(sample_weight, len(rows))
         shown = self._fit_labels(rows, y, weight)
         self._examples = [(rows.fields[i], k) for i, k in shown]
         self.examples_ = [(rows.texts[i], self._fit_classes[k]) for i, k in shown]
@@ -243,30 +247,26 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         check_classification_targets(labels)
         check_consistent_length(rows.fields, labels)
         used = weight > 0
-        self._fit_classes = self._classes_of(labels[used])
-        codes = np.searchsorted(self._fit_classes, labels)
+        counting = np.where(used, labels, labels[used.argmax()])  # all rows, for their numbers
+        self._fit_classes = self._classes_of(counting)
+        codes = encode(counting, self._fit_classes)
         texts = [text if u else "" for text, u in zip(rows.texts, used, strict=True)]
         n_classes, seed = len(self._fit_classes), self.random_state or 0
         chosen = select_examples(texts, codes, n_classes, n_shots, seed)
         return [(i, int(codes[i])) for i in chosen]
 
     def _classes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
-        present = np.unique(labels)
+        present = distinct(labels)
         if self.classes is None:
             return present
-        classes = declared = self._declared()
-        given, positions = set(present.tolist()), np.arange(len(classes))
-        if not given <= set(classes.tolist()) and given <= set(positions.tolist()):
+        declared = self._declared()
+        given, positions = set(present.tolist()), np.arange(len(declared))
+        if not given <= set(declared.tolist()) and given <= set(positions.tolist()):
             # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
             # calibration) replace labels by their positions before they call fit. The model must
             # still be asked for the labels that were declared.
-            classes = positions
-        unknown = [label for label in present.tolist() if label not in set(classes.tolist())]
-        if unknown:
-            raise ValueError(
-                f"y holds the label {unknown[0]!r}, which is not in classes={declared.tolist()}"
-            )
-        return classes
+            return positions
+        return declared
 
     def _declared(self) -> NDArray[Any]:
         return check_classes(self.classes, at_least=1, sort=True)

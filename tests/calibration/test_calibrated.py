@@ -234,7 +234,7 @@ def test_bad_input(counted, y, options, problem):
 
 def test_labels_that_a_frozen_estimator_does_not_know():
     frozen = FrozenEstimator(words().fit(TEXTS, LABELS))
-    with pytest.raises(ValueError, match="'eggs', which the estimator does not know"):
+    with pytest.raises(ValueError, match="y holds 'eggs' in row 1, which is not one of the labels"):
         CalibratedLLMClassifier(frozen).fit(TEXTS, ["ham", "eggs"] * 30)
     with pytest.raises(ValueError, match="60 rows and y has 5"):
         CalibratedLLMClassifier(frozen).fit(TEXTS, LABELS[:5])

@@ -110,7 +110,7 @@ def test_declared_classes_and_y(counted):
     clf = zero_shot(counted(), classes=["z", "spam", "ham"]).fit(TEXTS, LABELS)
     assert clf.classes_.tolist() == ["ham", "spam", "z"]
     assert clf.predict_proba(TEXTS).shape == (12, 3)
-    with pytest.raises(ValueError, match="'spam', which is not in classes"):
+    with pytest.raises(ValueError, match="y holds 'spam' in row 1, which is not one of the labels"):
         zero_shot(counted(), classes=["ham", "eggs"]).fit(TEXTS, LABELS)
 
 
@@ -143,7 +143,7 @@ def test_positions_in_the_place_of_labels(counted, classes):
     numbered = clf.fit(["a", "b"], [0, 1])
     assert numbered.classes_.tolist() == [0, 1]
     np.testing.assert_array_equal(numbered.predict_proba(["a", "b"]), named)
-    with pytest.raises(ValueError, match="which is not in classes"):
+    with pytest.raises(ValueError, match="which is not one of the labels"):
         clf.fit(["a", "b"], [0, 9])
 
 

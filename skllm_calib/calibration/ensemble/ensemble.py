@@ -13,7 +13,6 @@ from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    _check_sample_weight,
     _is_fitted,
     check_consistent_length,
     check_is_fitted,
@@ -31,10 +30,11 @@ from skllm_calib.calibration.ensemble.members import (
 from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
 from skllm_calib.calibration.ensemble.variants import variants
-from skllm_calib.log_proba.labels import check_known, check_labels
+from skllm_calib.log_proba.labels import check_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
+from skllm_calib.log_proba.validation import check_weight
 
 __all__ = ["LLMEnsembleClassifier"]
 
@@ -241,14 +241,14 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             labels = check_labels(y)
             check_classification_targets(labels)
             if sample_weight is not None:
-                row_weight = _check_sample_weight(sample_weight, labels, ensure_non_negative=True)
+                row_weight = check_weight(sample_weight, len(labels))
         elif weights is None:
             raise ValueError("weights='fit' requires y to be passed, but the target y is None")
         fitted = each(self.n_jobs, fitted_member, members.values(), X, labels, row_weight)
         named = Bunch(**dict(zip(members, fitted, strict=True)))
         classes = common_classes(named)
         if labels is not None:
-            check_known(np.unique(labels).tolist(), classes.tolist(), "y")
+            encode(labels, classes)  # refuses those that no member knows
         if weights is None:
             pairs = list(zip(members.values(), fitted, strict=True))
             weights = self._fit_weights(pairs, X, labels, row_weight, classes)
@@ -274,7 +274,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
                 "weights='fit' needs rows that all members score, and there is none: drop the "
                 "member that fails, or pass weights"
             )
-        codes = np.searchsorted(classes, y[usable])
+        codes = encode(y[usable], classes)
         return fit_weights(scores[:, usable], codes, row_weight[usable], self.pooling)
 
     @property
