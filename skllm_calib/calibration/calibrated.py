@@ -32,7 +32,7 @@ from skllm_calib.calibration.card_content import (
 from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
-from skllm_calib.log_proba.labels import check_labels, encode
+from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
     Scores,
@@ -132,7 +132,8 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         y : array-like of shape (n_samples,)
             Labels.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Weights for the calibrator, and for the estimator if it takes them.
+            Weights for the calibrator, and for the estimator if it takes them. Rows of weight
+            zero are left out.
         **fit_params : dict
             Further parameters of the estimator's ``fit``. With scikit-learn's metadata routing
             on, they go where they were requested: to the estimator's ``fit`` or, as `groups`, to
@@ -159,7 +160,8 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         if _num_samples(X) != len(labels):
             raise ValueError(f"X has {_num_samples(X)} rows and y has {len(labels)} labels")
         self.classes_ = np.asarray(self.estimator_.classes_)
-        encode(labels, self.classes_)  # refuses those that the estimator does not know
+        # Refuses labels that the estimator does not know.
+        encode(counting_labels(labels, weight), self.classes_)
         splits = self._splits(labels, to_splitter)
         if splits is None:
             prepared = prepare_rows(self.estimator_, X)
@@ -169,7 +171,9 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             scores = self._cross_fitted(X, labels, splits, to_estimator)
             how = f"cross-fitted in {len(splits)} folds"
 
-        usable = ~np.isnan(scores.log_proba).any(axis=1)
+        counting = np.ones(len(labels), dtype=bool) if weight is None else weight > 0
+        scored = ~np.isnan(scores.log_proba).any(axis=1)
+        usable = scored & counting
         if not usable.any():
             raise ValueError("the estimator scored none of the rows: there is nothing to calibrate")
         log_proba, labels = scores.log_proba[usable], labels[usable]
@@ -181,7 +185,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 **describe_rows(labels, self.classes_),
                 **describe_estimator(self.estimator_, fingerprint, scores.served_model),
                 **describe_method(self.method, self.calibrator_),
-                "n_failed_rows": int((~usable).sum()),
+                "n_failed_rows": int((counting & ~scored).sum()),
                 "scores": how,
                 "held_out": held_out_figures(calibrator, log_proba, labels, self.classes_, weight),
             }

@@ -34,6 +34,7 @@ from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
     check_labels,
+    counting_labels,
     distinct,
     encode,
     label_wording,
@@ -246,11 +247,10 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         labels = check_labels(y)
         check_classification_targets(labels)
         check_consistent_length(rows.fields, labels)
-        used = weight > 0
-        counting = np.where(used, labels, labels[used.argmax()])  # all rows, for their numbers
+        counting = counting_labels(labels, weight)
         self._fit_classes = self._classes_of(counting)
         codes = encode(counting, self._fit_classes)
-        texts = [text if u else "" for text, u in zip(rows.texts, used, strict=True)]
+        texts = [text if w else "" for text, w in zip(rows.texts, weight, strict=True)]
         n_classes, seed = len(self._fit_classes), self.random_state or 0
         chosen = select_examples(texts, codes, n_classes, n_shots, seed)
         return [(i, int(codes[i])) for i in chosen]

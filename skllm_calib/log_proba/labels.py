@@ -17,6 +17,7 @@ __all__ = [
     "check_known",
     "check_labels",
     "check_pos_label",
+    "counting_labels",
     "distinct",
     "encode",
     "encode_labels",
@@ -207,6 +208,23 @@ def distinct(labels: NDArray[Any]) -> NDArray[Any]:
             counts = np.bincount(labels.astype(np.int64, copy=False) - low)
             return (low + np.flatnonzero(counts)).astype(labels.dtype)
     return np.asarray(np.unique(labels))
+
+
+def counting_labels(labels: NDArray[Any], weight: NDArray[np.float64] | None) -> NDArray[Any]:
+    """Return labels in which rows of weight zero have the label of another row.
+
+    So they add no class, cannot be at fault, and all rows keep their numbers in errors.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        As of `check_labels`.
+    weight : ndarray of shape (n_samples,) or None
+        As of `check_weight`; None for equal weights.
+    """
+    if weight is None or weight.min() > 0:
+        return labels
+    return np.asarray(np.where(weight > 0, labels, labels[weight.argmax()]))
 
 
 def encode(labels: NDArray[Any], classes: NDArray[Any], name: str = "y") -> NDArray[np.int64]:

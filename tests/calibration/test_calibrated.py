@@ -193,6 +193,10 @@ def test_sample_weights(counted):
     np.testing.assert_allclose(
         weighted.predict_proba(TEXTS), repeated.predict_proba(TEXTS), rtol=1e-5
     )
+    unknown = np.where(weight > 0, LABELS, "eggs")  # of rows that do not count
+    other = clone(clf).fit(TEXTS, unknown, sample_weight=weight)
+    np.testing.assert_array_equal(other.predict_proba(TEXTS), weighted.predict_proba(TEXTS))
+    assert (other.calibration_card_["n"], other.calibration_card_["n_failed_rows"]) == (40, 0)
     foreign = CalibratedLLMClassifier(words(), method="temperature")
     foreign.fit(TEXTS, LABELS, sample_weight=np.ones(60))
     few = calibrated(counted(), n_shots=1).fit(TEXTS, LABELS, sample_weight=weight + 1)

@@ -12,6 +12,7 @@ from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
     check_labels,
+    counting_labels,
     distinct,
     encode,
     encode_labels,
@@ -182,3 +183,10 @@ def test_check_known():
     check_known({}, [0], "label_descriptions")
     with pytest.raises(ValueError, match="label_descriptions has 'x'"):
         check_known({"x": ""}, ["y"], "label_descriptions")
+
+
+def test_rows_of_weight_zero_keep_their_number_and_lose_their_label():
+    labels = np.array(["x", "ham", "spam"])
+    counting = counting_labels(labels, np.array([0.0, 1.0, 2.0]))
+    assert counting.tolist() == ["spam", "ham", "spam"]
+    assert counting_labels(labels, None) is labels

@@ -30,7 +30,7 @@ from skllm_calib.calibration.ensemble.members import (
 from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
 from skllm_calib.calibration.ensemble.variants import variants
-from skllm_calib.log_proba.labels import check_labels, encode
+from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
@@ -248,7 +248,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         named = Bunch(**dict(zip(members, fitted, strict=True)))
         classes = common_classes(named)
         if labels is not None:
-            encode(labels, classes)  # refuses those that no member knows
+            # Refuses labels that no member knows.
+            encode(counting_labels(labels, row_weight), classes)
         if weights is None:
             pairs = list(zip(members.values(), fitted, strict=True))
             weights = self._fit_weights(pairs, X, labels, row_weight, classes)
