@@ -362,7 +362,7 @@ def test_names_of_copies(grid, expected):
             "'promt' is not a parameter of LLMClassifier, which has: cache, classes, ",
         ),
         ({"model__sed": [1]}, "'model__sed' is not a parameter of LLMClassifier.*model__seed"),
-        ({"model": ["smollm2"], "model__seed": [1]}, "'model__seed' is no parameter"),
+        ({"model": ["smollm2"], "model__seed": [1]}, "'model__seed' is not a parameter"),
     ],
 )
 def test_bad_grids(grid, problem):
