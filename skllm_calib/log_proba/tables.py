@@ -70,6 +70,8 @@ def read_table(data: Any, name: str) -> Table:
         raise InvalidInput(
             f"{name} must be a table, got rows of different lengths", name
         ) from error
+    if raw.dtype.kind in "US" and isinstance(data, list | tuple):
+        raw = np.array(data, dtype=object)  # numpy turns [0.5, "x"] into texts silently
     if raw.dtype.kind in "mM":
         raise InvalidInput(f"{name} must hold numbers, got {raw.dtype}", name)
     if raw.dtype.kind not in "biuf":
@@ -112,12 +114,9 @@ def _numbers(raw: NDArray[Any], name: str) -> NDArray[np.float64]:
         if not missing[at] and (isinstance(value, str | bytes) or not hasattr(value, "__float__")):
             row = at // max(raw[0].size if raw.ndim > 1 else 1, 1)
             what = repr(value) if len(repr(value)) <= 60 else f"a {type(value).__name__}"
+            hint = "; leave out columns that are no numbers" if raw.ndim == 2 else ""
             raise InvalidInput(
-                f"{name} must hold numbers, but row {row} holds {what}: "
-                "labels and probabilities may be swapped, or a column may be one too many",
-                name,
-                row,
-                value,
+                f"{name} must hold numbers, but row {row} holds {what}{hint}", name, row, value
             )
     values = [np.nan if gone else value for value, gone in zip(flat, missing, strict=True)]
     return np.array(values, dtype=np.float64).reshape(raw.shape)

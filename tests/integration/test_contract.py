@@ -181,6 +181,10 @@ LABELLED = {
 # -- the containers ------------------------------------------------------------------------------
 
 
+def string_dtype(labels):
+    return labels.astype(np.dtypes.StringDType())
+
+
 def arrow(kind):
     return pd.ArrowDtype(kind)
 
@@ -189,7 +193,7 @@ LABELS = {
     "list": (TEXTS, list),
     "tuple": (TEXTS, tuple),
     "objects": (TEXTS, lambda y: y.astype(object)),
-    "StringDType": (TEXTS, lambda y: y.astype(np.dtypes.StringDType())),
+    "StringDType": (TEXTS, string_dtype),
     "pandas": (TEXTS, lambda y: pd.Series(y, index=np.arange(N)[::-1])),
     "pandas string": (TEXTS, lambda y: pd.Series(y, dtype="string")),
     "pandas category": (TEXTS, lambda y: pd.Series(y, dtype="category")),
@@ -478,3 +482,89 @@ def test_a_class_that_labels_lack_is_known_by_its_column():
     for call in ENTRIES.values():
         call(y, frame)
     assert metrics.brier_score(y, frame) == metrics.brier_score(y, PROBA, labels=TEXTS)
+
+
+# -- weights and classes -------------------------------------------------------------------------
+
+WEIGHT = 0.5 + np.arange(N) % 4
+WEIGHTED = {
+    **{
+        name: lambda w, name=name: getattr(metrics, name)(TEXTS[CODES], PROBA, sample_weight=w)
+        for name, _ in of_signature(metrics)
+        if "sample_weight" in inspect.signature(getattr(metrics, name)).parameters
+    },
+    "ReviewPolicy": lambda w: ReviewPolicy(max_reviews=0.5).fit(TEXTS[CODES], PROBA, w).evidence_,
+    "CalibrationReport": lambda w: CalibrationReport.from_predictions(
+        TEXTS[CODES], PROBA, sample_weight=w
+    ).to_dict(),
+    "CalibrationMonitor": lambda w: (
+        CalibrationMonitor(tolerance=0.2, drift=0.3, max_weight=9)
+        .fit(TEXTS[CODES], PROBA, w)
+        .summary()
+    ),
+    "calibrator": lambda w: (
+        CALIBRATORS["vector"]().fit(SCORES, TEXTS[CODES], w).predict_proba(SCORES)
+    ),
+    "ReliabilityDisplay": lambda w: (
+        display.ReliabilityDisplay.from_predictions(TEXTS[CODES], PROBA, sample_weight=w).curve
+    ),
+}
+WEIGHTS = {
+    "list": lambda w: w.tolist(),
+    "objects": lambda w: w.astype(object),
+    "pandas": lambda w: pd.Series(w, index=np.arange(N)[::-1]),
+    "Float64": lambda w: pd.Series(w, dtype="Float64"),
+    "Arrow": lambda w: pd.Series(w, dtype=arrow(pa.float64())),
+    "polars": pl.Series,
+    "pyarrow": pa.array,
+}
+
+
+@pytest.mark.parametrize("container", WEIGHTS)
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weights_in_every_container(name, container):
+    found = plain(WEIGHTED[name](WEIGHTS[container](WEIGHT)))
+    assert found == result_of_arrays(f"{name}, weighted", WEIGHTED[name], WEIGHT)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.inf, np.nan, None, "1"])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weights_that_cannot_be_used(name, value):
+    weight = with_bad_row(WEIGHT, value)
+    assert_refused(WEIGHTED[name], weight, parameter={"sample_weight"})
+
+
+CLASSIFIED = {
+    "brier_score": lambda c: metrics.brier_score(TEXTS[CODES], PROBA, labels=c),
+    "ReviewPolicy": lambda c: (
+        ReviewPolicy(max_reviews=0.5).fit(None, PROBA, classes=c).predict(PROBA)
+    ),
+    "PredictionSets": lambda c: (
+        PredictionSets().fit(TEXTS[CODES], PROBA, classes=c).predict_labels(PROBA)
+    ),
+    "CalibrationMonitor": lambda c: CalibrationMonitor().fit(None, PROBA, classes=c).classes_,
+    "CalibrationReport": lambda c: CalibrationReport.from_predictions(
+        TEXTS[CODES], PROBA, labels=c
+    ).to_dict(),
+    "calibrator": lambda c: (
+        CALIBRATORS["vector"]().fit(SCORES, TEXTS[CODES], classes=c).predict(SCORES)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "container",
+    [list, tuple, pd.Series, pd.Index, pd.Categorical, pl.Series, pa.array, string_dtype],
+)
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_classes_in_every_container(name, container):
+    found = plain(CLASSIFIED[name](container(TEXTS)))
+    assert found == result_of_arrays(f"{name}, classified", CLASSIFIED[name], TEXTS)
+
+
+@pytest.mark.parametrize("classes", [TEXTS[::-1], ["ham", "ham", "spam"], ["ham", None, "spam"]])
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_classes_that_cannot_be_used(name, classes):
+    with pytest.raises(InvalidInput) as caught:
+        CLASSIFIED[name](classes)
+    assert caught.value.parameter in {"classes", "labels"}
