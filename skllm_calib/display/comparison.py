@@ -14,6 +14,7 @@ from skllm_calib.display._reliability_parts import figures_of
 from skllm_calib.display.plotting import GREY, import_pyplot, strip_below, tidy
 from skllm_calib.display.reliability import ReliabilityDisplay
 from skllm_calib.display.score_histogram import ScoreHistogramDisplay
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.validation import check_input
 from skllm_calib.metrics.binning import Strategy, judge
 
@@ -157,15 +158,17 @@ class CalibrationComparisonDisplay(Display):
         if before is None:
             before = getattr(estimator, "estimator_", None)
         if before is None:
-            raise ValueError(
+            raise InvalidInput(
                 f"{type(estimator).__name__} has no estimator_ to compare with: pass the fitted "
-                "classifier before calibration as before=."
+                "classifier before calibration as before=.",
+                "before",
             )
         if not np.array_equal(before.classes_, estimator.classes_):
-            raise ValueError(
+            raise InvalidInput(
                 "both classifiers must know the same classes, got "
                 f"{np.asarray(before.classes_).tolist()} before and "
-                f"{np.asarray(estimator.classes_).tolist()} after."
+                f"{np.asarray(estimator.classes_).tolist()} after.",
+                "before",
             )
         proba, _ = cls._ask(estimator, X, None)
         return cls.from_predictions(
@@ -259,7 +262,9 @@ class CalibrationComparisonDisplay(Display):
 
 def _check_pair(names: Sequence[str]) -> None:
     if isinstance(names, str) or len(names) != 2:
-        raise ValueError(f"names must be two, one before and one after, got {names!r}.")
+        raise InvalidInput(
+            f"names must be two, one before and one after, got {names!r}.", "names", value=names
+        )
 
 
 def _pair_of_axes(plt: Any, ax: Any) -> list[Any]:
@@ -270,13 +275,16 @@ def _pair_of_axes(plt: Any, ax: Any) -> list[Any]:
     if not hasattr(ax, "figure"):
         pair = list(np.ravel(np.asarray(ax, dtype=object)))
         if len(pair) != 2:
-            raise ValueError(f"ax must be one Axes or two, got {len(pair)}.")
+            raise InvalidInput(
+                f"ax must be one Axes or two, got {len(pair)}.", "ax", value=len(pair)
+            )
         return pair
     place = ax.get_subplotspec()
     if place is None:
-        raise ValueError(
+        raise InvalidInput(
             "ax is not part of a grid, so it cannot be divided: pass two Axes, or one that "
-            "plt.subplots made."
+            "plt.subplots made.",
+            "ax",
         )
     ax.set_axis_off()  # it stays for its title
     halves = place.subgridspec(1, 2)

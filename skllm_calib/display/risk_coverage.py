@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skllm_calib.display._base import ProbabilityDisplay, arguments
 from skllm_calib.display._intervals import Interval, check_interval, proportion_interval
 from skllm_calib.display.plotting import next_style, ref_line_style, shade, tidy
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.binning import DECIMALS, judge
 from skllm_calib.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
@@ -130,9 +131,10 @@ class RiskCoverageDisplay(ProbabilityDisplay):
         """
         self._check_options(interval=interval)
         if interval is not None and self.n_accepted is None:
-            raise ValueError(
+            raise InvalidInput(
                 f"interval={interval!r} needs the number of accepted rows: pass n_accepted, or use "
-                "from_predictions."
+                "from_predictions.",
+                "n_accepted",
             )
         _, ax, name = self._set_up(ax, name)
         n_steps = self.curve.coverage.size

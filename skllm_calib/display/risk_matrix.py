@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from skllm_calib.decisions.risk_matrix import RiskMatrix
 from skllm_calib.display._base import Display
 from skllm_calib.display.plotting import GREY, import_pyplot, styled
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = ["RiskMatrixDisplay"]
 
@@ -107,9 +108,11 @@ class RiskMatrixDisplay(Display):
         matrix = self.risk_matrix
         counts = None if self.counts is None else np.asarray(self.counts)
         if counts is not None and counts.shape != matrix.shape:
-            raise ValueError(
+            raise InvalidInput(
                 f"counts must have the shape {matrix.shape} of the risk matrix, got "
-                f"{counts.shape}: take them from risk_matrix.cells(proba, impact)."
+                f"{counts.shape}: take them from risk_matrix.cells(proba, impact).",
+                "counts",
+                value=counts.shape,
             )
         n_bands, n_levels = matrix.shape
         plt, ax, name = self._set_up(ax, name, (3.0 + 1.3 * n_levels, 1.3 + 0.68 * n_bands))
@@ -281,9 +284,11 @@ class RiskMatrixDisplay(Display):
         import_pyplot(f"{cls.__name__}.from_estimator")  # before the model is asked and paid for
         known, classes = risk_matrix.classes, np.asarray(estimator.classes_)
         if known is not None and known.tolist() != classes.tolist():
-            raise ValueError(
+            raise InvalidInput(
                 f"the risk matrix knows the classes {known.tolist()}, the estimator "
-                f"{classes.tolist()}: give the matrix classes=estimator.classes_."
+                f"{classes.tolist()}: give the matrix classes=estimator.classes_.",
+                "risk_matrix",
+                value=known.tolist(),
             )
         proba, name = cls._ask(estimator, X, name)
         return cls.from_predictions(risk_matrix, proba, impact, name=name, **kwargs)
