@@ -30,10 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(argv)
     except ModuleNotFoundError as e:
-        if e.name not in _EXTRA:
+        if (missing := (e.name or "").partition(".")[0]) not in _EXTRA:
             raise
-        print(
-            f"skllm-calib: error: {e.name} is missing: pip install 'skllm-calib[cli]'",
-            file=sys.stderr,
-        )
+        why = f"{missing} is missing: pip install 'skllm-calib[cli]'"
+        print(f"skllm-calib: error: {why}", file=sys.stderr)
         return 1

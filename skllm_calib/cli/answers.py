@@ -82,7 +82,8 @@ def check_out(args: SimpleNamespace, *read: str | None) -> None:
     """Refuse a result that cannot be written, or that would replace a file that is read."""
     check_format(args.out or "-")
     for path in read:
-        if path and _file(args) and Path(args.out).exists() and Path(args.out).samefile(path):
+        both = path not in (None, "-") and _file(args) is not None and Path(args.out).exists()
+        if both and Path(args.out).samefile(str(path)):
             raise ValueError(f"--out {args.out} is the file that is read: name another one")
 
 

@@ -314,23 +314,26 @@ def _write_excel(table: Table, path: Path) -> None:
     import openpyxl
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
+    cells = [[_written(_plain(row.get(name))) for name in table.columns] for row in table.rows]
+    for i, row in enumerate(cells):
+        for name, cell in zip(table.columns, row, strict=True):
+            if isinstance(cell, str) and len(cell) > 32_767:
+                raise ValueError(
+                    f"{table.name(i)} has {len(cell):,} characters in column {name!r}, and Excel "
+                    "holds 32,767: write .csv, .jsonl or .parquet"
+                )
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("rows")
-    sheet.append(table.columns)
-    for i, row in enumerate(table.rows):
-        cells = []
-        for name in table.columns:
-            cell = _written(_plain(row.get(name)))
-            if isinstance(cell, str):
-                if len(cell) > 32_767:
-                    raise ValueError(
-                        f"{table.name(i)} has {len(cell):,} characters in column {name!r}, and "
-                        "Excel holds 32,767: write .csv, .jsonl or .parquet"
-                    )
-                cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("\ufffd", cell))
-                cell.data_type = "s"  # '=1+1' is a text too
-            cells.append(cell)
-        sheet.append(cells)
+
+    def shown(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        made = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("\ufffd", cell))
+        made.data_type = "s"  # '=1+1' is a text too
+        return made
+
+    for row in [table.columns, *cells]:
+        sheet.append([shown(cell) for cell in row])
     book.save(path)
 
 
