@@ -95,6 +95,41 @@ def test_the_same_cells(files, name):
         assert table.numbers(column) == [float(row[column]) for row in rows()]
 
 
+REFERENCE = "comma.csv"
+BASE = ["--quiet", "--text", "message"]
+FOLDER = ["--classifier", "classifier"]
+ADD = ["queue", "add", "q.db", REFERENCE, *BASE]
+START = ["monitor", "start", "m.json", REFERENCE]
+UPDATE = ["monitor", "update", "m.json", REFERENCE, "--id", "id", "--quiet"]
+# By command: what goes before it, and its arguments behind the file, which stands for FILE.
+RUNS = {
+    "calibrate": ([], ["FILE", *BASE, "--label", "truth", "--model", "testing:k", "--out", "c"]),
+    "evaluate": ([], ["FILE", *BASE, "--label", "truth", *FOLDER, "--json", "-"]),
+    "predict": ([], ["FILE", *BASE, *FOLDER, "--out", "out.jsonl"]),
+    "decide": ([], [REFERENCE, *BASE, *FOLDER, "--labelled", "FILE", "--label", "truth",
+                    "--max-reviews", "0.4"]),
+    "report": ([], ["FILE", "--label", "truth", "--id", "id", "--out", "r.html", "--json",
+                    "r.json"]),
+    "queue add": ([], ["q.db", "FILE", *BASE]),
+    "queue take-in": ([ADD], ["q.db", "FILE", "--reviewer", "Ann"]),
+    "monitor start": ([], ["m.json", "FILE", "--label", "truth"]),
+    "monitor update": ([START], ["m.json", "FILE", "--id", "id", "--quiet"]),
+    "monitor labels": ([START, UPDATE], ["m.json", "FILE", "--id", "id", "--label", "truth"]),
+}  # fmt: skip
+
+
+def kept_by(command):
+    """Return what a command keeps."""
+    if command == "predict":
+        return [(r["id"], r["label"], r["probability"]) for r in read_table("out.jsonl").rows]
+    if command == "report":
+        content = json.loads(Path("r.json").read_text("utf-8"))
+        return {k: v for k, v in content.items() if k != "created"}
+    if command.startswith("queue"):
+        return [ReviewQueue("q.db").waiting(), str(ReviewQueue("q.db").statistics())]
+    return CalibrationMonitor.load("m.json").to_json() if command.startswith("monitor") else None
+
+
 @pytest.fixture
 def results(files, calibrated_dir, tmp_path, monkeypatch, capsys):
     """Run a command on a file, and return all that it shows and keeps."""
@@ -102,72 +137,26 @@ def results(files, calibrated_dir, tmp_path, monkeypatch, capsys):
         "skllm_calib.operations.report.report.charts_of", lambda rows: defaultdict(str)
     )
     monkeypatch.chdir(tmp_path)
-    reference = str(files / "comma.csv")
-
-    def fresh(name):
-        for path in tmp_path.glob(f"{name}*"):
-            path.unlink()
-        return name
+    (tmp_path / REFERENCE).write_bytes((files / REFERENCE).read_bytes())
 
     def run(command, file):
-        if file == "-":
-            data = (files / "comma.csv").read_bytes()
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        base = ["--quiet", "--text", "message"]
-        classifier = ["--classifier", str(calibrated_dir)]
-        kept = None
-        if command == "calibrate":
-            argv = [file, *base, "--label", "truth", "--model", "testing:k", "--out", "c"]
-        elif command == "evaluate":
-            argv = [file, *base, "--label", "truth", *classifier, "--json", "-"]
-        elif command == "predict":
-            argv = [file, *base, *classifier, "--out", "out.jsonl"]
-        elif command == "decide":
-            argv = [reference, *base, *classifier, "--labelled", file, "--label", "truth"]
-            argv += ["--max-reviews", "0.4"]
-        elif command == "report":
-            argv = [file, "--label", "truth", "--id", "id", "--out", "r.html", "--json", "r.json"]
-        elif command == "queue add":
-            argv = [fresh("q.db"), file, *base]
-        elif command == "queue take-in":
-            assert main(["queue", "add", fresh("q.db"), reference, *base]) == 0
-            argv = ["q.db", file, "--reviewer", "Ann"]
-        elif command == "monitor start":
-            argv = [fresh("m.json"), file, "--label", "truth"]
-        else:
-            with_ids = ["--id", "id", "--quiet"]
-            assert main(["monitor", "start", fresh("m.json"), reference]) == 0
-            if command == "monitor labels":
-                assert main(["monitor", "update", "m.json", reference, *with_ids]) == 0
-                with_ids += ["--label", "truth"]
-            argv = ["m.json", file, *with_ids]
+        for path in (*tmp_path.glob("q.db*"), *tmp_path.glob("m.json")):
+            path.unlink()
+        data = io.BytesIO((files / REFERENCE).read_bytes())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+        before, argv = RUNS[command]
+        for one in before:
+            assert main(one) == 0
         capsys.readouterr()
-        code = main([*command.split(), *argv])
+        code = main([*command.split(), *(file if a == "FILE" else a for a in argv)])
         out = capsys.readouterr().out
-        out = out if file == "-" else out.replace(file, "FILE")
-        if command == "predict":
-            kept = [(r["id"], r["label"], r["probability"]) for r in read_table("out.jsonl").rows]
-        elif command == "report":
-            kept = {
-                k: v
-                for k, v in json.loads(Path("r.json").read_text("utf-8")).items()
-                if k != "created"
-            }
-        elif command.startswith("queue"):
-            kept = [ReviewQueue("q.db").waiting(), str(ReviewQueue("q.db").statistics())]
-        elif command.startswith("monitor"):
-            kept = CalibrationMonitor.load("m.json").to_json()
-        return code, out, kept
+        return code, out if file == "-" else out.replace(file, "FILE"), kept_by(command)
 
     return run
 
 
 @pytest.mark.filterwarnings("ignore:.*was read as Windows-1252")
-@pytest.mark.parametrize(
-    "command",
-    ["calibrate", "evaluate", "predict", "decide", "report", "queue add", "queue take-in",
-     "monitor start", "monitor update", "monitor labels"],
-)  # fmt: skip
+@pytest.mark.parametrize("command", RUNS)
 def test_every_command_reads_every_kind_alike(results, files, tmp_path, command):
     if command == "queue take-in":  # which wants a column 'label'
         for name in KINDS:
@@ -177,7 +166,7 @@ def test_every_command_reads_every_kind_alike(results, files, tmp_path, command)
                 row["label"] = row["truth"]
             write_table(table, tmp_path / name)
         files = tmp_path
-        names = ["comma.csv", "packed.csv.gz", "array.json", "lines.jsonl", "sheet.xlsx",
+        names = ["bom.csv", "packed.csv.gz", "array.json", "lines.jsonl", "sheet.xlsx",
                  "columns.parquet"]  # fmt: skip
     else:
         names = [*KINDS, "-"]
