@@ -227,12 +227,11 @@ class TestingBackend(BaseBackend):
 
     def _text(self, request: Request, row: str, given: Sequence[Mapping[str, float]]) -> str:
         """Write a label, or the JSON that a schema describes."""
-        schema = json.loads(request.schema) if request.schema else {}
-        properties: dict[str, Any] = schema.get("properties", {})
-        if "guesses" in properties:
-            properties = properties["guesses"]["items"]["properties"]
+        schema = json.loads(request.schema).get("properties", {}) if request.schema else {}
+        is_list = "guesses" in schema
+        properties = schema["guesses"]["items"]["properties"] if is_list else schema
         named = next((p["enum"] for p in properties.values() if "enum" in p), None)
-        # What a function says is taken as it is; else it is one of what was asked for.
+        # What a function says is taken as it is; else it is one of what was requested.
         among = () if given and callable(self.rules) else request.among
         options = named or list(properties or among) or _options(request.messages, given)
         if not options:
@@ -240,13 +239,8 @@ class TestingBackend(BaseBackend):
         proba = self._proba(request, row, options, given)
         if not properties:
             return self._drawn(request, proba)
-        rounded = {option: round(p, 4) for option, p in proba.items()}
-        if named is None:
-            return json.dumps(rounded, ensure_ascii=False)
-        ranked = sorted(rounded.items(), key=lambda pair: -pair[1])
-        kind = next(name for name in properties if name != "probability")
-        guesses = [{kind: option, "probability": p} for option, p in ranked]
-        whole = {"guesses": guesses} if "guesses" in schema["properties"] else guesses[0]
+        written = {option: round(p, 4) for option, p in proba.items()}
+        whole = written if named is None else _guesses(written, properties, is_list)
         return json.dumps(whole, ensure_ascii=False)
 
     def _drawn(self, request: Request, proba: Mapping[str, float]) -> str:
@@ -300,6 +294,16 @@ def _options(messages: Sequence[Message], given: Sequence[Mapping[str, float]]) 
     if listed := _LISTED.search(whole):
         return [label.strip() for label in re.split(r",\s+|\s+or\s+", listed[1])]
     return []
+
+
+def _guesses(
+    written: Mapping[str, float], properties: Mapping[str, Any], is_list: bool
+) -> dict[str, Any]:
+    """Write the likeliest option, or all of them in their order, as a schema has them."""
+    ranked = sorted(written.items(), key=lambda pair: -pair[1])
+    kind = next(name for name in properties if name != "probability")
+    guesses: list[dict[str, Any]] = [{kind: option, "probability": p} for option, p in ranked]
+    return {"guesses": guesses} if is_list else guesses[0]
 
 
 def _likeliest(proba: Mapping[str, float]) -> str:

@@ -206,7 +206,7 @@ def _is_text(request: Request) -> bool:
 
 
 def _thinking_forms(budget: int | None) -> tuple[dict[str, Any] | None, ...]:
-    """Return the ways to ask for this budget, from the exact one to what newer models have left."""
+    """Return the ways to request this budget, from the exact one to what newer models have left."""
     if budget is None:
         return (None,)
     if budget == 0:

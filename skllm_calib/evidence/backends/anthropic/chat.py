@@ -17,7 +17,7 @@ __all__ = ["ClaudeModel"]
 
 
 class ClaudeModel:
-    """Asks one model for texts; many threads may do so at once.
+    """Requests texts of one model; many threads may do so at once.
 
     Parameters
     ----------
@@ -151,8 +151,8 @@ class ClaudeModel:
             notes.append("the model refuses 'schema'; only the messages say what is wanted")
         if "temperature" not in body:
             refused.append("temperature")
-            asked = f"temperature {request.temperature:g}"
-            notes.append(f"the model refuses {asked}; its default was used")
+            wanted = f"temperature {request.temperature:g}"
+            notes.append(f"the model refuses {wanted}; its default was used")
         if self._budget and body.get("thinking") == {"type": "adaptive"}:
             notes.append("the model takes no reasoning budget and decides itself how much it needs")
         if self._budget == 0 and "thinking" not in body:

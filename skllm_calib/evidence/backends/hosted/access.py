@@ -50,7 +50,7 @@ class Access:
     @property
     def hint(self) -> str:
         """The end of a message where the address may be wrong."""
-        return f"(is base_url right? {self.advice})"
+        return f"(is base_url right? {self.advice})" if self.advice else "(is base_url right?)"
 
     def redact(self, text: str) -> str:
         """Replace the key, and users and passwords in addresses, by three stars."""

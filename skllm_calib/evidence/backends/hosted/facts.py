@@ -1,4 +1,4 @@
-"""What a hosted model takes and gives, found out by asking it.
+"""What a hosted model takes and gives, found out at run time.
 
 Which parameters a model takes, how many alternatives it lists, whether it continues a given
 beginning: tables of model names are out of date the day they are written, but a refusal says what

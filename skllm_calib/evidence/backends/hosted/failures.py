@@ -260,7 +260,7 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
         access=access,
         by=f" by {excess} tokens" if excess else "",
         # A server that gives a code has understood the address.
-        hint="" if problem.code or not access.advice else f" {access.hint}",
+        hint="" if problem.code else f" {access.hint}",
         key_name=access.key_name,
         unset="" if access.key else ", which is not set: no key was sent",
     )

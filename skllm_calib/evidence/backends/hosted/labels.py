@@ -46,7 +46,7 @@ class LabelReader:
     usage : Usage
         Where the calls are counted.
     top_logprobs : int or None
-        How many alternatives to ask for at a position; None lets the reader choose.
+        How many alternatives to request at a position; None lets the reader choose.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class LabelReader:
 
     @property
     def _n_listed(self) -> int:
-        """How many alternatives to ask for at a position."""
+        """How many alternatives to request at a position."""
         if self._top_logprobs is not None:
             return self._top_logprobs
         return _LISTED[self._rung if self._dialect.lists_many else 0]
@@ -115,7 +115,7 @@ class LabelReader:
         return self._top_logprobs is None and more
 
     def _look_further(self, seen: Answer) -> Answer:
-        """Ask for more alternatives; find out, once, whether the server lists them."""
+        """Request more alternatives; find out, once, whether the server lists them."""
         known = self._dialect
         self._rung += 1
         with known.lock:

@@ -26,7 +26,7 @@ class Run:
     ----------
     model : HostedModel
     top_logprobs : int or None
-        How many alternatives to ask for at a position; None lets the reader choose.
+        How many alternatives to request at a position; None lets the reader choose.
     reasoning_budget : int or None
         Tokens allowed for hidden reasoning in requests for text; None finds out.
     decide : callable or None, default=None

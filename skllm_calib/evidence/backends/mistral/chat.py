@@ -67,7 +67,7 @@ def _names(problem: Problem, *params: str) -> bool:
 
 
 class MistralModel(HostedModel):
-    """A model asked through Mistral's chat endpoint."""
+    """A model reached through Mistral's chat endpoint."""
 
     connection: MistralConnection
     # That the answer goes on after a prefix is documented, what is listed then is not.

@@ -38,7 +38,7 @@ class OpenAIModel(HostedModel):
 
 
 class ChatModel(OpenAIModel):
-    """A model asked through Chat Completions."""
+    """A model reached through Chat Completions."""
 
     continuations = CONTINUATIONS
 

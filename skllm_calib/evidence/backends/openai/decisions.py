@@ -1,7 +1,7 @@
 """Decisions: a probability for each option, from an endpoint made for that.
 
 OpenAI has an endpoint of its own for them. Decision models elsewhere (llama.cpp, Ollama and others)
-are asked in the System One format, which is tried where there is no such endpoint.
+are called in the System One format, which is tried where there is no such endpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OTHER_MODEL = re.compile(
 
 
 class Decisions:
-    """Asks one model for decisions; many threads may do so at once.
+    """Requests decisions of one model; many threads may do so at once.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Decisions:
 
 
 class _Form(NamedTuple):
-    """A way of asking for decisions: where, how, and how to read the answer."""
+    """A way of requesting decisions: where, how, and how to read the answer."""
 
     path: str
     body: Callable[[Request], dict[str, Any]]

@@ -189,7 +189,7 @@ def _names(problem: Problem, *names: str) -> bool:
 
 
 def _limit(text: str, sent: int) -> int:
-    """Return how many alternatives to ask for instead; 0 if there are none."""
+    """Return how many alternatives to request instead; 0 if there are none."""
     said = [int(n) for n in _AT_MOST.findall(text) if int(n) < sent]
     if said:
         return max(said)

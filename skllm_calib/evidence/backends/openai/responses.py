@@ -1,6 +1,6 @@
 """Requests in OpenAI's Responses API.
 
-It asks for the same things under other names. An answer begun by the user is not continued there:
+It has the same things under other names. An answer begun by the user is not continued there:
 a trailing turn of the assistant is history.
 """
 
@@ -31,7 +31,7 @@ _PARTED = ("reasoning", "text")
 
 
 def responses_dialect() -> OpenAIDialect:
-    """Return what is known of the API before anything was asked."""
+    """Return what is known of the API before the first request."""
     return OpenAIDialect(
         length_name="max_output_tokens",
         least_length=_LEAST_LENGTH,
@@ -42,7 +42,7 @@ def responses_dialect() -> OpenAIDialect:
 
 
 class ResponsesModel(OpenAIModel):
-    """A model asked through the Responses API; parameters are those of ``HostedModel``.
+    """A model reached through the Responses API; parameters are those of ``HostedModel``.
 
     Raises
     ------

@@ -25,7 +25,7 @@ _UNLIKELY_SPELLING = math.log(1e-6)
 
 
 class Walk:
-    """What one row of readings has shown of the labels so far, and what it asks to see next.
+    """What one row of readings has shown of the labels so far, and what is to be read next.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Walk:
             self._found[prefix] = self._distribution(prefix, logprobs, _N_LISTED_LONG)
 
     def look_further(self) -> None:
-        """Ask for the beginnings whose continuation could change some label noticeably."""
+        """Want the beginnings whose continuation could change some label noticeably."""
         tolerance = _TOLERANCE_BRIEF if self._brief else _TOLERANCE
         pending = self._spelled.tree.pending(self._found, tolerance)
         self.wanted = {
