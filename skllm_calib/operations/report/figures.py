@@ -241,7 +241,7 @@ def _row(material: Material, row: int) -> dict[str, Any]:
     names = rows.classes.tolist()
     return {
         "id": material.ids[row],
-        "text": None if material.texts is None else material.texts[row],
+        "text": material.texts[row],
         "true": names[rows.codes[row]],
         "predicted": names[first],
         "probability": float(rows.proba[row, first]),

@@ -52,8 +52,10 @@ class Material:
         The same with the probabilities before calibration, where they are known.
     weighted : bool
         Whether weights were given.
-    ids, texts : list of str
-        Names and texts of the rows; without texts, none are shown.
+    ids : list of str
+        Names of the rows.
+    texts : list of str or None
+        Texts of the rows; None for one that is not shown.
     failures : list of Failure
         Rows that are in none of the above.
     """
@@ -62,7 +64,7 @@ class Material:
     before: Checked | None
     weighted: bool
     ids: list[str]
-    texts: list[str] | None
+    texts: list[str | None]
     failures: list[Failure]
     card: Mapping[str, Any] | None = None
     usage: RunUsage | None = None
@@ -105,14 +107,9 @@ def gather(
     weight = check_weight(sample_weight, n_rows)
     impact_by_row = _by_row(impact)
     for name, values in (("ids", ids), ("texts", texts), ("impact", impact_by_row)):
-        if values is not None and len(values) != n_rows:
-            raise InvalidInput(
-                f"{name} has {len(values)} entries, but y has {n_rows} rows.",
-                name,
-                value=len(values),
-            )
+        _check_length(name, values, n_rows)
     names = [str(name) for name in (range(n_rows) if ids is None else ids)]
-    shown = None if texts is None else [str(text) for text in texts]
+    shown = [None] * n_rows if texts is None else [str(text) for text in texts]
     reasons = _reasons(given.proba, failures)
     scored = np.setdiff1d(np.arange(n_rows), list(reasons)).astype(np.intp)
     if not scored.size:
@@ -122,13 +119,12 @@ def gather(
     fitted, fitted_here = _fitted_policy(policy, rows)
     return Material(
         rows=rows,
-        before=None if before is None else _earlier(before, rows, keep, n_rows),
+        before=_earlier(before, rows, keep, n_rows),
         weighted=sample_weight is not None,
         ids=[names[row] for row in keep.tolist()],
-        texts=None if shown is None else [shown[row] for row in keep.tolist()],
+        texts=[shown[row] for row in keep.tolist()],
         failures=[
-            Failure(names[row], None if shown is None else shown[row], reason)
-            for row, reason in sorted(reasons.items())
+            Failure(names[row], shown[row], reason) for row, reason in sorted(reasons.items())
         ],
         policy=fitted,
         policy_saw_rows=fitted_here or policy_saw_rows,
@@ -136,6 +132,13 @@ def gather(
         impact=impact if impact_by_row is None else np.asarray(impact_by_row)[keep],
         **around,
     )
+
+
+def _check_length(name: str, values: Any, n_rows: int) -> None:
+    if values is not None and len(values) != n_rows:
+        raise InvalidInput(
+            f"{name} has {len(values)} entries, but y has {n_rows} rows", name, value=len(values)
+        )
 
 
 def _reasons(proba: Floats, failures: Mapping[int, str] | None) -> dict[int, str]:
@@ -151,8 +154,12 @@ def _reasons(proba: Floats, failures: Mapping[int, str] | None) -> dict[int, str
     return dict.fromkeys(unscored, "no probabilities") | dict(failures or {})
 
 
-def _earlier(before: ArrayLike, rows: Checked, keep: NDArray[np.intp], n_rows: int) -> Checked:
-    """Return the rows with their probabilities before calibration."""
+def _earlier(
+    before: ArrayLike | None, rows: Checked, keep: NDArray[np.intp], n_rows: int
+) -> Checked | None:
+    """Return the rows with their probabilities before calibration, if they are known."""
+    if before is None:
+        return None
     proba = check_proba(before, "before", classes=rows.classes, allow_unscored=True)
     if len(proba) != n_rows:
         raise InvalidInput(

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import skllm_calib.operations.monitor
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.operations.monitor.alarms import labels_to_recalibrate
 
@@ -462,6 +463,22 @@ def test_bad_rows_are_refused_and_leave_no_trace(monitor, rows, message):
     with pytest.raises(ValueError, match=message):
         monitor.update(**{"y": None} | rows)
     assert monitor.to_json() == before
+
+
+def test_an_error_knows_parameter_row_and_value(monitor):
+    monitor.update(None, ROW * 2, ids=["row 0", "row 1"])
+    with pytest.raises(InvalidInput) as caught:
+        monitor.add_labels(["row 1", "row 99"], ["a", "b"])
+    error = caught.value
+    assert (error.parameter, error.row, error.value) == ("ids", 1, "row 99")
+    assert "first 'row 99'" in str(error)
+    with pytest.raises(InvalidInput) as caught:
+        monitor.update(["a", "b"], ROW * 2, [1.0, 0.5])
+    assert (caught.value.parameter, caught.value.row, caught.value.value) == (
+        "sample_weight",
+        1,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(

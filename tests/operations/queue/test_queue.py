@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from skllm_calib.exceptions import BadLines
+from skllm_calib.exceptions import BadLines, InvalidInput
 from skllm_calib.operations.queue import ReviewQueue
 
 CLASSES = ["ham", "spam"]
@@ -113,6 +113,14 @@ def test_bad_rows(queue, change, message):
     assert queue.waiting() == []
 
 
+def test_an_error_knows_key_row_and_value(queue):
+    with pytest.raises(InvalidInput) as caught:
+        queue.add([row("good"), row("row 99") | {"action": "pass"}])
+    error = caught.value
+    assert (error.parameter, error.row, error.value) == ("action", 1, "pass")
+    assert str(error).startswith("row 1 (id 'row 99'): action must be")
+
+
 def test_what_is_no_row(queue):
     with pytest.raises(ValueError, match="'text' is missing"):
         queue.add([{"id": 1}])
@@ -164,6 +172,12 @@ def test_orders(queue):
         queue.waiting(-1)
 
 
+def test_rows_can_be_left_out(queue):
+    queue.add([row("a", 0.9), row("b", 0.6), row("c", 0.4), row("d", 0.75)])
+    for order, expected in (("doubt", ["c", "a"]), ("added", ["a", "c"])):
+        assert ids(queue.waiting(2, order=order, exclude={"b", "d", "z"})) == expected
+
+
 def test_the_audit_is_mixed_in_evenly_however_rows_are_taken(tmp_path):
     queue = ReviewQueue(tmp_path / "q", classes=CLASSES, audit_share=1.0)
     rng = np.random.default_rng(0)
@@ -211,7 +225,9 @@ def test_undo_goes_back_step_by_step(queue):
     queue.add_label("b", "ham", reviewer="A")
     queue.add_label("a", "spam", reviewer="A")
     queue.add_label("b", "spam", reviewer="B")
+    assert queue.last_label(" A") == ("a", "spam")
     assert queue.undo("A") == ("a", "spam")
+    assert queue.last_label("A") == ("b", "ham")
     assert {said["id"]: said["label"] for said in queue.labels() if said["reviewer"] == "A"} == {
         "a": "ham",
         "b": "ham",
