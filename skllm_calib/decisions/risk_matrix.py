@@ -341,8 +341,8 @@ class RiskMatrix(JsonMixin):
         if set(content) != expected:
             raise InvalidInput(
                 f"a risk matrix has the keys {sorted(expected)}, but this content lacks "
-                f"{sorted(expected - set(content))} and has {sorted(set(content) - expected)} "
-                "besides: use what RiskMatrix.to_dict() returned."
+                f"{sorted(expected - set(content))} and has the unknown "
+                f"{sorted(set(content) - expected)}: use what RiskMatrix.to_dict() returned."
             )
         parts = dict(content)
         starts = parts.pop("impact_starts")

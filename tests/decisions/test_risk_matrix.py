@@ -163,7 +163,7 @@ def test_equality_and_repr(matrix):
 
 def test_bad_dict(matrix):
     content = matrix.to_dict()
-    with pytest.raises(ValueError, match=r"lacks \['actions'\] and has \['action'\] besides"):
+    with pytest.raises(ValueError, match=r"lacks \['actions'\] and has the unknown \['action'\]"):
         RiskMatrix.from_dict({k.replace("actions", "action"): v for k, v in content.items()})
     content["actions"][2][1] = "accept"
     with pytest.raises(ValueError, match="must not grow milder"):

@@ -51,28 +51,28 @@ def number(value: Any, where: str) -> float:
     if isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise wrong(f"{where} is {value!r}, where a number must be")
+        raise wrong(f"{where} must be a number, got {value!r}")
     return float(value)
 
 
 def count(value: Any, where: str) -> int:
     """Read a number of rows."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise wrong(f"{where} is {value!r}, where a number of rows must be")
+        raise wrong(f"{where} must be a number of rows, got {value!r}")
     return value
 
 
 def text(value: Any, where: str) -> str:
     """Read a text."""
     if not isinstance(value, str):
-        raise wrong(f"{where} is {value!r}, where a text must be")
+        raise wrong(f"{where} must be a text, got {value!r}")
     return value
 
 
 def pair(value: Any, where: str) -> tuple[float, float]:
     """Read two numbers."""
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise wrong(f"{where} is {value!r}, where two numbers must be")
+        raise wrong(f"{where} must be two numbers, got {value!r}")
     return number(value[0], where), number(value[1], where)
 
 
@@ -84,10 +84,12 @@ def optional(read: Callable[[Any, str], Value]) -> Callable[[Any, str], Value | 
 def check_keys(content: Any, expected: Collection[str], where: str) -> None:
     """Refuse what has not exactly these keys."""
     if not isinstance(content, Mapping):
-        raise wrong(f"{where} is {content!r}, where an object must be")
+        raise wrong(f"{where} must be an object, got {content!r}")
     missing, strange = set(expected) - set(content), set(content) - set(expected)
     if missing or strange:
-        raise wrong(f"{where} lacks {sorted(missing)} and has {sorted(map(str, strange))} besides")
+        raise wrong(
+            f"{where} lacks {sorted(missing)} and has the unknown {sorted(map(str, strange))}"
+        )
 
 
 def classes_to_dict(classes: NDArray[Any]) -> dict[str, Any]:
@@ -120,5 +122,5 @@ def classes_from_dict(content: Any) -> NDArray[Any]:
     except (TypeError, ValueError, OverflowError):
         known = False
     if not known:
-        raise wrong(f"classes are {listed!r} of dtype {name!r}, where sorted labels must be")
+        raise wrong(f"classes must be sorted labels of dtype {name!r}, got {listed!r}")
     return classes

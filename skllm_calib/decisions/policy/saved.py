@@ -121,7 +121,7 @@ def _with_tuple(value: Any) -> Any:
 def _read_rule(content: Any) -> DecisionRule:
     name = content.get("name") if isinstance(content, Mapping) else None
     if name not in RULES:
-        raise values.wrong(f"its rule is {name!r}, and known are {sorted(RULES)}")
+        raise values.wrong(f"its rule is {name!r}, not one of {sorted(RULES)}")
     kind = RULES[name]
     values.check_keys(content, {"name", *kind().get_params()}, "rule")
     return kind(**{key: _with_tuple(value) for key, value in content.items() if key != "name"})
@@ -137,7 +137,7 @@ def read_fitted(content: Mapping[str, Any], rule: DecisionRule, confidence: floa
         raise values.wrong(str(error).rstrip(".")) from None
     for one in evidence:
         if math.isnan(one.threshold) != (decider.thresholds is None) or one.threshold < 0:
-            raise values.wrong(f"threshold is {one.threshold}, evidence of {one.predicted!r}")
+            raise values.wrong(f"threshold is {one.threshold} in evidence of {one.predicted!r}")
 
     def read(name: str, reader: Any) -> Any:
         return values.optional(reader)(content[name], name)
@@ -160,7 +160,9 @@ def read_fitted(content: Mapping[str, Any], rule: DecisionRule, confidence: floa
         raise values.wrong(f"n_labels is {n_labels}, neither 0 nor all of the {n_rows} rows")
     fitted = FittedPolicy(rule, confidence, classes, findings, rates, n_rows, n_labels)
     if not _borne_out(fitted):
-        raise values.wrong("it promises something else than its parameters and its evidence say")
+        raise values.wrong(
+            "it promises something else than its parameters and its evidence support"
+        )
     return fitted
 
 
@@ -174,14 +176,14 @@ def _read_evidence(
 ) -> tuple[PolicyEvidence, ...]:
     names = classes.tolist() if rule.per_class else [None]
     if not isinstance(content, list) or len(content) != len(names):
-        raise values.wrong(f"evidence is {content!r}, where a list of {len(names)} must be")
+        raise values.wrong(f"evidence must be a list of {len(names)}, got {content!r}")
     out = []
     for name, found in zip(names, content, strict=True):
         where = "evidence" if name is None else f"evidence of {name!r}"
         values.check_keys(found, {"predicted", *_EVIDENCE}, where)
         if found["predicted"] != name:
-            raise values.wrong(f"predicted is {found['predicted']!r}, {where}")
-        parts = {key: read(found[key], f"{key}, {where},") for key, read in _EVIDENCE.items()}
+            raise values.wrong(f"predicted is {found['predicted']!r} in {where}")
+        parts = {key: read(found[key], f"{key} of {where}") for key, read in _EVIDENCE.items()}
         out.append(PolicyEvidence(name, **parts))
     return tuple(out)
 
