@@ -1,7 +1,5 @@
 """Answers to the rows of a table: asked in chunks, kept as they come, and put beside the rows."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.cells import unpaired
 from skllm_calib.cli.classifier import cache_of, inner_classifier
 from skllm_calib.cli.console import note, progress_wanted, remark
 from skllm_calib.cli.scoring import score
-from skllm_calib.cli.tables import Table, check_format, write_table
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.progress import bar
-
-__all__ = ["PartialAnswers", "answer_all", "check_out", "put_out", "set_resume_hint"]
+from skllm_calib.utils.tables import Table, check_format, write_table
+from skllm_calib.utils.tables.cells import unpaired
 
 _CHUNK = 50
 _CHUNK_WITHOUT_CACHE = 10  # what is lost at most when the process is killed

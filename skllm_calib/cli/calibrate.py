@@ -1,7 +1,5 @@
 """Calibrate a language model on some labelled rows of a table, and keep it in a folder."""
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from types import SimpleNamespace
@@ -15,8 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.classifier import build_classifier, cache_of
 from skllm_calib.cli.console import aligned, remark, say
-from skllm_calib.cli.rows import draw, labelled_rows, write_used
-from skllm_calib.cli.tables import table_of
+from skllm_calib.cli.rows import draw, labelled_rows, table_of, write_used
 from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.prompts import Prompt
 

@@ -1,7 +1,5 @@
 """The classifier that the arguments describe, or the one in a folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +14,6 @@ from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
 from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
-
-__all__ = ["build_classifier", "cache_of", "inner_classifier", "load_classifier", "read_object"]
 
 
 def cache_of(args: SimpleNamespace) -> str | None:

@@ -1,7 +1,5 @@
 """Columns of a table by what they hold: probabilities, ids, true labels, what we wrote."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.cli.cells import label_of
-from skllm_calib.cli.tables import Table
-
-__all__ = [
-    "Probabilities", "own_column", "proba_columns", "read_ids", "read_probabilities",
-    "read_true_labels",
-]  # fmt: skip
+from skllm_calib.utils.tables import Table
+from skllm_calib.utils.tables.cells import label_of
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
 # What the metrics let pass. Beyond it, three decimals in each cell are taken for rounding, and put

@@ -1,13 +1,9 @@
 """What the commands print: results on standard output, everything else on standard error."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Sequence
 from types import SimpleNamespace
-
-__all__ = ["aligned", "note", "progress_wanted", "remark", "say", "wrapped"]
 
 _WIDTH = 92
 

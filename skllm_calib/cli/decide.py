@@ -1,7 +1,5 @@
 """Accept, review or reject the rows of a table, by a policy with a promise or a risk matrix."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +11,7 @@ from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.answers import answer_all, check_out, put_out, set_resume_hint
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.console import note, remark, say
-from skllm_calib.cli.rows import file_digest, known_as, labelled_rows, unseen
+from skllm_calib.cli.rows import file_digest, known_as, labelled_rows, table_of, unseen
 from skllm_calib.cli.rules import (
     decide_by_matrix,
     given_for_fit,
@@ -24,7 +22,6 @@ from skllm_calib.cli.rules import (
     save_policy,
 )
 from skllm_calib.cli.scoring import score
-from skllm_calib.cli.tables import table_of
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 
 _SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}

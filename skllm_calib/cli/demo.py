@@ -1,7 +1,5 @@
 """See a real language model, its raw confidence, and what 200 labels make of it. Offline."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import MissingDependency
+from skllm_calib.metrics.headline import measure
 
 _PROMPT = Prompt(
     "Message: {text}\nAnswer:",
@@ -89,9 +88,7 @@ def _plot_wanted(args: SimpleNamespace) -> bool:
 
 
 def _show_calibration(scores: scoring.Scores, truth: list[str], counts: Counter[str]) -> None:
-    before, after = (
-        scoring.measure(truth, p, scores.labels) for p in (scores.raw, scores.calibrated)
-    )
+    before, after = (measure(truth, p, scores.labels) for p in (scores.raw, scores.calibrated))
     stated, calibrated = (p.max(axis=1).mean() for p in (scores.raw, scores.calibrated))
     _tell(
         f"Its raw confidence cannot be trusted: on average it claims to be {stated:.0%} sure, and "

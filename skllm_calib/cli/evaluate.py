@@ -1,7 +1,5 @@
 """Test a calibrated classifier on labelled rows it was not calibrated on."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,19 +7,18 @@ from typing import Any
 
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import draw, known_as, labelled_rows, unseen
+from skllm_calib.cli.rows import draw, known_as, labelled_rows, table_of, unseen
 from skllm_calib.cli.scoring import (
     QUESTION,
     check_figure,
     comparison,
     draw_before_after,
-    measure,
     prior_log_loss,
     score,
     threshold,
     thresholds,
 )
-from skllm_calib.cli.tables import table_of
+from skllm_calib.metrics.headline import measure
 
 _TARGETS = (0.90, 0.95, 0.99)
 

@@ -1,7 +1,5 @@
 """The small commands: the cache of replies, the weights of a model, completion in a shell."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from click.shell_completion import get_completion_class
@@ -46,7 +44,8 @@ def download(args: SimpleNamespace) -> int:
 
 def completion(args: SimpleNamespace) -> int:
     """Print the script for a shell."""
-    from skllm_calib.cli.program import COMPLETE, NAME, program
+    from skllm_calib.cli.interface import program
+    from skllm_calib.cli.program import COMPLETE, NAME
 
     found = get_completion_class(args.shell)
     assert found is not None  # the argument is one of those that click knows

@@ -1,7 +1,5 @@
 """Watch whether a calibration still holds: new rows and labels in, alarms out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.cli.cells import label_of
 from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
 from skllm_calib.cli.console import aligned, remark, say, wrapped
-from skllm_calib.cli.rows import leave_out, weights_of
-from skllm_calib.cli.tables import Table, table_of
+from skllm_calib.cli.rows import leave_out, table_of, weights_of
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.utils.files import write_text
+from skllm_calib.utils.tables import Table
+from skllm_calib.utils.tables.cells import label_of
 
 _IN_ALARM = 3  # exit code; 1 is an error, 2 are arguments that make no sense
 _PARAMETERS = (
@@ -140,7 +138,7 @@ class MonitorRows:
     weight: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, args: SimpleNamespace, largest: float, *, labelled: bool = False) -> MonitorRows:
+    def of(cls, args: SimpleNamespace, largest: float, *, labelled: bool = False) -> "MonitorRows":
         """Read a table; with `labelled`, rows without a label are left out if --label is given."""
         table = table_of(args)
         found = read_probabilities(table)

@@ -1,7 +1,5 @@
 """Classify the rows of a table: label, probability of each class, and what failed and why."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +7,7 @@ from typing import Any
 from skllm_calib.cli.answers import answer_all, check_out, put_out, set_resume_hint
 from skllm_calib.cli.classifier import build_classifier, load_classifier
 from skllm_calib.cli.console import remark
-from skllm_calib.cli.rows import file_digest
-from skllm_calib.cli.tables import table_of
+from skllm_calib.cli.rows import file_digest, table_of
 
 
 def run(args: SimpleNamespace) -> int:

@@ -1,7 +1,5 @@
 """The program: its arguments, its errors, its exit codes."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -16,8 +14,6 @@ from click.exceptions import Exit, NoArgsIsHelpError
 from skllm_calib.cli.console import note
 from skllm_calib.cli.interface import program
 from skllm_calib.exceptions import MissingDependency, SkllmCalibError
-
-__all__ = ["COMPLETE", "NAME", "program", "run"]
 
 NAME = "skllm-calib"
 COMPLETE = "_SKLLM_CALIB_COMPLETE"  # what the script of 'completion' sets when it asks

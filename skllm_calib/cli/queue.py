@@ -1,7 +1,5 @@
 """Keep rows for people to label, and see what their labels say about the accepted rows."""
 
-from __future__ import annotations
-
 import json
 import math
 import tempfile
@@ -10,20 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.cells import label_of, unpaired
-from skllm_calib.cli.columns import (
-    Probabilities,
-    own_column,
-    read_ids,
-    read_probabilities,
-)
+from skllm_calib.cli.columns import Probabilities, own_column, read_ids, read_probabilities
 from skllm_calib.cli.console import aligned, note, remark, say, wrapped
-from skllm_calib.cli.rows import leave_out
-from skllm_calib.cli.tables import Table, check_format, read_table, table_of, write_table
+from skllm_calib.cli.rows import leave_out, table_of, texts_of
 from skllm_calib.exceptions import BadLines
 from skllm_calib.operations.queue import ReviewQueue
 from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
 from skllm_calib.utils.files import write_text
+from skllm_calib.utils.tables import (
+    Table,
+    check_format,
+    label_of,
+    read_table,
+    text_of,
+    unpaired,
+    write_table,
+)  # fmt: skip
 
 _LISTED = 20
 
@@ -49,24 +49,21 @@ def _known(queue: ReviewQueue) -> dict[str | None, Any]:
 def add(args: SimpleNamespace) -> int:
     """Add the rows of a table, checked in full before the queue is touched."""
     table = table_of(args)
-    probabilities = read_probabilities(table)
-    labels, path = probabilities.labels, Path(args.queue).expanduser()
+    found = read_probabilities(table)
+    path, labels = Path(args.queue).expanduser(), found.labels
+    known: dict[str | None, Any] = {label: label for label in labels}
     if path.is_file() and path.stat().st_size:
-        queue = ReviewQueue(args.queue)  # its classes may be integers, or in another order
-        if sorted(map(str, _known(queue))) != labels:
+        known = _known(ReviewQueue(args.queue))  # integers, perhaps, or in another order
+        if sorted(map(str, known)) != labels:
             raise ValueError(
                 f"{args.file!r} has probabilities of {', '.join(labels)}, but the queue at "
-                f"{args.queue!r} is about {', '.join(sorted(map(str, _known(queue))))}: make "
-                "another queue for them"
+                f"{args.queue!r} is about {', '.join(sorted(map(str, known)))}: make another queue "
+                "for them"
             )
-        classes = queue.classes.tolist()
-    else:
-        queue, classes = None, labels
-    rows = _rows(table, probabilities, {str(label_of(label)): label for label in classes}, args)
-    queue = queue or ReviewQueue(args.queue, classes=labels)
-    if args.audit_share is not None:
-        queue = ReviewQueue(args.queue, audit_share=args.audit_share)
-    added = queue.add(rows, replace=args.replace)
+    rows = _rows(table, found, known, args)
+    if not path.is_file() or not path.stat().st_size:
+        ReviewQueue(args.queue, classes=labels)
+    added = ReviewQueue(args.queue, audit_share=args.audit_share).add(rows, replace=args.replace)
     say(
         f"{added.n_new:,} new rows, {added.n_asked:,} of them for a person; "
         f"{added.n_unchanged:,} were there already, {added.n_replaced:,} were replaced"
@@ -75,36 +72,33 @@ def add(args: SimpleNamespace) -> int:
 
 
 def _rows(
-    table: Table, found: Probabilities, known: dict[str, Any], args: SimpleNamespace
+    table: Table, found: Probabilities, known: dict[str | None, Any], args: SimpleNamespace
 ) -> list[dict[str, Any]]:
-    texts = table.column(args.text)
-    blank = [None if text is None or not text.strip() else text for text in texts]
-    used = leave_out(table, args, range(len(texts)), blank, "text")
+    texts = texts_of(table, args.text)
+    used = leave_out(table, args, range(len(texts)), texts, "text")
     if args.number_rows is not None:
         ids = [f"{args.number_rows}-{i + 1}" for i in used]
     elif args.id is None and "id" not in table.columns:
         raise ValueError(
             "the file has no column 'id': name the column that identifies each row with --id COL, "
-            "or have them numbered with --number-rows PREFIX (PREFIX-1, PREFIX-2, ...; another one "
-            "for each file)"
+            "or number the rows with --number-rows PREFIX, another one for each file"
         )
     else:
         ids = read_ids(table, args.id or "id", used)
     actions, reasons = _actions(table, args, found)
-    column = own_column(table, "label")
-    proposed = [None] * len(texts) if column is None else table.labels(column)
+    proposed = _cells(table, "label", label_of)
     evidence = {name: table.column(name) for name in args.evidence}
     classes = Classes(list(known.values()))
-    names = [known[label] for label in found.labels]
     rows = []
     for name, i in zip(ids, used, strict=True):
         failed = actions[i] is None
+        proba = dict(zip(map(known.get, found.labels), found.matrix[i].tolist(), strict=True))
         row = {
             "id": name,
             "text": texts[i],
-            "proba": None if failed else dict(zip(names, found.matrix[i].tolist(), strict=True)),
+            "proba": None if failed else proba,
             "action": "review" if failed else actions[i],
-            "label": None if failed else known.get(proposed[i] or "", proposed[i]),
+            "label": None if failed else known.get(proposed[i], proposed[i]),
             "reason": reasons[i],
             "evidence": {name: cells[i] for name, cells in evidence.items()} or None,
         }
@@ -128,29 +122,28 @@ def _actions(
             "the file has no column 'action' that says which rows go to a person: make it with "
             "'skllm-calib decide' or 'predict --threshold T', or pass --review-all"
         )
-    meaning = {action: action for action in ACTIONS}
+    meaning: dict[Any, str] = {action: action for action in ACTIONS} | dict(args.take_as)
     for own, action in args.take_as:
         if action not in ACTIONS:
             raise ValueError(f"--take-as {own} {action}: it must be one of {', '.join(ACTIONS)}")
-        meaning[own] = action
     given, why, failure = (_cells(table, name) for name in ("action", "reason", "failure"))
     actions: list[str | None] = [None] * len(table.rows)
     reasons = [f"the model failed: {text or 'no reason is given'}" for text in failure]
     for i in found.answered():
         actions[i] = "review" if args.review_all else meaning.get(given[i])
-        reasons[i] = "" if args.review_all else why[i]
+        reasons[i] = "" if args.review_all else why[i] or ""
         if actions[i] is None:
             raise ValueError(
-                f"{table.name(i)} has {given[i]!r} in column {column!r}: it must be one of "
+                f"{table.name(i)} has {given[i] or ''!r} in column {column!r}: it must be one of "
                 f"{', '.join(ACTIONS)}, or be explained with --take-as"
             )
     return actions, reasons
 
 
-def _cells(table: Table, name: str) -> list[str]:
-    """Return the cells of a column of ours as texts, empty where there is nothing."""
+def _cells(table: Table, name: str, read: Any = text_of) -> list[Any]:
+    """Return the cells of a column of ours, None where there is nothing."""
     column = own_column(table, name)
-    return [""] * len(table.rows) if column is None else [t or "" for t in table.column(column)]
+    return [None] * len(table.rows) if column is None else table.column(column, read)
 
 
 # -- status ----------------------------------------------------------------------------------------

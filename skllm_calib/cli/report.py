@@ -1,7 +1,5 @@
 """Write the report of a calibrated classifier on labelled rows: one page, and figures as JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +11,18 @@ import pandas
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import draw, known_as, labelled_rows, leave_out, unseen, weights_of
+from skllm_calib.cli.rows import (
+    draw,
+    known_as,
+    labelled_rows,
+    leave_out,
+    table_of,
+    unseen,
+    weights_of,
+)
 from skllm_calib.cli.rules import has_policy, impacts_of, load_policy, read_matrix, saw
-from skllm_calib.cli.tables import Table, table_of
 from skllm_calib.operations.report import CalibrationReport, require_page
+from skllm_calib.utils.tables import Table
 
 
 def run(args: SimpleNamespace) -> int:

@@ -4,8 +4,6 @@ Labelled rows are a DataFrame with the columns text, label and weight, whose ind
 positions in the table.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,16 +14,15 @@ from typing import Any
 import numpy as np
 import pandas
 
-from skllm_calib.cli.cells import label_of, number_of, unpaired
 from skllm_calib.cli.console import remark
-from skllm_calib.cli.tables import Table
-
-__all__ = [
-    "draw", "file_digest", "known_as", "labelled_rows", "leave_out", "read_used", "text_digest",
-    "texts_of", "unseen", "weights_of", "write_used",
-]  # fmt: skip
+from skllm_calib.utils.tables import Table, label_of, number_of, read_table, unpaired
 
 _FILE = "calibration_rows.json"
+
+
+def table_of(args: SimpleNamespace, path: str | None = None) -> Table:
+    """Read the table of a command, or another one, as ``--sep`` and ``--encoding`` say."""
+    return read_table(path or args.file, sep=args.sep, encoding=args.encoding)
 
 
 def texts_of(table: Table, column: str) -> list[str | None]:

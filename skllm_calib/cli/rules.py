@@ -1,7 +1,5 @@
 """What decides: a review policy, kept in the folder of its classifier, or a risk matrix."""
 
-from __future__ import annotations
-
 import json
 import math
 from bisect import bisect_right
@@ -13,17 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.cli.cells import number_of
 from skllm_calib.cli.classifier import read_object
 from skllm_calib.cli.rows import file_digest, text_digest
-from skllm_calib.cli.tables import Table
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.utils.files import write_text
-
-__all__ = [
-    "decide_by_matrix", "given_for_fit", "has_policy", "impacts_of", "load_policy", "policy_of",
-    "read_matrix", "save_policy", "saw",
-]  # fmt: skip
+from skllm_calib.utils.tables import Table
+from skllm_calib.utils.tables.cells import number_of
 
 _FILE = "policy.json"
 _MODEL = "model.joblib"

@@ -1,7 +1,5 @@
 """Probabilities before and after calibration, the figures that compare them, and their picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,9 @@ from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
-from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.figures import class_shares
 from skllm_calib.operations.report.scored_rows import score_rows
 from skllm_calib.operations.report.words import about
-
-__all__ = [
-    "QUESTION", "Scores", "check_figure", "comparison", "draw_before_after", "measure",
-    "prior_log_loss", "score", "threshold", "thresholds",
-]  # fmt: skip
 
 _CONFIDENCE = 0.95
 QUESTION = "Which answers may pass without a person?"

@@ -9,8 +9,8 @@ import pytest
 
 from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import read_table
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.utils.tables import read_table
 
 RULES = {
     "surely spam": {"spam": 0.97, "ham": 0.03},

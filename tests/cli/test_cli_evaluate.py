@@ -37,7 +37,7 @@ def test_calibration_rows_are_left_out(argv, tmp_path, capsys):
 
 
 def test_a_copy_in_another_format_is_recognised_row_by_row(argv, rows_csv, tmp_path, capsys):
-    from skllm_calib.cli.tables import Table, read_table, write_table
+    from skllm_calib.utils.tables import Table, read_table, write_table
 
     table = read_table(rows_csv)
     copy = tmp_path / "copy.parquet"

@@ -8,8 +8,8 @@ import pytest
 
 from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import read_table
 from skllm_calib.operations.queue import ReviewQueue
+from skllm_calib.utils.tables import read_table
 
 pytest.importorskip("matplotlib")
 

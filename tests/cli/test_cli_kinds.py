@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import Table, read_table, write_table
 from skllm_calib.operations.monitor import CalibrationMonitor
 from skllm_calib.operations.queue import ReviewQueue
+from skllm_calib.utils.tables import Table, read_table, write_table
 
 COLUMNS = ["id", "message", "truth", "action", "proba_ham", "proba_spam"]
 
@@ -241,7 +241,7 @@ def test_separator_and_encoding_can_be_given(tmp_path, capsys):
     assert main([*argv, "--sep", "~", "--encoding", "cp1250", "--quiet"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith('"ż,1",2,')
     assert main([*argv, "--encoding", "klingon"]) == 1
-    assert "--encoding klingon is unknown" in capsys.readouterr().err
+    assert "encoding='klingon' is unknown (here: --encoding)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*argv, "--sep", "::"])
     assert "'::' is not one character" in capsys.readouterr().err

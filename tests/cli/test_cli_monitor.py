@@ -8,8 +8,8 @@ import pytest
 
 from skllm_calib.cli import main
 from skllm_calib.cli import monitor as monitor_command
-from skllm_calib.cli.tables import Table, read_table, write_table
 from skllm_calib.operations.monitor import CalibrationMonitor
+from skllm_calib.utils.tables import Table, read_table, write_table
 
 OURS = ["label", "probability", "proba_ham", "proba_spam", "failure"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from skllm_calib.cli import main
 from skllm_calib.cli.columns import own_column, read_ids, read_probabilities, read_true_labels
-from skllm_calib.cli.tables import Table, read_table, write_table
+from skllm_calib.utils.tables import Table, read_table, write_table
 
 
 def table(columns, *rows):

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import pytest
 
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import Table, read_table, write_table
 from skllm_calib.operations.queue import QueueServer, ReviewQueue
+from skllm_calib.utils.tables import Table, read_table, write_table
 
 OURS = ["label", "probability", "proba_ham", "proba_spam", "failure", "action", "reason"]
 

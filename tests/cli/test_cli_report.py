@@ -8,8 +8,8 @@ import pytest
 
 from skllm_calib import RiskMatrix
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import Table, read_table, write_table
 from skllm_calib.operations.report.charts import charts_of
+from skllm_calib.utils.tables import Table, read_table, write_table
 
 pytest.importorskip("matplotlib")
 

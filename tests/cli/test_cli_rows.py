@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from skllm_calib.cli.rows import draw, read_used, text_digest, write_used
-from skllm_calib.cli.tables import Table
+from skllm_calib.utils.tables import Table
 
 
 def test_shares_are_kept_and_every_class_has_a_row():

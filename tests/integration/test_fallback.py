@@ -27,8 +27,8 @@ from loopback import Answer, refusal, servers
 from skllm_calib import LLMClassifier
 from skllm_calib.backends import LlamaCppBackend, OpenAIBackend, clear_handles
 from skllm_calib.cli import main
-from skllm_calib.cli.tables import read_table
 from skllm_calib.exceptions import SignalUnavailable
+from skllm_calib.utils.tables import read_table
 
 SCRIPT = """
 import csv

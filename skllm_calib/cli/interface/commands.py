@@ -1,7 +1,5 @@
 """The commands that ask a model, and the program that holds all commands."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import rich_click as click
@@ -19,8 +17,6 @@ from skllm_calib.cli.interface.declare import (
 )
 from skllm_calib.cli.interface.declare import option as opt
 from skllm_calib.cli.interface.operating import monitor, queue
-
-__all__ = ["program"]
 
 
 def _methods() -> Sequence[str]:

@@ -1,7 +1,5 @@
 """Options and commands in few words; what a command does is imported when it runs."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -9,8 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import rich_click as click
-
-__all__ = ["FILE", "Named", "Value", "argument", "command", "commands", "option", "switch"]
 
 FILE = click.Path(allow_dash=True)  # '-' is standard input or output
 

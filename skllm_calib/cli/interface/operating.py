@@ -1,7 +1,5 @@
 """The commands of ``queue`` and ``monitor``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import rich_click as click
@@ -17,8 +15,6 @@ from skllm_calib.cli.interface.declare import (
     switch,
 )
 from skllm_calib.cli.interface.declare import option as opt
-
-__all__ = ["monitor", "queue"]
 
 
 def _detectors() -> Sequence[str]:

@@ -1,18 +1,11 @@
 """What the values of options mean; ValueError for what cannot be read."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re
 from collections.abc import Callable
 
-from skllm_calib.cli.cells import label_of
-
-__all__ = [
-    "budget", "classes", "count_or_all", "inside", "pair", "port", "price", "prices", "separator",
-    "share",
-]  # fmt: skip
+from skllm_calib.utils.tables.cells import label_of
 
 
 def _number(text: str) -> float:

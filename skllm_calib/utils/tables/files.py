@@ -12,15 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.cells import label_of, number_of, text_of
-from skllm_calib.cli.delimited import decode, parse
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.utils.files import replacing
+from skllm_calib.utils.tables.cells import label_of, number_of, text_of
+from skllm_calib.utils.tables.delimited import decode, parse
 
-__all__ = ["Table", "check_format", "read_table", "table_of", "write_table"]
+__all__ = ["Table", "check_format", "read_table", "write_table"]
 
 
 @dataclass
@@ -89,11 +88,6 @@ class Table:
                     f"{self.name(i)} has {text!r} in column {name!r}, which is not a number"
                 ) from None
         return out
-
-
-def table_of(args: SimpleNamespace, path: str | None = None) -> Table:
-    """Read the table of a command, or another one, as ``--sep`` and ``--encoding`` say."""
-    return read_table(path or args.file, sep=args.sep, encoding=args.encoding)
 
 
 def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None = None) -> Table:
@@ -206,7 +200,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_frame(data: bytes, path: str, kind: str) -> Table:
-    import pandas
+    import pandas  # noqa: PLC0415 (optional)
 
     source, name = io.BytesIO(data), "a Parquet file" if kind == ".parquet" else "an Excel file"
     try:
@@ -296,7 +290,7 @@ def _write_frame(table: Table, path: Path, kind: str) -> None:
     if kind == ".xlsx":
         _write_excel(table, path)
         return
-    import pandas
+    import pandas  # noqa: PLC0415 (optional)
 
     frame = pandas.DataFrame(table.rows, columns=table.columns, dtype=object)
     for name in table.columns:
@@ -311,8 +305,11 @@ def _write_frame(table: Table, path: Path, kind: str) -> None:
 
 
 def _write_excel(table: Table, path: Path) -> None:
-    import openpyxl
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
+    import openpyxl  # noqa: PLC0415 (optional)
+    from openpyxl.cell.cell import (  # noqa: PLC0415 (optional)
+        ILLEGAL_CHARACTERS_RE,
+        WriteOnlyCell,
+    )
 
     cells = [[_written(_plain(row.get(name))) for name in table.columns] for row in table.rows]
     for i, row in enumerate(cells):

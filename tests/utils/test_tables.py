@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from skllm_calib.cli.tables import Table, check_format, read_table, write_table
 from skllm_calib.exceptions import MissingDependency
+from skllm_calib.utils.tables import Table, check_format, read_table, write_table
 
 TABLE = Table(["text", "label"], [{"text": 'a, "b"\nc', "label": "x"}, {"text": "ü", "label": "y"}])
 

@@ -33,7 +33,7 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
     try:
         return data.decode(encoding or "utf-8").removeprefix("\ufeff")
     except LookupError:
-        raise ValueError(f"--encoding {encoding} is unknown") from None
+        raise ValueError(f"encoding={encoding!r} is unknown") from None
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
         where = f"{path!r}, line {line}: byte 0x{data[e.start]:02x} is not {encoding or 'UTF-8'}"
@@ -45,11 +45,13 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
             else:
                 warnings.warn(
                     f"{path!r} is not UTF-8 and was read as Windows-1252; if that is wrong, pass "
-                    "--encoding NAME",
+                    "its encoding",
                     UserWarning, stacklevel=2,
                 )  # fmt: skip
                 return text
-        raise ValueError(f"{where} text: pass --encoding NAME, or save the file as UTF-8") from None
+        raise ValueError(
+            f"{where} text: pass encoding='cp1252' or another, or save the file as UTF-8"
+        ) from None
 
 
 def parse(
@@ -81,7 +83,7 @@ def parse(
                 raise ValueError(
                     f"{path!r}, line {start}: {len(cells)} cells, but the header names "
                     f"{len(columns)} columns, with {sep!r} between them (is a text with {sep!r} "
-                    "unquoted? --sep sets another separator)"
+                    "unquoted? sep= sets another separator)"
                 )
             rows.append(cells)
             lines.append(start)
