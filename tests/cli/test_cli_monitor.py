@@ -106,7 +106,7 @@ def test_a_calibration_that_is_off_is_warned_of(run, tmp_path):
     write(tmp_path / "held_out.csv", rows_of(400, wrong=0.3))
     code, _, err = run("start", "held_out.csv", "--label", "truth")
     assert code == 0
-    assert "skllm-calib: warning: mean confidence less accuracy of the 400 reference rows" in err
+    assert "skllm-calib: warning: mean confidence minus accuracy of the 400 reference rows" in err
 
 
 @pytest.mark.parametrize(
@@ -441,8 +441,8 @@ def test_a_monitor_that_does_not_exist(run, tmp_path, command):
 def test_a_file_that_is_no_monitor(run, started):
     state = json.loads(started.read_text())
     for content, message in (
-        ("id,label\n", "'m.json' cannot be used: This is not the JSON of a CalibrationMonitor"),
-        ("{}", "'m.json' cannot be used: This is not the state"),
+        ("id,label\n", "'m.json' cannot be used: not the JSON of a CalibrationMonitor"),
+        ("{}", "'m.json' cannot be used: not the state"),
         (json.dumps(state | {"version": 99}), "update the package"),
         (json.dumps(state | {"state": {}}), "'m.json' is the state of a monitor, but damaged"),
     ):

@@ -1,4 +1,4 @@
-"""Two detectors of a change: they take one number a row, remember little, and name a start."""
+"""Two detectors of a change that take one number per row and estimate when it began."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class EDetector:
 
     A bet turns a row into a factor that is 1 on average (or less) while nothing has changed. The
     statistic adds up, over all rows where the change could have begun, the product of the factors
-    since. Its mean grows by at most one a row while nothing has changed, so that the mean number of
-    rows until it reaches `threshold` is at least `threshold` (Shin, Ramdas and Rinaldo 2023,
+    since. Its mean grows by at most one per row while nothing has changed, so that the mean number
+    of rows until it reaches `threshold` is at least `threshold` (Shin, Ramdas and Rinaldo 2023,
     Theorem 2.4), whatever the distribution of the rows, and also if they depend on each other.
 
     Parameters
     ----------
     n_bets : int
-        Number of factors a row.
+        Number of factors per row.
     threshold : float
         The statistic that ends the watch, which is the bound on the average run length.
     n_marks : int
@@ -45,12 +45,12 @@ class EDetector:
     def step(self, factors: Floats, totals: ArrayLike) -> bool:
         """Take the factors of a row and the totals before it; return whether this ends the watch.
 
-        A stopped detector ignores what comes, so that nothing can overflow in a long drift.
+        A stopped detector ignores further rows, so that nothing can overflow in a long drift.
         """
         if self.stopped:
             return False
         self._sums = (self._sums + 1) * factors
-        fresh = self._peaks <= 1  # to begin with this row is better than to go on
+        fresh = self._peaks <= 1  # a change at this row is more likely than at an earlier one
         self._marks = np.where(fresh[:, None], totals, self._marks)
         self._peaks = np.where(fresh, 1.0, self._peaks) * factors
         self.stopped = bool(self.statistic >= self.threshold)
@@ -112,7 +112,7 @@ class Cusum:
     Parameters
     ----------
     allowance : float
-        What is taken off each residual: half-way between a gap that is fine and one to be found.
+        Taken off each residual: half-way between the tolerated gap and the one to be found.
     thresholds : sequence of two floats
         Sums that end the watch: for too much confidence, and for too little.
     n_marks : int

@@ -1,4 +1,4 @@
-"""What comes in beside labels and probabilities, checked before anything is changed."""
+"""Ids and weights of rows, checked before anything is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From reference rows to watches that have seen nothing yet."""
+"""Reference rows -> the state of a monitor that has seen no other rows yet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 _MODEL = ("fingerprint", "probes")
 DETECTORS = ("cusum", "e_detector", "confidences", "predicted_labels")
 
-# A gap among the reference rows of so many standard errors beyond the tolerance is no chance.
+# A gap of this many standard errors beyond the tolerance is not due to chance.
 _STANDARD_ERRORS = 3
 
 
@@ -38,14 +38,14 @@ def check_detectors(detectors: Sequence[str], *, drift: float, tolerance: float)
     unknown = [name for name in detectors if name not in DETECTORS]
     if unknown:
         raise InvalidInput(
-            f"detectors must be among {DETECTORS}, got {unknown[0]!r}.",
+            f"detectors must be among {DETECTORS}, got {unknown[0]!r}",
             "detectors",
             value=unknown[0],
         )
     if not drift > tolerance:
         raise InvalidInput(
             f"drift must be above tolerance={tolerance}, got {drift}: a gap within the tolerance "
-            "is not looked for.",
+            "raises no alarm",
             "drift",
             value=drift,
         )
@@ -124,9 +124,9 @@ def _warn_of_a_gap(given: Checked, column: int | None, tolerance: float) -> None
     error = float(np.sqrt(spread @ spread) / given.weight.sum())
     if abs(gap) - tolerance > _STANDARD_ERRORS * error:
         warnings.warn(
-            f"mean confidence less accuracy of the {len(residual)} reference rows is {gap:+.3f} "
-            f"(standard error {error:.3f}), beyond tolerance={tolerance}: expect an alarm soon. "
-            "Calibrate first.",
+            f"mean confidence minus accuracy of the {len(residual)} reference rows is {gap:+.3f} "
+            f"(standard error {error:.3f}), beyond tolerance={tolerance}: calibrate first, or "
+            "expect an alarm soon.",
             UserWarning,
             stacklevel=4,
         )
@@ -139,7 +139,7 @@ def _fresh_watches(
     parameters: dict[str, Any],
     max_weight: float,
 ) -> dict[str, Any]:
-    """Return the state of both watches at the start, to begin from and to come back to."""
+    """Return the initial state of both watches, which `reset` returns to."""
     used, tolerance = parameters["detectors"], parameters["tolerance"]
     run_length, rows_run_length = (
         float(parameters[name]) for name in ("average_run_length", "unlabelled_run_length")
@@ -147,7 +147,7 @@ def _fresh_watches(
     confidence, _ = watched(given.proba, column)
     cusum = e_detector = confidences = predicted = None
     if "cusum" in used:
-        # Half-way between what is fine and what is to be found: the best for that drift.
+        # Half-way between the tolerated gap and the drift to be found is best for that drift.
         allowance = (tolerance + parameters["drift"]) / 2
         thresholds = cusum_thresholds(
             confidence,

@@ -28,7 +28,7 @@ def cusum_thresholds(
     The rows to come are taken to be like the reference rows: confidence and weight of a row drawn
     at random, a label that is right as often as the confidence says, less `tolerance` for the side
     that watches for too much confidence and plus `tolerance` for the other: the worst of the
-    streams that are to be left in peace.
+    streams that should raise no alarm.
 
     Parameters
     ----------

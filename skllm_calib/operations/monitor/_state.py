@@ -1,4 +1,4 @@
-"""What a monitor has learned and seen, how rows and labels change it, and the same as JSON."""
+"""The state of a monitor: how rows and labels change it, and how it is kept as JSON."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MonitorState:
         return Now(self.n_rows - 1, self.n_labels)
 
     def restart(self) -> None:
-        """Let every detector begin anew, with the same reference."""
+        """Restart every detector, with the same reference."""
         self.labels = LabelWatch.from_dict(self.fresh["labels"], self.reference)
         self.rows = RowWatch.from_dict(self.fresh["rows"], self.reference)
         self.alarms = []
@@ -129,7 +129,7 @@ class MonitorState:
         return raised
 
     def drop_oldest(self, max_pending: int) -> None:
-        """Let no more rows than these wait for a label."""
+        """Drop the oldest rows that wait for a label, down to `max_pending`."""
         while len(self.pending) > max_pending:
             del self.pending[next(iter(self.pending))]
             self.n_dropped += 1
@@ -228,13 +228,13 @@ def read_json(text: str) -> tuple[dict[str, Any], MonitorState]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"This is not the JSON of a CalibrationMonitor: {error}.") from None
+        raise ValueError(f"not the JSON of a CalibrationMonitor: {error}") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"This is not the state of a CalibrationMonitor: no format={_FORMAT!r}.")
+        raise ValueError(f"not the state of a CalibrationMonitor: 'format' is not {_FORMAT!r}")
     if content.get("version") != _VERSION:
         raise ValueError(
-            f"The state has version {content.get('version')!r}, and this release of skllm-calib "
-            f"reads version {_VERSION}: update the package, or fit a new monitor."
+            f"the state has version {content.get('version')!r}, and this release of skllm-calib "
+            f"reads version {_VERSION}: update the package, or fit a new monitor"
         )
     return content["parameters"], MonitorState.from_dict(content["state"])
 

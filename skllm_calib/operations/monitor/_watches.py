@@ -36,7 +36,7 @@ class Reference(NamedTuple):
 
 
 class Now(NamedTuple):
-    """When something happens: number of the latest row, and of the labels by then."""
+    """The current time: number of the latest row, and of the labels by then."""
 
     row: int
     n_labels: int
@@ -57,7 +57,7 @@ class LabelWatch:
     cusum, e_detector : Cusum, EDetector or None
         The detectors; None leaves one out.
     tolerance, max_weight : float
-        Gap that is no reason for an alarm, and the largest weight.
+        Gap that raises no alarm, and the largest weight.
     reference : Reference
         The reference rows.
     """

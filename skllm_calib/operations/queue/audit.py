@@ -13,7 +13,7 @@ __all__ = ["AcceptedError", "Stratum", "accepted_error"]
 
 
 class Stratum(NamedTuple):
-    """Accepted rows that had the same chance of being audited, and what reviewers say of them."""
+    """Accepted rows with the same probability of being audited, and their labels."""
 
     inclusion: float
     n_accepted: int

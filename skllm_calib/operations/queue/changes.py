@@ -1,4 +1,4 @@
-"""What goes into the tables of a queue; every function runs inside the caller's transaction."""
+"""Changes to the tables of a queue; every function runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def set_setting(connection: sqlite3.Connection, name: str, value: Any) -> None:
 def put_row(
     connection: sqlite3.Connection, entry: Entry, share: float, replace: bool
 ) -> tuple[str, bool]:
-    """Keep one row; return what was done, and whether a person is asked about it."""
+    """Save one row; return what was done, and whether it is to be reviewed."""
     draw = audit_draw(entry.id)
     inclusion = {"accept": share, "review": 1.0, "reject": 0.0}[entry.action]
     asked = draw < inclusion
@@ -115,7 +115,7 @@ def put_label(
     reviewer: Any,
     final: bool = False,
 ) -> bool:
-    """Keep what a reviewer says of a row; return whether it is new."""
+    """Save a reviewer's label of a row; return whether it is new."""
     code, name = classes.code(label), row_id(id)
     if not isinstance(reviewer, str) or not reviewer.strip():
         raise InvalidInput(f"reviewer must be a name, got {reviewer!r}", "reviewer", value=reviewer)

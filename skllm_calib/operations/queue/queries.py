@@ -1,4 +1,4 @@
-"""What the tables of a queue say: one question a function."""
+"""Queries on the tables of a queue, one per function."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _group(
 ) -> list[tuple[float, tuple[Any, ...]]]:
     """Return waiting rows with their place in (0, 1) among those of the group, done ones included.
 
-    Merged by place, two groups are worked off side by side, whoever asks and however often.
+    Merged by place, two groups advance side by side, whoever labels and however often.
     """
     (n_all,) = connection.execute(
         f"SELECT COUNT(*) FROM entries WHERE asked AND {which}"
@@ -104,7 +104,7 @@ def everything(connection: sqlite3.Connection, classes: Classes) -> Iterator[dic
 
 
 def settled(connection: sqlite3.Connection) -> list[tuple[str, str, float, int]]:
-    """Return id, content, chance of being asked about, and label of rows fit for calibration."""
+    """Return id, content, probability of review, and label of rows to calibrate on."""
     query = (
         "SELECT id, content, inclusion, code FROM entries JOIN settled ON entry = number "
         "WHERE asked AND code IS NOT NULL AND json_extract(content, '$.proba') IS NOT NULL "
@@ -114,7 +114,7 @@ def settled(connection: sqlite3.Connection) -> list[tuple[str, str, float, int]]
 
 
 def labels(connection: sqlite3.Connection, classes: Classes) -> list[dict[str, Any]]:
-    """Return the last word of every reviewer on every row."""
+    """Return the latest label of every reviewer for every row."""
     query = (
         "SELECT id, code, reviewer, final, created FROM latest "
         "JOIN entries ON entries.number = entry ORDER BY latest.number"
@@ -132,7 +132,7 @@ def labels(connection: sqlite3.Connection, classes: Classes) -> list[dict[str, A
 
 
 def disputed(connection: sqlite3.Connection, classes: Classes) -> list[dict[str, Any]]:
-    """Return rows whose reviewers disagree, with what each says."""
+    """Return rows whose reviewers disagree, with the label of each."""
     query = (
         f"SELECT {_COLUMNS}, number FROM entries JOIN settled ON entry = number "
         "WHERE code IS NULL ORDER BY number"
@@ -171,7 +171,7 @@ def strata(connection: sqlite3.Connection) -> list[Stratum]:
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return how many rows there are, by action and by what became of them."""
+    """Return how many rows there are, by action and by progress."""
     names = (
         "n_rows", "n_accepted", "n_review", "n_rejected", "n_waiting", "n_done", "n_disputed",
         "n_audit_waiting", "n_audit_done",

@@ -1,4 +1,4 @@
-"""What a caller hands in -> rows the queue can keep: every key checked, every value plain."""
+"""Rows as users give them -> rows that the queue can store: keys checked, values plain."""
 
 from __future__ import annotations
 

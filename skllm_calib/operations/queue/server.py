@@ -1,4 +1,4 @@
-"""A page on this machine for people to label with; nothing of it can be reached from elsewhere."""
+"""The web page that reviewers label with, served to this machine only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST = 65_536  # bytes of a form; those of the page have a few hundred
 
 
 class LabelQueue(Protocol):
-    """What the page asks of a queue; a `ReviewQueue` has it."""
+    """The methods of a `ReviewQueue` that the page needs."""
 
     @property
     def classes(self) -> NDArray[Any]: ...
@@ -56,8 +56,8 @@ class QueueServer:
     Attributes
     ----------
     url : str
-        Address of the page. The secret in it is made anew for every server, and without it every
-        request is refused.
+        Address of the page. It contains a secret that is new for every server; requests without it
+        are refused.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, act: str, form: dict[str, list[str]], reviewer: str) -> None:
         if not reviewer:
-            raise ValueError("reviewer must not be empty.")
+            raise ValueError("reviewer must not be empty")
         if act == "label":
             label = _first(form, "label").replace("\r\n", "\n")  # as forms send each line break
             self.queue.add_label(_first(form, "id"), label, reviewer=reviewer)
@@ -204,10 +204,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif act == "undo":
             self.queue.undo(reviewer)
         else:
-            raise ValueError(f"There is no action {act!r}.")
+            raise ValueError(f"there is no action {act!r}")
 
     def _allowed(self, path: str, what: str) -> bool:
-        """Refuse other hosts, which is how a foreign name that points here is told, and secrets."""
+        """Refuse other names of this machine (DNS rebinding), and requests without the secret."""
         # Any port: who comes through a tunnel may have another one at the other end.
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         if host not in ("127.0.0.1", "localhost"):

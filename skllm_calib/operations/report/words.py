@@ -54,7 +54,7 @@ def in_short(figures: Mapping[str, Any]) -> list[str]:
     said.append(
         f"The calibration error is {error} ({percent(DEFAULT_CONFIDENCE, 0)} interval "
         f"{percent(after['ece_low'])} to {percent(after['ece_high'])}); a perfectly calibrated "
-        f"model would show {percent(after['ece_floor'])} on so many rows."
+        f"model would show {percent(after['ece_floor'])} on this many rows."
     )
     said.append(spaced(figures["claim"]["sentence"]))
     said.append(_best_promise(figures["thresholds"]))

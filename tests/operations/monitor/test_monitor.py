@@ -419,7 +419,7 @@ def test_the_summary_is_plain_json(monitor, rng):
 
 
 def test_a_gap_that_is_there_from_the_start_is_warned_of(rng):
-    with pytest.warns(UserWarning, match=r"600 reference rows is \+0\.1\d\d .* Calibrate first"):
+    with pytest.warns(UserWarning, match=r"600 reference rows is \+0\.1\d\d .* calibrate first"):
         CalibrationMonitor().fit(*draw(rng, 600, wrong=0.2))
 
 

@@ -241,7 +241,7 @@ def test_what_a_browser_sends_is_taken(server, queue):
     [
         ({"label": "<eggs>"}, "label '<eggs>' is not one of the classes"),
         ({"id": "z"}, "id 'z' is not in the queue"),
-        ({"act": "drop"}, "There is no action 'drop'"),
+        ({"act": "drop"}, "there is no action 'drop'"),
         ({"reviewer": " "}, "reviewer must not be empty"),
     ],
 )
