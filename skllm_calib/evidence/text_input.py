@@ -6,13 +6,14 @@ has one field per column, for templates that name them, and "text" with all of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import validate_data
+
+from skllm_calib.log_proba.labels import is_missing
 
 __all__ = ["TextRows", "read_texts"]
 
@@ -199,12 +200,10 @@ def _cell(value: Any) -> str | None:
         return value
     if isinstance(value, bytes):
         raise TypeError(f"X holds bytes ({value[:20]!r}), not text: decode them first")
-    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+    if is_missing(value):
         return None
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and math.isnan(value):
-        return None
     if isinstance(value, dict):
         # The words of scikit-learn's own tests for estimators that take texts.
         raise TypeError(f"argument must be a string or a number, got {value!r} in X")

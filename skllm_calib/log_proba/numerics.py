@@ -29,7 +29,9 @@ def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def log_normalise(scores: Floats) -> Floats:
-    """Shift every row so that its exponentials sum to one."""
+    """Shift every row, or a single row of shape (K,), so that its exponentials sum to one."""
+    if scores.ndim == 1:
+        return np.asarray(scores - np.logaddexp.reduce(scores), dtype=np.float64)
     out = np.empty(scores.shape)
     for rows in blocks(scores.shape):
         out[rows] = _log_normalised(scores[rows].T.copy()).T

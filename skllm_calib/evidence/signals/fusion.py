@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, checked_count, interleave
 from skllm_calib.exceptions import BackendError
+from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["FusedSignal", "OrderAveragedSignal"]
 
@@ -174,6 +175,4 @@ def _all(ends: Sequence[Evidence | BackendError]) -> list[Evidence]:
 
 
 def _pool(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean = weights @ scores
-    out: NDArray[np.float64] = mean - np.logaddexp.reduce(mean)
-    return out
+    return log_normalise(weights @ scores)

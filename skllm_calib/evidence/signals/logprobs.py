@@ -13,6 +13,7 @@ from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, replies_or_raise
 from skllm_calib.evidence.signals.label_names import quoted
 from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["LogprobSignal", "read_labels"]
 
@@ -84,7 +85,7 @@ def read_labels(
     log_mass = np.log(np.maximum(mass.point, np.finfo(np.float64).tiny))
     log_mass = np.maximum(log_mass, log_mass.max() - _FLOOR)
     return Evidence(
-        log_proba=log_mass - np.logaddexp.reduce(log_mass),
+        log_proba=log_normalise(log_mass),
         off_label=mass.off_label,
         details={
             "label_mass_low": mass.low,

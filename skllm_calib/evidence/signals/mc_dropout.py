@@ -18,6 +18,7 @@ from skllm_calib.evidence.signals.base import (
 )
 from skllm_calib.evidence.signals.logprobs import read_labels
 from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["MCDropoutSignal"]
 
@@ -87,7 +88,7 @@ class MCDropoutSignal(Signal):
         log_proba = np.logaddexp.reduce(scores, axis=0)
         total, aleatoric = float(entr(mean).sum()), float(entr(proba).sum(axis=1).mean())
         return Evidence(
-            log_proba - np.logaddexp.reduce(log_proba),
+            log_normalise(log_proba),
             float(np.mean([e.off_label for e in passes])),
             {
                 "total": total,

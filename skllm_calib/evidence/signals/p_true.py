@@ -16,6 +16,7 @@ from skllm_calib.evidence.signals.base import (
     replies_or_raise,
 )
 from skllm_calib.evidence.signals.logprobs import read_labels
+from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["PTrueSignal"]
 
@@ -75,7 +76,7 @@ class PTrueSignal(Signal):
             log_proba = log_proba_of_answer(judged[0], float(p_true[judged[0]]), n_classes)
         else:
             log_true = np.array([v.log_proba[0] for v in verdicts])
-            log_proba = log_true - np.logaddexp.reduce(log_true)
+            log_proba = log_normalise(log_true)
         off_label = float(np.mean([v.off_label for v in verdicts]))
         return Evidence(log_proba, off_label, {"p_true": p_true, "written": written})
 
