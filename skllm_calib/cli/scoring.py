@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.console import aligned
 from skllm_calib.decisions import accept_threshold
-from skllm_calib.display import ReliabilityDisplay
+from skllm_calib.display import CalibrationComparisonDisplay
 from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
@@ -147,14 +147,10 @@ def draw_before_after(
 ) -> None:
     """Draw the reliability diagrams into one file, side by side."""
     check_figure(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.4, 6.0), layout="tight")
-    pairs = {"raw": raw, "calibrated": calibrated}
-    for axes, (name, proba) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
-        ReliabilityDisplay.from_predictions(
-            y, proba, n_bins=10, strategy="quantile", labels=list(labels), name=name, ax=axes
-        )
-        axes.set_title(f"{name.capitalize()} probabilities")
+    names = ("Raw probabilities", "Calibrated probabilities")
+    display = CalibrationComparisonDisplay.from_predictions(
+        y, raw, calibrated, names=names, labels=list(labels)
+    )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    display.figure_.savefig(path, dpi=150)
+    import_pyplot("the reliability diagram").close(display.figure_)

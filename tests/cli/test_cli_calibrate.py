@@ -32,6 +32,7 @@ def test_it_writes_a_folder_and_prints_the_card(rows_csv, tmp_path, capsys):
 
 def test_more_rows_than_there_are_and_all(rows_csv, tmp_path, capsys):
     argv = ["calibrate", str(rows_csv), *BASE, "--out", str(tmp_path / "c")]
+    argv += ["--method", "platt"]
     assert main(argv) == 0
     assert "only 120 labelled rows; all of them are used" in capsys.readouterr().err
     assert main([*argv, "--n-rows", "all"]) == 0
@@ -220,7 +221,8 @@ class TestWeights:
 
 class TestSearch:
     def argv(self, rows, out, *options):
-        return ["calibrate", str(rows), *BASE, "--out", str(out), "--n-rows", "60", *options]
+        argv = ["calibrate", str(rows), *BASE, "--out", str(out), "--n-rows", "60", *options]
+        return [*argv, "--method", "temperature"]  # 'auto' fits five calibrators each time
 
     def test_every_wording_asks_once_a_row_and_the_best_is_kept(self, rows_csv, tmp_path, capsys):
         backend = TestingBackend(name="cal")
