@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +33,7 @@ def start(args: SimpleNamespace) -> int:
         )
     given = {name: getattr(args, name) for name in _PARAMETERS}
     monitor = CalibrationMonitor(**{k: v for k, v in given.items() if v is not None})
-    rows = MonitorRows.of(args, args.max_weight or np.inf, labelled=True)
+    rows = _rows(args, args.max_weight or np.inf, labelled=True)
     monitor.fit(rows.y, rows.proba, rows.weight, classes=rows.labels, fingerprint=args.fingerprint)
     Path(args.state).parent.mkdir(parents=True, exist_ok=True)
     monitor.save(args.state)
@@ -42,7 +41,7 @@ def start(args: SimpleNamespace) -> int:
     accuracy = reference["accuracy"]
     right = "" if accuracy is None else f", of which {accuracy:.1%} are right"
     say(
-        f"Watching from {len(rows.used):,} rows with a mean confidence of "
+        f"Watching from {len(rows.proba):,} rows with a mean confidence of "
         f"{reference['confidence']:.1%}{right}. Kept in {args.state}"
     )
     return 0
@@ -51,7 +50,7 @@ def start(args: SimpleNamespace) -> int:
 def update(args: SimpleNamespace) -> int:
     """Take new rows, in the order in which they were classified."""
     kept = _Kept(args.state)
-    rows = MonitorRows.of(args, kept.monitor.max_weight_)
+    rows = _rows(args, kept.monitor.max_weight_)
     known = _classes_of(kept.monitor)
     if sorted(map(str, known)) != rows.labels:
         raise ValueError(
@@ -122,47 +121,26 @@ def reset(args: SimpleNamespace) -> int:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MonitorRows:
-    """Rows that have probabilities, by their positions in a table, and what else is known of them.
-
-    ``labels`` are those of the columns of ``proba``; ``y`` holds true labels as the table calls
-    them, None where there is none.
-    """
-
-    used: list[int]
-    labels: list[str]
-    proba: NDArray[np.float64]
-    ids: list[str] | None
-    y: list[Any] | None
-    weight: NDArray[np.float64] | None
-
-    @classmethod
-    def of(cls, args: SimpleNamespace, largest: float, *, labelled: bool = False) -> "MonitorRows":
-        """Read a table; with `labelled`, rows without a label are left out if --label is given."""
-        table = table_of(args)
-        found = read_probabilities(table)
-        used = found.answered()
-        if not used:
-            raise ValueError(f"no row of {args.file!r} has probabilities")
-        n_failed = len(table.rows) - len(used)
-        truth = None if args.label is None else read_true_labels(table, args.label)
-        if labelled and truth is not None:
+def _rows(args: SimpleNamespace, largest: float, *, labelled: bool = False) -> SimpleNamespace:
+    """Read rows that have probabilities; with `labelled`, only those that have a label, too."""
+    table = table_of(args)
+    found = read_probabilities(table)
+    used, labels = found.answered(), found.labels
+    if not used:
+        raise ValueError(f"no row of {args.file!r} has probabilities")
+    n_failed, y = len(table.rows) - len(used), None
+    if args.label is not None:
+        truth = read_true_labels(table, args.label)
+        if labelled:
             used = leave_out(table, args, used, truth, "label")
-        if truth is not None:
-            _check_labels(table, used, truth, found.labels, args.label)
-        if n_failed:
-            remark(args, f"Left out {n_failed:,} rows that failed.")
-        args.name_of_row = lambda i: table.name(used[i])
-        id_column = getattr(args, "id", None)
-        return cls(
-            used=used,
-            labels=found.labels,
-            proba=found.matrix[used],
-            ids=None if id_column is None else read_ids(table, id_column, used),
-            y=None if truth is None else [truth[i] for i in used],
-            weight=_weights(table, args.weight, used, largest),
-        )
+        _check_labels(table, used, truth, labels, args.label)
+        y = [truth[i] for i in used]
+    if n_failed:
+        remark(args, f"Left out {n_failed:,} rows that failed.")
+    args.name_of_row = lambda i: table.name(used[i])
+    ids = None if getattr(args, "id", None) is None else read_ids(table, args.id, used)
+    weight = _weights(table, args.weight, used, largest)
+    return SimpleNamespace(labels=labels, proba=found.matrix[used], ids=ids, y=y, weight=weight)
 
 
 def _weights(

@@ -457,14 +457,14 @@ def test_a_file_that_is_no_monitor(run, started):
 def test_two_commands_at_once_lose_nothing(run, started, tmp_path, monkeypatch):
     write(tmp_path / "new.csv", rows_of(10, start=1000))
     write(tmp_path / "other.csv", rows_of(20, start=2000))
-    late = monitor_command.MonitorRows.of
+    late = monitor_command._rows
 
     def overtaken(*args, **options):
-        monkeypatch.setattr(monitor_command.MonitorRows, "of", late)
+        monkeypatch.setattr(monitor_command, "_rows", late)
         assert main(["monitor", "update", "m.json", "other.csv"]) == 0
         return late(*args, **options)
 
-    monkeypatch.setattr(monitor_command.MonitorRows, "of", overtaken)
+    monkeypatch.setattr(monitor_command, "_rows", overtaken)
     code, _, err = run("update", "new.csv")
     assert code == 1
     assert "'m.json' was changed by another command meanwhile: nothing was saved, run this" in err

@@ -61,6 +61,8 @@ def test_a_byte_order_mark_blank_lines_and_long_texts(tmp_path):
         ("t.json", b'[{"a": 1, "a": 2}]', "names a column twice"),
         ("t.csv.gz", b"a\n1\n", "is not a whole gzip file"),
         ("t.xlsx", b"PK", "is not an Excel file"),
+        ("t.csv", b"PK\x03\x04\x00", "holds a .xlsx file: give it this extension"),
+        ("t.jsonl", b"PAR1\x00", "holds a .parquet file: give it this extension"),
         ("t.jsonl", b'{"a": 1}\nnot json\n', "line 2 is not JSON"),
         ("t.jsonl", b"\n[1]\n", "line 2 is not an object"),
         ("t.parquet", b"no parquet", "is not a Parquet file"),

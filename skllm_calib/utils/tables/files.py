@@ -109,7 +109,10 @@ def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None
             data = gzip.decompress(data)
         except (OSError, EOFError) as e:
             raise ValueError(f"{path!r} is not a whole gzip file: {e}") from e
-    kind = kind.removesuffix(".gz") or _kind_of(data)
+    found = _kind_of(data)
+    kind = kind.removesuffix(".gz") or found
+    if found in (".parquet", ".xlsx") and kind != found:
+        raise ValueError(f"{path!r} holds a {found} file: give it this extension")
     if kind in (".parquet", ".xlsx"):
         table = _read_frame(data, path, kind)
     else:
