@@ -103,7 +103,8 @@ START = ["monitor", "start", "m.json", REFERENCE]
 UPDATE = ["monitor", "update", "m.json", REFERENCE, "--id", "id", "--quiet"]
 # By command: what goes before it, and its arguments behind the file, which stands for FILE.
 RUNS = {
-    "calibrate": ([], ["FILE", *BASE, "--label", "truth", "--model", "testing:k", "--out", "c"]),
+    "calibrate": ([], ["FILE", *BASE, "--label", "truth", "--model", "testing:k", "--out", "c",
+                       "--method", "platt"]),
     "evaluate": ([], ["FILE", *BASE, "--label", "truth", *FOLDER, "--json", "-"]),
     "predict": ([], ["FILE", *BASE, *FOLDER, "--out", "out.jsonl"]),
     "decide": ([], [REFERENCE, *BASE, *FOLDER, "--labelled", "FILE", "--label", "truth",

@@ -205,18 +205,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_frame(data: bytes, path: str, kind: str) -> Table:
     import pandas  # noqa: PLC0415 (optional)
 
-    source, name = io.BytesIO(data), "a Parquet file" if kind == ".parquet" else "an Excel file"
+    source = io.BytesIO(data)
     try:
         if kind == ".parquet":
             frame = pandas.read_parquet(source, dtype_backend="pyarrow")  # integers stay so
         else:
             frame = pandas.read_excel(source, header=None, dtype=object, keep_default_na=False)
     except Exception as e:  # whatever the readers raise for a file that is broken
+        name = "a Parquet file" if kind == ".parquet" else "an Excel file"
         raise ValueError(f"{path!r} is not {name}: {e}") from e
     frame = frame.astype(object).where(frame.notna(), None)
     if kind == ".parquet":
         return Table([str(name) for name in frame.columns], frame.to_dict("records"))
-    cells = [[None if cell == "" else cell for cell in row] for row in frame.to_numpy().tolist()]
+    return _of_sheet([[None if c == "" else c for c in row] for row in frame.to_numpy().tolist()])
+
+
+def _of_sheet(cells: list[list[Any]]) -> Table:
+    """Take the first row for the header; leave out rows and columns that hold nothing."""
     columns = [text_of(cell) or "" for cell in cells[0]] if cells else []
     used = [k for k, name in enumerate(columns) if name or any(row[k] for row in cells)]
     kept = [(n, row) for n, row in enumerate(cells[1:], 2) if any(c is not None for c in row)]
