@@ -33,6 +33,7 @@ from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
 from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
+from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
     Scores,
@@ -273,8 +274,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
 
     def _check_match(self, now: dict[str, Any]) -> None:
         """Compare what answers now with what was calibrated, as far as both are known."""
-        if self.on_mismatch not in ("raise", "warn"):
-            raise ValueError(f"on_mismatch={self.on_mismatch!r}: must be 'raise' or 'warn'")
+        check_choice(self.on_mismatch, "on_mismatch", ("raise", "warn"))
         found = differences(self.calibrated_for_, now)
         if not found:
             return

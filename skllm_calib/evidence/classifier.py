@@ -23,7 +23,7 @@ from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache, resolve_cache
 from skllm_calib.evidence.examples import select_examples
-from skllm_calib.evidence.failures import check_on_error, check_usable
+from skllm_calib.evidence.failures import check_usable
 from skllm_calib.evidence.prepared_rows import PreparedRows
 from skllm_calib.evidence.priors import check_prior, fit_label_bias
 from skllm_calib.evidence.probing import Chosen, first_available
@@ -39,6 +39,7 @@ from skllm_calib.log_proba.labels import (
     encode,
     label_wording,
 )
+from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.validation import check_weight
 
@@ -211,7 +212,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         ValueError
             For labels outside `classes`, texts that cannot be used, or bad parameters.
         """
-        check_on_error(self.on_error)
+        check_choice(self.on_error, "on_error", ("raise", "nan"))
         rows = read_texts(X, self, reset=True, allow_missing=self.on_error == "nan")
         check_usable(rows, self.on_error)
         weight = check_weight(sample_weight, len(rows))
@@ -233,7 +234,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self, rows: TextRows, y: Any, weight: NDArray[np.float64]
     ) -> list[tuple[int, int]]:
         """Learn the classes, and return the position and the class of each example to show."""
-        n_shots = self._shots()
+        n_shots = check_count(self.n_shots, "n_shots", 0)
         if y is None:
             if self.classes is None:
                 raise ValueError(
@@ -296,20 +297,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
     def needs_cross_fitting(self) -> bool:
         """Return whether rows seen in ``fit`` score too well: only with examples in the prompt."""
-        return self._shots() > 0
-
-    def _shots(self) -> int:
-        if not isinstance(self.n_shots, int | np.integer) or self.n_shots < 0:
-            raise ValueError(f"n_shots={self.n_shots!r}: must be a whole number, 0 or more")
-        return int(self.n_shots)
+        return check_count(self.n_shots, "n_shots", 0) > 0
 
     # -- binding: from parameters to what a call works with --------------------------------------
 
     def _bind(self, columns: Sequence[str]) -> BoundModel:
         """Resolve all parameters, once for a call."""
-        n_orders = self.order_averaging
-        if not isinstance(n_orders, int | np.integer) or n_orders < 1:
-            raise ValueError(f"order_averaging={n_orders!r}: must be a whole number, 1 or more")
         classes = self.classes_
         # The labels that the model is asked for; those of classes_ may be their positions.
         named = classes if self.classes is None else self._declared()
@@ -329,7 +322,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             ),
             signal=chosen.signal,
             signal_reason=chosen.reason,
-            n_orders=int(n_orders),
+            n_orders=check_count(self.order_averaging, "order_averaging"),
             classes=classes.tolist(),
             columns=tuple(columns),
             examples=getattr(self, "_examples", []),
@@ -362,7 +355,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         PreparedRows
         """
         check_is_fitted(self)
-        check_on_error(self.on_error)
+        check_choice(self.on_error, "on_error", ("raise", "nan"))
         fitted = "_fit_classes" in self.__dict__
         # Without fit, the table itself says what the columns are.
         reader = self if fitted else _Unfitted()
@@ -450,8 +443,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         ValueError
             If no row can be answered, or fewer than two orders are to be compared.
         """
-        if n_orders < 2:
-            raise ValueError(f"n_orders={n_orders!r}: must be 2 or more, to compare them")
+        n_orders = check_count(n_orders, "n_orders", 2)
         return self.prepare_rows(X).order_flip_rate(n_orders)
 
     def __sklearn_tags__(self) -> Any:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from skllm_calib.evidence.asking import RowRecord
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.text_input import TextRows
-from skllm_calib.exceptions import FailedRowsWarning
+from skllm_calib.exceptions import FailedRowsWarning, InvalidInput
 
-__all__ = ["check_on_error", "check_usable", "report_failures"]
-
-
-def check_on_error(on_error: Any) -> None:
-    """Raise ValueError if this is no value of `on_error`."""
-    if on_error not in ("raise", "nan"):
-        raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'nan'")
+__all__ = ["check_usable", "report_failures"]
 
 
 def check_usable(rows: TextRows, on_error: str) -> None:
-    """Raise ValueError if a row has no text, unless such rows are to be NaN."""
+    """Raise InvalidInput if a row has no text, unless such rows are to be NaN."""
     if rows.problems and on_error == "raise":
-        problem, n = next(iter(rows.problems.values())), len(rows.problems)
+        row, problem = next(iter(rows.problems.items()))
+        n = len(rows.problems)
         others = f" ({n} such rows in all)" if n > 1 else ""
-        raise ValueError(
+        raise InvalidInput(
             f"X cannot be used: {problem}{others}. Remove it, or pass on_error='nan' to get NaN "
-            "for such rows"
+            "for such rows",
+            "X",
+            row,
         )
 
 

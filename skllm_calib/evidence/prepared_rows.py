@@ -51,7 +51,7 @@ class PreparedRows:
 
         Raises
         ------
-        ValueError, BackendError
+        InvalidInput, BackendError
             For rows that cannot be used or answered, with ``on_error="raise"``.
         """
         check_usable(self.rows, self.model.on_error)

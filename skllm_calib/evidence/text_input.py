@@ -178,20 +178,23 @@ def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Te
     problems: dict[int, str] = {}
     for i, row in enumerate(values):
         cells = {name: _cell(value) for name, value in zip(columns, row, strict=True)}
-        missing = [name for name, cell in cells.items() if cell is None]
-        if missing:
-            problems[i] = f"row {i} has no value in column {missing[0]!r}"
-        elif not any((cell or "").strip() for cell in cells.values()):
+        known = {name: cell for name, cell in cells.items() if cell is not None}
+        if len(known) < len(cells):
+            missing = next(name for name in cells if name not in known)
+            problems[i] = f"row {i} has no value in column {missing!r}"
+        elif not any(cell.strip() for cell in known.values()):
             problems[i] = f"row {i} is empty in every column"
-        if i in problems:
-            fields.append({})
-            continue
-        known = {name: cell or "" for name, cell in cells.items()}
-        if "text" not in known:
-            whole = "\n".join(f"{name}: {cell}" for name, cell in known.items())
-            known["text"] = next(iter(known.values())) if len(known) == 1 else whole
-        fields.append(known)
+        fields.append({} if i in problems else _with_text(known))
     return TextRows(fields, problems, columns)
+
+
+def _with_text(cells: dict[str, str]) -> dict[str, str]:
+    """Add the whole row as the field "text", unless a column has this name."""
+    if "text" in cells:
+        return cells
+    (first, *others) = cells.values()
+    whole = "\n".join(f"{name}: {cell}" for name, cell in cells.items())
+    return {**cells, "text": whole if others else first}
 
 
 def _cell(value: Any) -> str | None:

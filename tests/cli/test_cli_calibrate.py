@@ -60,7 +60,11 @@ def test_rows_without_a_label_or_a_text_are_left_out(tmp_path, capsys):
         ("message,kind\na,x\nb,y\n", ["--classes", "x,z"], "row 2 (line 3) has the label 'y'"),
         ("message,kind\na,x\nb,y\n", ["--model", "nonsense:1"], "is unknown"),
         ("message,kind\na,x\nb,y\n", ["--label", "nope"], "no column 'nope'"),
-        ("message,kind\na,x\nb,y\n", ["--n-shots", "-1"], "n_shots=-1"),
+        (
+            "message,kind\na,x\nb,y\n",
+            ["--n-shots", "-1"],
+            "n_shots must be an integer of at least 0, got -1",
+        ),
     ],
 )
 def test_errors(tmp_path, content, options, message, capsys):

@@ -17,7 +17,13 @@ from sklearn.exceptions import NotFittedError
 
 from skllm_calib import LLMClassifier, OpenAIBackend, ResponseCache
 from skllm_calib.backends import TestingBackend
-from skllm_calib.exceptions import BackendError, ContextTooLong, FailedRowsWarning, PromptError
+from skllm_calib.exceptions import (
+    BackendError,
+    ContextTooLong,
+    FailedRowsWarning,
+    InvalidInput,
+    PromptError,
+)
 
 TEXTS = [f"message number {i}" for i in range(12)]
 LABELS = ["ham", "spam"] * 6
@@ -121,10 +127,10 @@ def test_declared_classes_and_y(counted):
         ({"label_texts": {"ham": "spam"}}, "same text"),
         ({"label_texts": {"ham": ""}}, "is empty"),
         ({"label_descriptions": {"x": "y"}}, "label_descriptions has 'x'"),
-        ({"on_error": "ignore"}, "on_error='ignore'"),
+        ({"on_error": "ignore"}, "on_error must be 'raise' or 'nan', got 'ignore'"),
         ({"signal": "votes"}, "signal='votes'"),
-        ({"n_shots": -1}, "n_shots=-1"),
-        ({"n_shots": 1.5}, "n_shots=1.5"),
+        ({"n_shots": -1}, "n_shots must be an integer of at least 0, got -1"),
+        ({"n_shots": 1.5}, "n_shots must be an integer of at least 0, got 1.5"),
         ({"prompt": "{txt}"}, "unknown field"),
         ({"model": None}, "model=None"),
         ({"model": "gpt-4o"}, "unknown"),
@@ -240,8 +246,9 @@ def test_texts_that_cannot_be_used(counted):
     backend = counted()
     with pytest.raises(ValueError, match=r"row 1 is missing.*2 such rows.*on_error='nan'"):
         zero_shot(backend).predict(["a", None, ""])
-    with pytest.raises(ValueError, match="row 0 is an empty text"):
-        zero_shot(backend).fit([""], ["ham"])
+    with pytest.raises(InvalidInput, match="row 1 is an empty text") as caught:
+        zero_shot(backend).fit(["a", ""], ["ham", "spam"])
+    assert (caught.value.parameter, caught.value.row) == ("X", 1)
     assert not backend.asked
     with pytest.warns(FailedRowsWarning, match="2 of 3"):
         assert zero_shot(backend, on_error="nan").predict(["a", None, ""])[1:].tolist() == [

@@ -132,7 +132,7 @@ def test_a_warning_by_choice(fitted):
         proba = fitted.predict_proba(TEXTS[:2])
     assert np.isfinite(proba).all()
     fitted.set_params(on_mismatch="ignore")
-    with pytest.raises(ValueError, match="on_mismatch='ignore': must be 'raise' or 'warn'"):
+    with pytest.raises(ValueError, match="on_mismatch must be 'raise' or 'warn', got 'ignore'"):
         fitted.predict(TEXTS)
 
 

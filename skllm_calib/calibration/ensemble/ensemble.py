@@ -32,6 +32,7 @@ from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerpr
 from skllm_calib.calibration.ensemble.variants import variants
 from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
+from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
 from skllm_calib.log_proba.validation import check_weight
@@ -234,7 +235,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
                 "least one that is not 'drop'"
             )
         self._validate_estimators()
-        self._check_pooling()
+        check_choice(self.pooling, "pooling", ("log", "linear"))
         weights = None if self._fits_weights() else self._given_weights()
         labels, row_weight = None, None
         if y is not None:
@@ -336,7 +337,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         PreparedEnsemble
         """
         check_is_fitted(self)
-        self._check_pooling()
+        check_choice(self.pooling, "pooling", ("log", "linear"))
         return PreparedEnsemble.of(
             self._members(),
             X,
@@ -437,10 +438,6 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
                 f"{len(kept)} members, none of them negative and not all zero"
             )
         return np.asarray(given[kept] / given[kept].sum())
-
-    def _check_pooling(self) -> None:
-        if self.pooling not in ("log", "linear"):
-            raise ValueError(f"pooling={self.pooling!r}: must be 'log' or 'linear'")
 
     @property
     def n_features_in_(self) -> int:
