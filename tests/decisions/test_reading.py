@@ -82,3 +82,19 @@ def test_a_matrix_is_kept_as_json(tmp_path):
     assert RiskMatrix.load(tmp_path / "matrix.json") == matrix
     with pytest.raises(ValueError, match="This is not a saved RiskMatrix: it is not JSON"):
         RiskMatrix.from_json("{")
+
+
+def test_costs_that_name_the_classes_in_another_order_are_refused():
+    table = pd.DataFrame([[0, 1], [9, 0]], index=["no", "yes"], columns=["no", "yes"])
+    p = [0.2, 0.9, 0.6]
+    expected = (
+        ReviewPolicy(costs=table.to_numpy(), review_cost=1)
+        .fit(None, p, classes=["no", "yes"])
+        .decide(p)
+    )
+    found = ReviewPolicy(costs=table, review_cost=1).fit(None, p, classes=["no", "yes"]).decide(p)
+    assert found.tolist() == expected.tolist()
+    for swapped in (table[["yes", "no"]], table.loc[["yes", "no"]]):
+        with pytest.raises(InvalidInput, match=r"pass costs\.loc") as caught:
+            ReviewPolicy(costs=swapped, review_cost=1).fit(None, p, classes=["no", "yes"])
+        assert caught.value.parameter == "costs"

@@ -15,6 +15,7 @@ from skllm_calib.decisions.rules.base import DecisionRule, Findings, PolicyEvide
 from skllm_calib.decisions.rules.bounds import mean_interval
 from skllm_calib.decisions.rules.deciders import CostDecider
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.tables import column_order
 
 __all__ = ["ExpectedCost"]
 
@@ -94,4 +95,14 @@ class ExpectedCost(DecisionRule):
                 "costs",
                 value=costs.tolist(),
             )
+        if hasattr(self.costs, "iloc"):  # a frame of pandas, which is saved as its numbers alone
+            for names in (self.costs.index, self.costs.columns):
+                order = column_order(list(names), classes.tolist(), "costs")
+                if order is not None and order != list(range(n_classes)):
+                    raise InvalidInput(
+                        f"costs names its rows or columns in the order {list(names)}, but the "
+                        f"classes are {classes.tolist()}: pass costs.loc[classes, classes]",
+                        "costs",
+                        value=list(names),
+                    )
         return costs
