@@ -95,8 +95,9 @@ class ExpectedCost(DecisionRule):
                 "costs",
                 value=costs.tolist(),
             )
-        if hasattr(self.costs, "iloc"):  # a frame of pandas, which is saved as its numbers alone
-            for names in (self.costs.index, self.costs.columns):
+        frame: Any = self.costs
+        if hasattr(frame, "iloc"):  # of pandas; it is saved as its numbers alone
+            for names in (frame.index, frame.columns):
                 order = column_order(list(names), classes.tolist(), "costs")
                 if order is not None and order != list(range(n_classes)):
                     raise InvalidInput(
