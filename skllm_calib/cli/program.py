@@ -35,13 +35,17 @@ def run(argv: Sequence[str] | None = None) -> int:
 
         return shell_complete(program, {"obj": SimpleNamespace()}, NAME, COMPLETE, instruction)
     args = SimpleNamespace(
-        quiet=False, debug=False, flags={}, how_to_resume="Nothing was changed.", name_of_row=None
+        quiet=False, debug=False, flags=[], how_to_resume="Nothing was changed.", name_of_row=None
     )
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
             warnings.simplefilter("ignore", category)  # for programmers, not for this audience
-        warnings.showwarning = _show_warning
+
+        def show(message: Any, *_: Any, **__: Any) -> None:
+            note(f"{NAME}: warning: {_with_flags(' '.join(str(message).split()), args)}")
+
+        warnings.showwarning = show
         try:
             given = sys.argv[1:] if argv is None else list(argv)
             with program.make_context(NAME, given, obj=args) as context:
@@ -90,11 +94,12 @@ def _one_line(error: Exception, args: SimpleNamespace) -> str:
     if row is not None and args.name_of_row is not None:
         same = f", row {row} of those used" * (f"row {row}" in text)
         text = f"{args.name_of_row(row)}{same}: {text}"
-    named = {parameter, *re.findall(r"\b(\w+)=", text), *re.findall(r"\((\w+)\)", text)}
-    flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in named if name}
-    here = sorted({flag for flag in flags.values() if flag in args.flags and flag not in text})
+    return _with_flags(text, args, parameter)
+
+
+def _with_flags(text: str, args: SimpleNamespace, parameter: str | None = None) -> str:
+    """Name the options that a message of the library calls by their parameters."""
+    named = {parameter, *re.findall(r"(?:^|[Pp]ass |[Ww]ith )(\w+)=", text)} - {None}
+    flags = {_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in map(str, named)}
+    here = sorted(flag for flag in flags & set(args.flags) if flag not in text)
     return f"{text} (here: {', '.join(here)})" if here else text
-
-
-def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    note(f"{NAME}: warning: {' '.join(str(message).split())}")

@@ -44,8 +44,8 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
                 pass
             else:
                 warnings.warn(
-                    f"{path!r} is not UTF-8 and was read as Windows-1252; if that is wrong, pass "
-                    "its encoding",
+                    f"{path!r} is not UTF-8 and was read as Windows-1252: pass encoding= if that "
+                    "is wrong",
                     UserWarning, stacklevel=2,
                 )  # fmt: skip
                 return text
@@ -83,7 +83,7 @@ def parse(
                 raise ValueError(
                     f"{path!r}, line {start}: {len(cells)} cells, but the header names "
                     f"{len(columns)} columns, with {sep!r} between them (is a text with {sep!r} "
-                    "unquoted? sep= sets another separator)"
+                    "unquoted? pass sep= for another separator)"
                 )
             rows.append(cells)
             lines.append(start)
