@@ -9,7 +9,7 @@ from typing import Any
 
 from skllm_calib.cli.classifier import cache_of, inner_classifier
 from skllm_calib.cli.console import note, progress_wanted, remark
-from skllm_calib.cli.scoring import score
+from skllm_calib.operations.report.evaluation import score
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.progress import bar
 from skllm_calib.utils.tables import Table, check_format, write_table

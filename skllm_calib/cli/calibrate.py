@@ -12,10 +12,12 @@ from sklearn.model_selection import GridSearchCV
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.classifier import build_classifier, cache_of
-from skllm_calib.cli.console import aligned, remark, say
-from skllm_calib.cli.rows import draw, labelled_rows, table_of, write_used
+from skllm_calib.cli.console import remark, say
+from skllm_calib.cli.rows import labelled_rows, table_of, write_used
 from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.utils.layout import aligned
+from skllm_calib.utils.sampling import draw
 
 _MANY_CLASSES = 10  # with more, two examples of each make a prompt too long
 _WORDINGS = {

@@ -21,8 +21,8 @@ from skllm_calib.cli.rules import (
     read_matrix,
     save_policy,
 )
-from skllm_calib.cli.scoring import score
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.operations.report.evaluation import score
 
 _SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}
 

@@ -9,16 +9,26 @@ from types import SimpleNamespace
 import numpy as np
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.cli import scoring
 from skllm_calib.cli.classifier import cache_of
-from skllm_calib.cli.console import progress_wanted, remark, say, wrapped
-from skllm_calib.cli.rows import draw
+from skllm_calib.cli.console import progress_wanted, remark, say
+from skllm_calib.cli.picture import check_picture, draw_before_after
 from skllm_calib.datasets import load_messages
 from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.metrics.headline import measure
+from skllm_calib.operations.report.evaluation import (
+    QUESTION,
+    Scores,
+    comparison,
+    prior_log_loss,
+    score,
+    threshold,
+    thresholds,
+)
+from skllm_calib.utils.layout import wrapped
+from skllm_calib.utils.sampling import draw
 
 _PROMPT = Prompt(
     "Message: {text}\nAnswer:",
@@ -57,7 +67,7 @@ def run(args: SimpleNamespace) -> int:
     classifier = CalibratedLLMClassifier(llm)
     classifier.fit([X[i] for i in labelled], [y[i] for i in labelled])
     texts, truth = [X[i] for i in rest], [y[i] for i in rest]
-    scores = scoring.score(classifier, texts)
+    scores = score(classifier, texts)
 
     _show_calibration(scores, truth, Counter(y[i] for i in labelled))
     _show_decision(scores, truth, texts)
@@ -65,7 +75,7 @@ def run(args: SimpleNamespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     classifier.calibration_card_.save(folder / "card.json")
     if plot:
-        scoring.draw_before_after(
+        draw_before_after(
             folder / "reliability.png", truth, scores.raw, scores.calibrated, scores.labels
         )
     say(f"\nWritten to {folder}: card.json{', reliability.png' * plot}")
@@ -80,14 +90,14 @@ def _tell(text: str) -> None:
 def _plot_wanted(args: SimpleNamespace) -> bool:
     try:
         if not args.no_plot:
-            scoring.check_figure("reliability.png")
+            check_picture("reliability.png")
     except MissingDependency as e:
         remark(args, f"No picture: {e}\n")
         return False
     return not args.no_plot
 
 
-def _show_calibration(scores: scoring.Scores, truth: list[str], counts: Counter[str]) -> None:
+def _show_calibration(scores: Scores, truth: list[str], counts: Counter[str]) -> None:
     before, after = (measure(truth, p, scores.labels) for p in (scores.raw, scores.calibrated))
     stated, calibrated = (p.max(axis=1).mean() for p in (scores.raw, scores.calibrated))
     _tell(
@@ -96,23 +106,21 @@ def _show_calibration(scores: scoring.Scores, truth: list[str], counts: Counter[
         f"are enough to correct that; on the {len(truth)} others it then claims {calibrated:.0%} "
         f"and gets {after['accuracy']:.0%} right:"
     )
-    prior = scoring.prior_log_loss(truth, counts, scores.labels)
-    say(scoring.comparison(before, after, prior) + "\n")
+    prior = prior_log_loss(truth, counts, scores.labels)
+    say(comparison(before, after, prior) + "\n")
 
 
-def _show_decision(scores: scoring.Scores, truth: list[str], texts: Sequence[str]) -> None:
+def _show_decision(scores: Scores, truth: list[str], texts: Sequence[str]) -> None:
     """Set the threshold on two thirds of the rows and try it on the others."""
     known = draw(truth, len(truth) * 2 // 3, seed=1)
     fresh = np.array(sorted(set(range(len(truth))) - set(known)))
     y = [truth[i] for i in known]
-    found = [
-        scoring.threshold(y, scores.calibrated[known], scores.labels, target) for target in _TARGETS
-    ]
+    found = [threshold(y, scores.calibrated[known], scores.labels, target) for target in _TARGETS]
     _tell(
-        f"{scoring.QUESTION} {len(known)} of those {len(truth)} messages set the threshold. What "
+        f"{QUESTION} {len(known)} of those {len(truth)} messages set the threshold. What "
         "can be promised with 95 % confidence:"
     )
-    say(scoring.thresholds(found, len(known)) + "\n")
+    say(thresholds(found, len(known)) + "\n")
     # The loosest promise that holds, decided before seeing the fresh rows.
     best = next((one for one in reversed(found) if one["threshold"] is not None), None)
     if best is None:

@@ -7,18 +7,19 @@ from typing import Any
 
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import draw, known_as, labelled_rows, table_of, unseen
-from skllm_calib.cli.scoring import (
+from skllm_calib.cli.picture import check_picture, draw_before_after
+from skllm_calib.cli.rows import known_as, labelled_rows, table_of, unseen
+from skllm_calib.metrics.headline import measure
+from skllm_calib.operations.report.evaluation import (
     QUESTION,
-    check_figure,
     comparison,
-    draw_before_after,
     prior_log_loss,
     score,
     threshold,
     thresholds,
 )
-from skllm_calib.metrics.headline import measure
+from skllm_calib.utils.files import write_text
+from skllm_calib.utils.sampling import draw
 
 _TARGETS = (0.90, 0.95, 0.99)
 
@@ -27,7 +28,7 @@ def run(args: SimpleNamespace) -> int:
     """Score, compare, and say what may be accepted."""
     args.how_to_resume = "Run the same command again: replies in the cache are not asked for twice."
     if args.plot:
-        check_figure(args.plot)
+        check_picture(args.plot)
     classifier = load_classifier(args)
     table = table_of(args)
     rows, n_left_out = unseen(labelled_rows(table, args), table, args)
@@ -66,6 +67,6 @@ def run(args: SimpleNamespace) -> int:
         remark(args, f"\nReliability diagram: {args.plot}")
     if args.json and args.json != "-":
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(text + "\n", encoding="utf-8")
+        write_text(args.json, text + "\n")
         remark(args, f"All figures: {args.json}")
     return 0

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
-from skllm_calib.cli.console import aligned, remark, say, wrapped
+from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.rows import leave_out, table_of, weights_of
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.utils.files import write_text
+from skllm_calib.utils.layout import wrapped
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import label_of
 
@@ -104,7 +105,7 @@ def status(args: SimpleNamespace) -> int:
     if "-" in texts:  # for a program, so nothing else
         say(texts["-"].rstrip("\n"))
     else:
-        _show(monitor, summary)
+        say(str(summary))
     return _code_of(monitor)
 
 
@@ -216,40 +217,3 @@ class _Kept:
 
 def _code_of(monitor: CalibrationMonitor) -> int:
     return _IN_ALARM if monitor.status == "alarm" else 0
-
-
-def _show(monitor: CalibrationMonitor, summary: dict[str, Any]) -> None:
-    reference = summary["reference"]
-    say(f"Status: {monitor.status}\n")
-    dropped = f"{summary['dropped_rows']:,} more were dropped" * bool(summary["dropped_rows"])
-    numbers = {"rows": "rows", "labels": "labels", "rows that wait for a label": "pending_rows"}
-    counted = [[name, f"{summary[key]:,}"] for name, key in numbers.items()]
-    say(aligned(counted, ["", "", dropped]))
-    say("\nSince the last reset, beside the reference rows:\n")
-    table = [
-        ["", "now", "reference"],
-        ["mean confidence", summary["mean_confidence"], reference["confidence"]],
-        ["mean confidence of labelled rows", summary["labelled_confidence"], None],
-        ["accuracy of labelled rows", summary["labelled_accuracy"], reference["accuracy"]],
-    ]
-    table += [
-        [f"predicted as {one['label']}", one["share"], one["reference_share"]]
-        for one in summary["predicted_labels"]
-    ]
-    say(aligned([[x if isinstance(x, str) else _percent(x) for x in row] for row in table]))
-    table, remarks = [["detector", "statistic", "alarm from"]], [""]
-    for name, watch in summary["detectors"].items():
-        if watch["statistic"] is not None:
-            table.append([name, _short(watch["statistic"]), _short(watch["threshold"])])
-            remarks.append("ALARM" if watch["alarmed"] else "")
-    say("\n" + aligned(table, remarks))
-    for alarm in monitor.alarms_:
-        say("\n" + wrapped(f"ALARM {alarm}"))
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.2f}" if value < 1e6 else f"{value:.2g}"

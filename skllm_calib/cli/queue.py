@@ -1,29 +1,19 @@
 """Keep rows for people to label, and see what their labels say about the accepted rows."""
 
 import json
-import math
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.cli.columns import Probabilities, own_column, read_ids, read_probabilities
-from skllm_calib.cli.console import aligned, note, remark, say, wrapped
+from skllm_calib.cli.console import note, remark, say
 from skllm_calib.cli.rows import leave_out, table_of, texts_of
 from skllm_calib.exceptions import BadLines
 from skllm_calib.operations.queue import ReviewQueue
 from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
 from skllm_calib.utils.files import write_text
-from skllm_calib.utils.tables import (
-    Table,
-    check_format,
-    label_of,
-    read_table,
-    text_of,
-    unpaired,
-    write_table,
-)  # fmt: skip
+from skllm_calib.utils.layout import wrapped
+from skllm_calib.utils.tables import Table, check_format, label_of, text_of, unpaired, write_table
 
 _LISTED = 20
 
@@ -154,32 +144,18 @@ def status(args: SimpleNamespace) -> int:
     queue = _open(args)
     done, error, disputed = queue.statistics(), queue.accepted_error(), queue.disputed()
     if args.json is not None:
-        figures = {"classes": queue.classes.tolist(), "audit_share": queue.audit_share,
-                   **_finite(asdict(done)), "accepted_error": _finite(asdict(error))}  # fmt: skip
-        figures["by_class"] = [
-            {"label": label, "n_done": n, "n_left_as_proposed": same}
-            for label, (n, same) in done.by_class.items()
-        ]
-        figures["disputed"] = [{"id": row["id"], "labels": row["labels"]} for row in disputed]
+        figures = {
+            "classes": queue.classes.tolist(),
+            **done.to_dict(),
+            "accepted_error": error.to_dict(),
+            "disputed": [{"id": row["id"], "labels": row["labels"]} for row in disputed],
+        }
         text = json.dumps(figures, indent=2, ensure_ascii=False)
         if args.json == "-":
             say(text)
             return 0
         write_text(args.json, text + "\n")
-    audit = f"for the audit ({100 * queue.audit_share:.3g}% of new ones)"
-    table = {
-        "rows": (done.n_rows, f"{done.n_accepted:,} accepted, {done.n_review:,} to review, "
-                 f"{done.n_rejected:,} rejected"),
-        "waiting": (done.n_waiting, f"{done.n_audit_waiting:,} of them accepted, {audit}"),
-        "done": (done.n_done, "" if math.isnan(done.agreement)
-                 else f"{done.agreement:.0%} left as proposed"),
-        "disputed": (done.n_disputed, ""),
-    }  # fmt: skip
-    numbers = [[name, f"{n:,}"] for name, (n, _) in table.items()]
-    say(aligned(numbers, [text for _, text in table.values()]))
-    if done.n_done:
-        by_class = [[str(k), f"{n:,}", f"{same:,}"] for k, (n, same) in done.by_class.items()]
-        say("\n" + aligned([["proposed", "done", "left as proposed"], *by_class]))
+    say(str(done))
     if disputed:
         say("\nDisputed, until they agree or somebody says 'queue label ... --final':")
         for row in disputed[:_LISTED]:
@@ -192,11 +168,6 @@ def status(args: SimpleNamespace) -> int:
     if args.json is not None:
         remark(args, f"\nAll figures: {args.json}")
     return 0
-
-
-def _finite(figures: dict[str, Any]) -> dict[str, Any]:
-    """Return None for NaN, which JSON does not have."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
 
 
 # -- labels ----------------------------------------------------------------------------------------
@@ -230,14 +201,7 @@ def hand_out(args: SimpleNamespace) -> int:
     if not queue.statistics().n_waiting:
         note("No row waits for a person: nothing was written.")
         return 0
-    if Path(args.out).suffix.lower() in (".csv", ".jsonl", ".ndjson"):
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        n = queue.write_waiting(args.out, args.n, order=args.order)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "waiting.csv")
-            n = queue.write_waiting(path, args.n, order=args.order)
-            write_table(read_table(path, sep=",", encoding="utf-8"), args.out)
+    n = queue.write_waiting(args.out, args.n, order=args.order)
     names = ", ".join(str(label) for label in queue.classes.tolist())
     show = note if args.out == "-" else say
     show(f"Wrote {n:,} rows to {args.out}; the column 'label' takes one of {names}")
@@ -250,29 +214,25 @@ def take_in(args: SimpleNamespace) -> int:
     table = table_of(args)
     known = _known(queue)
     ids, labels = table.labels("id"), table.labels("label")
-    there = [None] * len(ids)
-    reviewers = table.labels("reviewer") if "reviewer" in table.columns else there
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "labels.jsonl")  # a line for each row: the queue takes all at once
-        lines = [
-            {"id": name, "label": known.get(label, label), "reviewer": who or args.reviewer}
-            for name, label, who in zip(ids, labels, reviewers, strict=True)
-        ]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        try:
-            n = queue.read_labels(path)
-        except BadLines as e:
-            if args.debug:
-                raise
-            note(f"skllm-calib: error: {len(e.errors)} row(s) of {args.file} cannot be used:")
-            nobody = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME"
-            for number, what in e.errors[:_LISTED]:
-                line = lines[number - 1]
-                note(f"  {table.name(number - 1)}: {what if line['reviewer'] else nobody}")
-            if len(e.errors) > _LISTED:
-                note(f"  ... and {len(e.errors) - _LISTED} more")
-            note(f"{e.n_good} other label(s) are kept. Correct the file and take it in again.")
-            return 1
+    reviewers = table.labels("reviewer") if "reviewer" in table.columns else [None] * len(ids)
+    lines = [
+        {"id": name, "label": known.get(label, label), "reviewer": who or args.reviewer}
+        for name, label, who in zip(ids, labels, reviewers, strict=True)
+    ]
+    try:
+        n = queue.read_labels(lines)
+    except BadLines as e:
+        if args.debug:
+            raise
+        note(f"skllm-calib: error: {len(e.errors)} row(s) of {args.file} cannot be used:")
+        nobody = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME"
+        for number, what in e.errors[:_LISTED]:
+            who = lines[number - 1]["reviewer"]
+            note(f"  {table.name(number - 1)}: {what if who else nobody}")
+        if len(e.errors) > _LISTED:
+            note(f"  ... and {len(e.errors) - _LISTED} more")
+        note(f"{e.n_good} other label(s) are kept. Correct the file and take it in again.")
+        return 1
     say(f"{n:,} new labels; {queue.statistics().n_waiting:,} rows wait")
     return 0
 

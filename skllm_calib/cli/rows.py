@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas
 
 from skllm_calib.cli.console import remark
@@ -103,31 +102,6 @@ def known_as(rows: Any, table: Table, classes: Sequence[Any]) -> Any:
                 f"its classes are {', '.join(sorted(known.values()))}"
             )
     return rows.assign(label=[known[label] for label in rows["label"]])
-
-
-def draw(labels: Sequence[str], n: int | None, seed: int) -> list[int]:
-    """Draw rows so that the classes keep their shares, each with a row at least if there is room.
-
-    Examples
-    --------
-    >>> labels = ["ham"] * 90 + ["spam"] * 9 + ["odd"]
-    >>> sorted(labels[i] for i in draw(labels, 10, seed=0))
-    ['ham', 'ham', 'ham', 'ham', 'ham', 'ham', 'ham', 'ham', 'odd', 'spam']
-    """
-    if n is None or n >= len(labels):
-        return list(range(len(labels)))
-    _, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    counts = np.bincount(codes)
-    # Rank of a row within its class, over the size of the class: the rows with the lowest values
-    # hold every class in proportion. The first row of a class goes before all others.
-    rank = np.empty(len(labels))
-    for code in range(len(counts)):
-        members = shuffled[codes[shuffled] == code]
-        rank[members] = (np.arange(len(members)) + 0.5) / counts[code]
-        rank[members[0]] = -counts[code]
-    order = shuffled[np.argsort(rank[shuffled], kind="stable")]
-    return sorted(order[:n].tolist())
 
 
 def text_digest(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from skllm_calib.exceptions import MissingDependency
@@ -10,6 +12,7 @@ from skllm_calib.exceptions import MissingDependency
 __all__ = [
     "GREY",
     "UNIT_LIMITS",
+    "check_figure",
     "holds",
     "import_pyplot",
     "next_style",
@@ -42,6 +45,26 @@ def import_pyplot(user: str) -> Any:
             f"{user} needs matplotlib: pip install 'skllm-calib[plot]'"
         ) from error
     return plt
+
+
+def check_figure(path: str | os.PathLike[str], user: str) -> None:
+    """Make sure that a picture can be written to a file, before its data are asked and paid for.
+
+    Raises
+    ------
+    ValueError
+        If the extension is not that of a picture.
+    MissingDependency
+        If matplotlib is missing.
+    """
+    import_pyplot(user)
+    from matplotlib.figure import Figure  # noqa: PLC0415 (optional)
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".").lower() not in kinds:
+        raise ValueError(
+            f"{str(path)!r}: the extension must be that of a picture: {', '.join(sorted(kinds))}"
+        )
 
 
 def styled(kind: str, defaults: Mapping[str, Any], *given: Mapping[str, Any] | None) -> Any:

@@ -71,7 +71,7 @@ def test_when_nothing_can_be_promised(monkeypatch, tmp_path, capsys):
 
 def test_when_no_row_reaches_the_threshold(stand_in, monkeypatch, tmp_path, capsys):
     found = {"target": 0.8, "threshold": 1.0, "coverage": 0.1, "n_accepted": 1, "n_errors": 0}
-    monkeypatch.setattr(demo.scoring, "threshold", lambda *args: found)
+    monkeypatch.setattr(demo, "threshold", lambda *args: found)
     assert main(["demo", "--out", str(tmp_path), "--n-rows", "60", "--no-plot"]) == 0
     assert "none reaches it, so all go to a person" in " ".join(capsys.readouterr().out.split())
 

@@ -5,12 +5,10 @@ import json
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
-from skllm_calib.backends import PROVIDERS, TestingBackend
+from skllm_calib.backends import TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.cli.scoring import prior_log_loss, score, threshold, thresholds
 
 
 @pytest.fixture
@@ -107,34 +105,3 @@ def test_frozen_estimators(argv, calibrated_dir, capsys):
     frozen.fit([f"m{i}" for i in range(40)], ["ham", "spam"] * 20).save(calibrated_dir)
     assert main(argv) in (0, 1)
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_integer_labels_are_put_in_the_order_of_their_texts():
-    llm = LLMClassifier(TestingBackend(), classes=[2, 10], cache=None)
-    scores = score(llm, ["a", "b"])
-    assert scores.labels == ["10", "2"]
-    np.testing.assert_allclose(scores.raw[:, ::-1], llm.predict_proba(["a", "b"]))
-    np.testing.assert_array_equal(scores.raw, scores.calibrated)
-
-
-def test_the_yardstick():
-    y = ["a", "a", "b"]
-    share = np.array([3.5, 1.5, 0.5]) / 5.5
-    expected = log_loss(y, np.tile(share, (3, 1)), labels=["a", "b", "c"])
-    assert prior_log_loss(y, {"a": 3, "b": 1}, ["a", "b", "c"]) == pytest.approx(expected)
-
-
-def test_thresholds_say_what_is_the_case():
-    rng = np.random.default_rng(0)
-    p = np.column_stack([1 - (q := rng.uniform(0.9, 1, 400)), q])
-    good = threshold(["b"] * 400, p, ["a", "b"], 0.95)
-    few = threshold(["b"] * 40, p[:40], ["a", "b"], 0.95)
-    assert "; a few more needed" in thresholds([{**few, "n_more": 0}], 40)
-    assert "; about 12,000 more needed" in thresholds([{**few, "n_more": 12_345}], 40)
-    bad = threshold(["a"] * 400, p, ["a", "b"], 0.95)
-    assert good["threshold"] <= p[:, 1].min()
-    shown = thresholds([good, few, bad], 400)
-    assert "passes 400 of 400 rows (100%), 0 of them wrong" in shown
-    assert "not certifiable with these labels; about 19 more needed" in shown
-    assert "the model is wrong too often" in shown
-    assert PROVIDERS  # the table that tests register their backends in

@@ -15,6 +15,7 @@ from skllm_calib.operations.monitor._incoming import Floats, RowId, Waiting, wat
 from skllm_calib.operations.monitor._model import ModelWatch
 from skllm_calib.operations.monitor._watches import LabelWatch, Now, Reading, Reference, RowWatch
 from skllm_calib.operations.monitor.alarms import CalibrationAlarm
+from skllm_calib.operations.monitor.summary import MonitorSummary
 
 __all__ = ["MonitorState", "read_json", "write_json"]
 
@@ -134,11 +135,11 @@ class MonitorState:
             del self.pending[next(iter(self.pending))]
             self.n_dropped += 1
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> MonitorSummary:
         """Return the state for a dashboard, in JSON values."""
         alarmed = {alarm.kind for alarm in self.alarms}
         labels = zip(self.reference.names, self.rows.shares, self.reference.shares, strict=True)
-        return {
+        content = {
             "status": "alarm" if self.alarms else "calm",
             "rows": self.n_rows,
             "labels": self.n_labels,
@@ -167,6 +168,7 @@ class MonitorState:
             },
             "alarms": [alarm.to_dict() for alarm in self.alarms],
         }
+        return MonitorSummary(content)
 
     def _readings(self) -> dict[str, Reading]:
         watches = (self.labels, self.rows, self.model)

@@ -401,7 +401,7 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_state")
 
     def summary(self) -> dict[str, Any]:
-        """Return the state for a dashboard, as plain JSON values.
+        """Return the state for a dashboard, as plain JSON values; ``print`` shows it as tables.
 
         Returns
         -------

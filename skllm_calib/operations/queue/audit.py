@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from scipy.stats import hypergeom
 
@@ -57,6 +57,11 @@ class AcceptedError:
     n_wrong: int
     n_disputed: int
     n_waiting: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values; None for an estimate that cannot be made."""
+        estimate = None if math.isnan(self.estimate) else self.estimate
+        return asdict(self) | {"estimate": estimate}
 
     def __str__(self) -> str:
         if self.n_audited == 0:

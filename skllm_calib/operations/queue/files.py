@@ -5,38 +5,42 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from skllm_calib.exceptions import BadLines
 from skllm_calib.utils.files import replacing
+from skllm_calib.utils.tables import Table, write_table
 
-__all__ = ["bad_lines", "read_lines", "write_lines"]
+__all__ = ["bad_lines", "read_lines", "write_lines", "write_sheet"]
 
 _SHOWN = 5
+_SHEET = ("id", "text", "proposed", "probability", "audit", "reason", "label", "reviewer")
 
 Problem = tuple[int, str]
 
 
-def bad_lines(path: str, errors: list[Problem], n_good: int) -> BadLines:
+def bad_lines(path: Any, errors: list[Problem], n_good: int) -> BadLines:
     """Return the error for a file of which some lines could not be used."""
     shown = [f"line {number}: {message}" for number, message in errors[:_SHOWN]]
     if len(errors) > _SHOWN:
         shown.append(f"and {len(errors) - _SHOWN} more, see the attribute errors")
+    source = f"{str(path)!r} has" if isinstance(path, str | os.PathLike) else "there are"
     message = (
-        f"{path!r} has {len(errors)} bad line(s); the {n_good} good one(s) are kept, so that "
+        f"{source} {len(errors)} bad line(s); the {n_good} good one(s) are kept, so that "
         "the file can be read again when it is corrected.\n" + "\n".join(shown)
     )
     return BadLines(message, errors, n_good)
 
 
 def read_lines(
-    path: str | os.PathLike[str], use: Callable[[dict[str, Any]], None]
+    path: str | os.PathLike[str] | Iterable[Any], use: Callable[[dict[str, Any]], None]
 ) -> list[Problem]:
     """Call `use` with every line, and return the numbers of those that it or JSON refuses."""
     errors: list[Problem] = []
-    for number, line in _lines(path):
+    lines = _lines(path) if isinstance(path, str | os.PathLike) else enumerate(path, 1)
+    for number, line in lines:
         if isinstance(line, dict):
             try:
                 use(line)
@@ -105,34 +109,30 @@ def _is_utf8(cells: list[str]) -> bool:
 
 
 def write_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as JSONL, or as CSV by the name of the file; all of them or no file at all."""
-    is_csv, n = Path(path).suffix.lower() == ".csv", 0
+    """Write rows as JSONL, one after the other; all of them or no file at all."""
+    n = 0
     with replacing(path) as fresh, open(fresh, "w", encoding="utf-8", newline="") as file:
-        put = _csv_writer(file) if is_csv else _json_writer(file)
         for n, row in enumerate(rows, 1):  # noqa: B007 (the count is returned)
-            put(row)
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     return n
 
 
-def _json_writer(file: Any) -> Callable[[Mapping[str, Any]], None]:
-    def put(row: Mapping[str, Any]) -> None:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-    return put
-
-
-def _csv_writer(file: Any) -> Callable[[Mapping[str, Any]], None]:
-    writer = csv.writer(file)
-    columns = ("id", "text", "proposed", "probability", "audit", "reason", "label", "reviewer")
-    writer.writerow(columns)
-
-    def put(row: Mapping[str, Any]) -> None:
-        cells = [row.get(name) for name in columns]
+def write_sheet(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write waiting rows for a reviewer, who fills in the columns ``label`` and ``reviewer``."""
+    lines = []
+    for row in rows:
+        proba, proposed = row["proba"] or {}, row["label"]
+        named = {str(label): p for label, p in proba.items()} or None
+        given = {"proposed": proposed, "label": None, "reviewer": None, "proba": named}
+        lines.append({**row, **given, "probability": proba.get(proposed)})
+    if Path(path).suffix.lower() in (".jsonl", ".ndjson"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return write_lines(path, lines)
+    for line in lines:
         # Texts come from strangers, and a spreadsheet would run one that looks like a formula.
-        cells[1], cells[5] = _no_formula(cells[1]), _no_formula(cells[5])
-        writer.writerow(["" if cell is None else cell for cell in cells])
-
-    return put
+        line |= {name: _no_formula(line.get(name)) for name in ("text", "reason")}
+    write_table(Table(list(_SHEET), lines), os.fspath(path))
+    return len(lines)
 
 
 def _no_formula(text: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from skllm_calib.operations.queue.changes import (
     set_setting,
     setting,
 )
-from skllm_calib.operations.queue.files import bad_lines, read_lines, write_lines
+from skllm_calib.operations.queue.files import bad_lines, read_lines, write_lines, write_sheet
 from skllm_calib.operations.queue.results import Added, LabelledRows, QueueStatistics
 from skllm_calib.operations.queue.rows import Classes, Entry, check_row, records
 from skllm_calib.operations.queue.schema import SCHEMA
@@ -205,7 +205,7 @@ class ReviewQueue:
                 ),
             )
         if errors:
-            raise bad_lines(str(path), errors, len(done))
+            raise bad_lines(path, errors, len(done))
         return count_added(done)
 
     # Rows out
@@ -257,8 +257,10 @@ class ReviewQueue:
         Parameters
         ----------
         path : str or path-like
-            A ``.csv`` file is written as such, any other as JSONL. In a CSV file, texts that a
-            spreadsheet would run as a formula get an apostrophe in front.
+            A ``.jsonl`` or ``.ndjson`` file holds the rows as `waiting` returns them. Any other is
+            a table of the kind that its name says (CSV, TSV, JSON, Excel, Parquet; "-" is CSV on
+            standard output), in which texts that a spreadsheet would run as a formula get an
+            apostrophe in front.
         n, order
             As for `waiting`.
 
@@ -267,13 +269,7 @@ class ReviewQueue:
         n : int
             Number of rows written.
         """
-        rows = self.waiting(n, order=order)
-        for row in rows:
-            row["proposed"], row["label"], row["reviewer"] = row["label"], None, None
-            row["probability"] = row["proba"] and row["proba"].get(row["proposed"])
-            if row["proba"]:
-                row["proba"] = {str(label): p for label, p in row["proba"].items()}
-        return write_lines(path, rows)
+        return write_sheet(path, self.waiting(n, order=order))
 
     def export(self) -> LabelledRows:
         """Return the settled rows, to fit a calibrator on.
@@ -330,15 +326,17 @@ class ReviewQueue:
                 connection, self._classes, id=id, label=label, reviewer=reviewer, final=final
             )
 
-    def read_labels(self, path: str | os.PathLike[str], *, reviewer: str | None = None) -> int:
+    def read_labels(
+        self, path: str | os.PathLike[str] | Iterable[Any], *, reviewer: str | None = None
+    ) -> int:
         """Take labels from a file, and return how many of them were new.
 
         Parameters
         ----------
-        path : str or path-like
+        path : str, path-like, or iterable of dict
             A ``.csv`` file with the columns ``id`` and ``label``, any other as JSONL with these
-            keys. A column ``reviewer`` is used where it is filled in. Other columns, and lines
-            without a label, are ignored.
+            keys, or rows with them. A column ``reviewer`` is used where it is filled in. Other
+            columns, and lines without a label, are ignored.
         reviewer : str, default=None
             Reviewer of the lines that do not name one.
 
@@ -360,7 +358,7 @@ class ReviewQueue:
         with self._file.writing() as connection:
             errors = read_lines(path, use)
         if errors:
-            raise bad_lines(str(path), errors, len(done))
+            raise bad_lines(path, errors, len(done))
         return sum(done)
 
     def undo(self, reviewer: str) -> tuple[str, Any] | None:
@@ -464,6 +462,7 @@ class ReviewQueue:
             by_code = queries.agreement(connection)
         done = sum(n for n, _ in by_code.values())
         return QueueStatistics(
+            self.audit_share,
             **counts,
             by_class={
                 label: by_code.get(code, (0, 0)) for code, label in enumerate(self._classes.values)

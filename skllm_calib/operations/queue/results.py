@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skllm_calib.utils.layout import aligned
 
 __all__ = ["Added", "LabelledRows", "QueueStatistics"]
 
@@ -44,10 +47,12 @@ class LabelledRows(NamedTuple):
 
 @dataclass(frozen=True)
 class QueueStatistics:
-    """Progress of the reviews.
+    """Progress of the reviews; ``str(statistics)`` is a table.
 
     Attributes
     ----------
+    audit_share : float
+        Share of the accepted rows to come that are drawn for the audit.
     n_rows, n_accepted, n_review, n_rejected : int
         Rows in the queue: all, and by action.
     n_waiting, n_done, n_disputed : int
@@ -63,6 +68,7 @@ class QueueStatistics:
         `ReviewQueue.accepted_error`.
     """
 
+    audit_share: float
     n_rows: int
     n_accepted: int
     n_review: int
@@ -74,3 +80,36 @@ class QueueStatistics:
     n_audit_done: int
     by_class: dict[Any, tuple[int, int]]
     agreement: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON values; None where there is no agreement yet."""
+        by_class = [
+            {"label": label, "n_done": n_done, "n_left_as_proposed": n_kept}
+            for label, (n_done, n_kept) in self.by_class.items()
+        ]
+        agreement = None if math.isnan(self.agreement) else self.agreement
+        return asdict(self) | {"by_class": by_class, "agreement": agreement}
+
+    def __str__(self) -> str:
+        rows = [
+            [name, f"{n:,}"]
+            for name, n in (
+                ("rows", self.n_rows),
+                ("waiting", self.n_waiting),
+                ("done", self.n_done),
+                ("disputed", self.n_disputed),
+            )
+        ]
+        remarks = [
+            f"{self.n_accepted:,} accepted, {self.n_review:,} to review, "
+            f"{self.n_rejected:,} rejected",
+            f"{self.n_audit_waiting:,} of them accepted, for the audit "
+            f"({100 * self.audit_share:.3g}% of new ones)",
+            "" if math.isnan(self.agreement) else f"{self.agreement:.0%} left as proposed",
+            "",
+        ]
+        table = aligned(rows, remarks)
+        if not self.n_done:
+            return table
+        by_class = [[str(k), f"{n:,}", f"{kept:,}"] for k, (n, kept) in self.by_class.items()]
+        return f"{table}\n\n{aligned([['proposed', 'done', 'left as proposed'], *by_class])}"

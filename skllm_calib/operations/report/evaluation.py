@@ -1,27 +1,29 @@
-"""Probabilities before and after calibration, the figures that compare them, and their picture."""
+"""Probabilities before and after calibration, and the figures that compare them, in words."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.cli.console import aligned
 from skllm_calib.decisions import accept_threshold
-from skllm_calib.display import CalibrationComparisonDisplay
-from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.operations.report.figures import class_shares
 from skllm_calib.operations.report.scored_rows import score_rows
 from skllm_calib.operations.report.words import about
+from skllm_calib.utils.layout import aligned
 
-_CONFIDENCE = 0.95
+__all__ = [
+    "QUESTION", "Scores", "comparison", "prior_log_loss", "score", "threshold", "thresholds",
+]  # fmt: skip
+
 QUESTION = "Which answers may pass without a person?"
 
 
@@ -93,7 +95,7 @@ def threshold(
     """Return from which probability on answers are right often enough, or why none can be said."""
     try:
         found = accept_threshold(
-            y, proba, target_precision=target, confidence=_CONFIDENCE, labels=list(labels)
+            y, proba, target_precision=target, confidence=DEFAULT_CONFIDENCE, labels=list(labels)
         )
     except NotCertifiableError as e:
         return {"target": target, "threshold": None, "n_more": e.n_more, "reason": str(e)}
@@ -124,33 +126,3 @@ def _said(one: Mapping[str, Any], n_rows: int) -> str:
         return "not certifiable; the model is wrong too often, even when surest"
     how_many = about(one["n_more"]) if one["n_more"] else "a few"
     return f"not certifiable with these labels; {how_many} more needed"
-
-
-def check_figure(path: str | Path) -> None:
-    """Make sure that a picture can be written, before anything is asked and paid for."""
-    import_pyplot("the reliability diagram")
-    from matplotlib.figure import Figure
-
-    kinds = Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix.lstrip(".").lower() not in kinds:
-        raise ValueError(
-            f"{str(path)!r}: the extension must be that of a picture: {', '.join(sorted(kinds))}"
-        )
-
-
-def draw_before_after(
-    path: str | Path,
-    y: Sequence[str],
-    raw: NDArray[np.float64],
-    calibrated: NDArray[np.float64],
-    labels: Sequence[str],
-) -> None:
-    """Draw the reliability diagrams into one file, side by side."""
-    check_figure(path)
-    names = ("Raw probabilities", "Calibrated probabilities")
-    display = CalibrationComparisonDisplay.from_predictions(
-        y, raw, calibrated, names=names, labels=list(labels)
-    )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    display.figure_.savefig(path, dpi=150)
-    import_pyplot("the reliability diagram").close(display.figure_)
