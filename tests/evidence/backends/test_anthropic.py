@@ -796,11 +796,12 @@ def chain(error):
         error = error.__cause__ or error.__context__
 
 
-def test_key_shows_nowhere(serve):
+def test_key_shows_nowhere(serve, monkeypatch):
     said = f"wrong key {KEY} at http://me:secret@host"
     server = serve(lambda body: refusal(401, said, "authentication_error"))
     url = server.address.replace("://", "://me:secret@")
-    model = AnthropicBackend("claude-m", base_url=url, max_retries=0)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+    model = AnthropicBackend("claude-m", max_retries=0)
     with pytest.raises(AuthenticationFailed) as caught:
         run(model)
     assert list(chain(caught.value)) == [caught.value]
@@ -837,7 +838,7 @@ def test_key_in_the_failure_of_a_row_is_redacted(serve, answer):
 def test_identity_holds_what_changes_answers():
     model = AnthropicBackend(
         "claude-m",
-        base_url="http://me:pw@host:1/",
+        base_url="http://host:1/",
         reasoning_effort="low",
         reasoning_budget=2048,
         extra_body={"a": 1},

@@ -253,10 +253,11 @@ def chain(error):
 
 
 @pytest.mark.parametrize("status", [401, 418])
-def test_key_shows_nowhere(serve, status):
+def test_key_shows_nowhere(serve, monkeypatch, status):
     server = serve(lambda body: refusal(status, f"wrong key {KEY} at http://me:secret@host/v1"))
     url = server.address.replace("://", "://me:secret@")
-    model = MistralBackend("m", base_url=url, max_retries=0)
+    monkeypatch.setenv("MISTRAL_BASE_URL", url)
+    model = MistralBackend("m", max_retries=0)
     if status == 401:
         with pytest.raises(AuthenticationFailed, match="MISTRAL_API_KEY") as caught:
             run(model)
@@ -286,7 +287,7 @@ def test_refused_dummy_key_says_that_there_is_none(serve, monkeypatch):
 
 
 def test_identity_holds_what_changes_answers():
-    model = MistralBackend("m", base_url="http://me:pw@host:1/", seed=3, prompt_mode="reasoning")
+    model = MistralBackend("m", base_url="http://host:1/", seed=3, prompt_mode="reasoning")
     assert model.identity() == {
         "provider": "mistral",
         "model": "m",

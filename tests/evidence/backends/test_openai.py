@@ -214,7 +214,8 @@ def chain(error):
 def test_key_shows_nowhere(serve, monkeypatch):
     server = serve(lambda body: refusal(401, f"wrong key {KEY} at http://me:secret@host/v1"))
     url = server.base_url.replace("://", "://me:secret@")
-    model = OpenAIBackend("m", base_url=url, max_retries=0)
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    model = OpenAIBackend("m", max_retries=0)
     with pytest.raises(AuthenticationFailed) as caught:
         run(model)
     shown = [f"{e!r} {e} {vars(e)}" for e in chain(caught.value)]
@@ -258,7 +259,7 @@ def test_clone_and_pickle_after_use(serve):
 
 
 def test_identity_holds_what_changes_answers(serve):
-    model = OpenAIBackend("m", base_url="http://me:pw@host:1/v1/", seed=3, extra_body={"a": 1})
+    model = OpenAIBackend("m", base_url="http://host:1/v1/", seed=3, extra_body={"a": 1})
     assert model.identity() == {
         "provider": "openai",
         "model": "m",

@@ -19,6 +19,7 @@ from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
 from skllm_calib.evidence.backends.hosted.run import answer_or_stop
 from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
 
@@ -37,7 +38,9 @@ class AnthropicBackend(BaseBackend):
         Name of the model, such as ``"claude-haiku-4-5"``.
     base_url : str or None, default=None
         Address of the server, without ``/v1``. None takes the environment variable
-        ANTHROPIC_BASE_URL or else Anthropic itself.
+        ANTHROPIC_BASE_URL or else Anthropic itself. An address with a user, a password or a query
+        is refused here, because it would show; in the variable it may have them, and they are sent
+        and never shown.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run. None means
         ANTHROPIC_API_KEY. The key itself is not a parameter: it would show in representations,
@@ -83,6 +86,8 @@ class AnthropicBackend(BaseBackend):
     """
 
     answer_form: AnswerForm = "keys"
+    base_url = address_parameter("ANTHROPIC_BASE_URL")
+    api_key_env = key_name_parameter()
 
     def __init__(
         self,
@@ -143,7 +148,12 @@ class AnthropicBackend(BaseBackend):
         sdk = _import_sdk()
         client = get_client(
             access,
-            lambda key: sdk.Anthropic(api_key=key, base_url=access.address),
+            lambda key: sdk.Anthropic(
+                api_key=key,
+                base_url=access.public_address,
+                default_headers=access.parts.headers,
+                default_query=access.parts.query,
+            ),
             "anthropic",
         ).with_options(timeout=self.timeout, max_retries=self.max_retries)
         model = ClaudeModel(

@@ -132,7 +132,7 @@ class ClaudeModel:
         if n_hidden > 0 or any("thinking" in block.type for block in message.content):
             notes.append("hidden reasoning came before the answer")
         return Reply(
-            text,
+            self._connection.access.redact.of_answer(text),
             model=str(getattr(message, "model", None) or ""),
             # The API counts what it reads from its cache, and what it puts there, beside the rest.
             prompt_tokens=n_read + n_stored + n_cached,

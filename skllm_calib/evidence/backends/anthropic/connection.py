@@ -23,7 +23,7 @@ class AnthropicConnection(SDKConnection):
         code = str(_mapping(fields.get("details")).get("error_code") or "")
         kind = str(fields.get("type") or "")
         # Without the documented field, whatever was sent, as far as it can be read at a glance.
-        said = fields.get("message") or str(error.body or error.message)[:500]
+        said = fields.get("message") or self.quote(error.body or error.message)
         return Problem(
             error.status_code,
             self.access.redact(str(said)),

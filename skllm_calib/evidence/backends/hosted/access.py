@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.request import getproxies
 
 from skllm_calib.evidence.backends.handles import get_handle
+from skllm_calib.evidence.backends.hosted.address import Address, split_address
+from skllm_calib.evidence.backends.hosted.redaction import Redactor, guard_logs, redactor_of
 from skllm_calib.exceptions import AuthenticationFailed
 
 __all__ = ["Access", "get_client", "no_key", "read_key"]
 
 _T = TypeVar("_T")
-_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 # An SDK wants a key, or would take that of another server from the environment; a local server
 # needs none.
 _NO_KEY = "no-key"
+# What the SDKs send of their own accord.
+_SENT_BY_SDKS = ("ANTHROPIC_AUTH_TOKEN", "AZURE_OPENAI_AD_TOKEN", "OPENAI_ADMIN_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Access:
     Attributes
     ----------
     address : str
-        Base URL as sent, perhaps with a user and a password in it.
+        Base URL as it is configured, perhaps with a user, a password or a key in it.
     key_name : str
         The environment variable that holds the key.
     key : str or None
@@ -43,20 +46,26 @@ class Access:
     advice: str = ""
 
     @property
+    def parts(self) -> Address:
+        """The base URL, and apart from it the secrets that it holds."""
+        return split_address(self.address)
+
+    @property
     def public_address(self) -> str:
-        """The base URL without user and password."""
-        return re.sub(r"(?<=://)[^/\s@]+@", "", self.address).rstrip("/")
+        """The base URL without user, password and query."""
+        return self.parts.public
 
     @property
     def hint(self) -> str:
         """The end of a message where the address may be wrong."""
         return f"(is base_url right? {self.advice})" if self.advice else "(is base_url right?)"
 
-    def redact(self, text: str) -> str:
-        """Replace the key, and users and passwords in addresses, by three stars."""
-        if self.key:
-            text = text.replace(self.key, "***")
-        return _USER_IN_URL.sub("***", text)
+    @property
+    def redact(self) -> Redactor:
+        """What replaces the key and all other secrets in a text by three stars."""
+        others = [os.environ.get(name, "") for name in _SENT_BY_SDKS]
+        others += [secret for url in getproxies().values() for secret in split_address(url).secrets]
+        return redactor_of(tuple(filter(None, (self.key, *self.parts.secrets, *others))))
 
     def __repr__(self) -> str:
         return f"Access({self.public_address!r}, {self.key_name!r})"
@@ -64,6 +73,8 @@ class Access:
 
 def get_client(access: Access, make: Callable[[str], _T], *kind: Hashable) -> _T:
     """Return the client of this process for an address and a key, made once.
+
+    From here on the logs of the SDKs show none of the secrets.
 
     Parameters
     ----------
@@ -73,6 +84,7 @@ def get_client(access: Access, make: Callable[[str], _T], *kind: Hashable) -> _T
     *kind : hashable
         What else distinguishes clients, such as the provider.
     """
+    guard_logs(access.redact)
     key = access.key or _NO_KEY
     digest = hashlib.sha256(key.encode()).hexdigest()
     return get_handle(("client", *kind, access.address, access.key_name, digest), lambda: make(key))

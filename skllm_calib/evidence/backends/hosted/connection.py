@@ -15,6 +15,7 @@ from skllm_calib.exceptions import BackendError, UnreadableReply
 __all__ = ["Connection", "SDKConnection"]
 
 _T = TypeVar("_T")
+_GLANCE = 500  # characters
 
 
 class Connection:
@@ -47,14 +48,24 @@ class Connection:
 
     def read(self, reader: Callable[[Any], _T], reply: Any) -> _T:
         """Let `reader` read a reply; what it cannot make sense of is the failure of that row."""
+        failure: BackendError
         try:
             return reader(reply)
-        except UnreadableReply as failure:
-            said = str(failure)
+        except BackendError as error:
+            failure = error
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             said = f"{self.access.public_address} sent an answer in an unknown form: {error!r}"
+            failure = UnreadableReply(said)
         # Outside of the handlers, so that nothing unredacted comes along.
-        raise UnreadableReply(self.access.redact(said))
+        failure.args = tuple(
+            self.access.redact(arg) if isinstance(arg, str) else arg for arg in failure.args
+        )
+        failure.__cause__ = failure.__context__ = None
+        raise failure
+
+    def quote(self, said: Any) -> str:
+        """Return as much of what a server said as can be read at a glance, without secrets."""
+        return self.access.redact(str(said))[:_GLANCE]
 
 
 class SDKConnection(Connection, ABC):

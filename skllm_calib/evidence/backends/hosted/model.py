@@ -100,7 +100,8 @@ class HostedModel(ABC):
             if not isinstance(reply, Problem):
                 answer = self.connection.read(lambda r: self._read(r, usage.add(r)), reply)
                 left_out = settings.keys() - phrased.keys() - by_user - {"max_tokens"}
-                return replace(answer, left_out=tuple(sorted(left_out)))
+                text = self.connection.access.redact.of_answer(answer.text)
+                return replace(answer, text=text, left_out=tuple(sorted(left_out)))
             # There is nothing to learn about what the user insists on.
             ours = {name: value for name, value in sent.items() if name not in by_user}
             with self.dialect.lock:

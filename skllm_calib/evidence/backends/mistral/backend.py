@@ -7,12 +7,18 @@ sends them; labels, texts and failures are read in ``hosted``, as for other prov
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.address import (
+    Address,
+    address_parameter,
+    key_name_parameter,
+)
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.mistral.chat import MistralDialect, MistralModel
 from skllm_calib.evidence.backends.mistral.connection import MistralConnection
@@ -31,8 +37,10 @@ class MistralBackend(BaseBackend):
     model : str
         Name of the model, such as ``"mistral-small-latest"``.
     base_url : str or None, default=None
-        Address of the server, without ``/v1``, such as ``"https://api.eu.mistral.ai"``. None means
-        ``"https://api.mistral.ai"``.
+        Address of the server, without ``/v1``, such as ``"https://api.eu.mistral.ai"``. None takes
+        the environment variable MISTRAL_BASE_URL or else ``"https://api.mistral.ai"``. An address
+        with a user, a password or a query is refused here, because it would show; in the variable
+        it may have them, and they are sent and never shown.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run; None means
         MISTRAL_API_KEY. The key itself is not a parameter: it would show in representations,
@@ -83,6 +91,8 @@ class MistralBackend(BaseBackend):
     """
 
     answer_form: AnswerForm = "keys"
+    base_url = address_parameter("MISTRAL_BASE_URL")
+    api_key_env = key_name_parameter()
 
     def __init__(
         self,
@@ -164,18 +174,19 @@ class MistralBackend(BaseBackend):
         return self.api_key_env or "MISTRAL_API_KEY"
 
     def _access(self, key: str | None) -> Access:
-        return Access(self.base_url or _ADDRESS, self._key_name, key, "It goes without /v1")
+        address = self.base_url or os.environ.get("MISTRAL_BASE_URL") or _ADDRESS
+        return Access(address, self._key_name, key, "It goes without /v1")
 
     def _client(self, access: Access) -> _Client:
-        if access.key is None and self.base_url is None:
+        if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
-        return get_client(access, lambda key: _Client(key, access.address), "mistral")
+        return get_client(access, lambda key: _Client(key, access.parts), "mistral")
 
 
 class _Client:
     """Mistral's client, used by all threads of a process, and its connections."""
 
-    def __init__(self, key: str, address: str) -> None:
+    def __init__(self, key: str, where: Address) -> None:
         try:
             from mistralai.client import Mistral, httpclient  # noqa: PLC0415  # optional, and slow
         except ImportError as error:
@@ -186,10 +197,15 @@ class _Client:
         http = vars(httpclient)["httpx"]  # its name has changed with the versions of the SDK
         # The client has no close(), and would close connections of its own in an event loop at some
         # later time. So it is given both kinds; the second one is never used.
-        self._connections = http.Client(follow_redirects=True, limits=http.Limits())
+        self._connections = http.Client(
+            follow_redirects=True,
+            limits=http.Limits(),
+            auth=(where.user, where.password) if where.headers else None,
+            params=where.query,
+        )
         sdk = Mistral(
             api_key=key,
-            server_url=address,
+            server_url=where.public,
             client=self._connections,
             async_client=http.AsyncClient(),
         )

@@ -112,7 +112,7 @@ class MistralConnection(Connection):
         code, kind = (str(fields.get(name) or "") for name in ("code", "type"))
         return Problem(
             status,
-            self.access.redact(said or body[:500]),
+            self.access.redact(said) or self.quote(body),
             code=code,
             names=frozenset(filter(None, (code, kind))),
             params=tuple(params),

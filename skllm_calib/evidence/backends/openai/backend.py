@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
+from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.openai.chat import ChatModel
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
@@ -42,7 +43,9 @@ class OpenAIBackend(BaseBackend):
     base_url : str or None, default=None
         Address of the server, such as ``"http://localhost:8000/v1"``; on Azure the endpoint, such
         as ``"https://my-resource.openai.azure.com"``. None takes the environment variable
-        OPENAI_BASE_URL (on Azure AZURE_OPENAI_ENDPOINT) or else OpenAI itself.
+        OPENAI_BASE_URL (on Azure AZURE_OPENAI_ENDPOINT) or else OpenAI itself. An address with a
+        user, a password or a query is refused here, because it would show; in the variable it may
+        have them, and they are sent and never shown.
     api_key_env : str or None, default=None
         *Name* of the environment variable that holds the key, read at each run. None means
         OPENAI_API_KEY (on Azure AZURE_OPENAI_API_KEY). The key itself is not a parameter: it would
@@ -116,6 +119,8 @@ class OpenAIBackend(BaseBackend):
     """
 
     answer_form: AnswerForm = "keys"
+    base_url = address_parameter("OPENAI_BASE_URL")
+    api_key_env = key_name_parameter()
 
     def __init__(
         self,
@@ -232,14 +237,24 @@ class OpenAIBackend(BaseBackend):
         import openai  # noqa: PLC0415 (slow)
 
         azure = self.api_version is not None
-        if access.key is None and (azure or access.address == _ADDRESS):
+        where = access.parts
+        if access.key is None and not where.headers and (azure or where.public == _ADDRESS):
             raise no_key(access.key_name)
 
         def make(key: str) -> openai.OpenAI:
             if self.api_version is None:
-                return openai.OpenAI(api_key=key, base_url=access.address)
+                return openai.OpenAI(
+                    api_key=key,
+                    base_url=where.public,
+                    default_headers=where.headers,
+                    default_query=where.query,
+                )
             return openai.AzureOpenAI(
-                api_key=key, azure_endpoint=access.address, api_version=self.api_version
+                api_key=key,
+                azure_endpoint=where.public,
+                api_version=self.api_version,
+                default_headers=where.headers,
+                default_query=where.query,
             )
 
         return get_client(access, make, "openai", self.api_version)

@@ -24,7 +24,7 @@ class OpenAIConnection(SDKConnection):
             body = body[0].get("error", body[0])  # Google's errors are a list of one
         fields = body if isinstance(body, Mapping) else {}
         # Without the documented field, whatever was sent, as far as it can be read at a glance.
-        message = str(fields.get("message") or str(body or error.message)[:500])
+        message = str(fields.get("message") or self.quote(body or error.message))
         return self.problem_in(fields, message, error.status_code)
 
     def problem_in(self, fields: Mapping[str, Any], message: str, status: int) -> Problem:

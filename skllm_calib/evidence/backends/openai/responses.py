@@ -121,7 +121,8 @@ class ResponsesModel(OpenAIModel):
         # As if the request had been refused: what fails is this row, unless its code says more.
         problem = self.connection.problem_in({"code": code}, str(said or "no reason given"), 400)
         if rule_of(problem) is None:
-            return BackendError(f"the response failed ({code or 'no code'}): {problem.message}")
+            what = self.connection.quote(code) or "no code"
+            return BackendError(f"the response failed ({what}): {problem.message}")
         return self.connection.failure_of(problem)
 
 

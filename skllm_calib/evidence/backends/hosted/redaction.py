@@ -1,0 +1,159 @@
+"""Keys and passwords taken out of whatever a user may see: errors, notes, the logs of the SDKs.
+
+A server may echo a secret as it was sent, quoted, encoded or masked, and cut it anywhere. So a text
+is searched for every run of a few characters that some form of the secret has, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import logging
+import re
+import threading
+import traceback
+from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+__all__ = ["Redactor", "guard_logs", "redactor_of"]
+
+_STARS = "***"
+_PIECE = 6  # characters in a row that are taken for a piece of a secret
+_LONG = 16  # those in the text of an answer, which may use the words of a placeholder for a key
+_LEAST_CUT = 8  # secrets shorter than this are only searched for whole
+_WORD = 4  # secrets shorter than this only as a word of their own
+_LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+# A word some of whose characters were replaced: sk-ab***yz, sk-ab...yz, sk-abXXXXyz.
+_MASKED = re.compile(r"([^\s*•…]{0,80}?)(?:[*•…]+|\.{3,}|[xX]{4,}|#{3,}|_{4,})+([^\s*•…]{0,80})")
+_SHORTEST_END = 3  # characters of a secret beside a mask
+_LOGGERS = ("openai", "anthropic", "mistralai", "httpx", "httpcore", "h2", "hpack", "urllib3")
+
+
+class Redactor:
+    """Replaces secrets, and pieces of them, by three stars.
+
+    Parameters
+    ----------
+    secrets : tuple of str
+        Keys, passwords and the like.
+    """
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._long = [s for s in secrets if len(s) >= _LEAST_CUT]
+        forms = {form.translate(_LOWER) for secret in self._long for form in _forms(secret)}
+        self._pieces = {size: _pieces(forms, size) for size in (_PIECE, _LONG)}
+        short = sorted((s for s in secrets if 0 < len(s) < _LEAST_CUT), key=len, reverse=True)
+        patterns = [
+            re.escape(s) if len(s) >= _WORD else rf"(?<!\w){re.escape(s)}(?!\w)"
+            for secret in short
+            for s in sorted({secret, quote(secret, safe=""), _base64(secret)}, key=len)[::-1]
+        ]
+        self._short = re.compile("|".join(patterns)) if patterns else None
+
+    def __call__(self, text: str) -> str:
+        """Return a message without the secrets, and without users in addresses."""
+        text = _USER_IN_URL.sub(_STARS, text)
+        if self._long:
+            text = self._without_pieces(_MASKED.sub(self._without_ends, text), _PIECE)
+        return self._short.sub(_STARS, text) if self._short else text
+
+    def of_answer(self, text: str) -> str:
+        """Return the text of an answer without what can only be a secret."""
+        return self._without_pieces(text, _LONG)
+
+    def _without_ends(self, found: re.Match[str]) -> str:
+        head, tail = found.groups()
+        for secret in self._long:
+            longest = min(len(secret), len(found[0]))
+            sizes = range(longest, _SHORTEST_END - 1, -1)
+            shown = next((n for n in sizes if head.endswith(secret[:n])), 0)
+            end = next((n for n in sizes if tail.startswith(secret[-n:])), 0)
+            if shown or end:
+                return head[: len(head) - shown] + _STARS + tail[end:]
+        return found[0]
+
+    def _without_pieces(self, text: str, size: int) -> str:
+        pieces = self._pieces[size]
+        if not pieces:
+            return text
+        folded, end = text.translate(_LOWER), 0
+        shown: list[str] = []
+        for start in range(len(folded) - size + 1):
+            if folded[start : start + size] in pieces:
+                if start > end or not shown:
+                    shown.append(text[end:start])
+                end = start + size
+        return _STARS.join([*shown, text[end:]])
+
+
+@lru_cache(maxsize=256)
+def redactor_of(secrets: tuple[str, ...]) -> Redactor:
+    """Return the redactor of these secrets."""
+    return Redactor(secrets)
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield the ways in which a text may contain a secret."""
+    yield secret
+    yield secret[::-1]
+    for encode in (quote, quote_plus, html.escape):
+        yield encode(secret)
+    for write in (json.dumps, repr, ascii):
+        yield write(secret)[1:-1]
+    yield quote(secret, safe="")
+    yield quote(quote(secret, safe=""), safe="")
+    yield secret.encode().hex()
+    for offset in range(3):  # it may stand anywhere in what was encoded, as behind "user:"
+        encoded = _base64("\0" * offset + secret)[(0, 2, 3)[offset] :]
+        yield encoded
+        yield encoded.replace("+", "-").replace("/", "_")
+        yield quote(encoded, safe="")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode().rstrip("=")
+
+
+def _pieces(forms: set[str], size: int) -> frozenset[str]:
+    return frozenset(f[i : i + size] for f in forms for i in range(len(f) - size + 1))
+
+
+class _LogFilter(logging.Filter):
+    """Takes the secrets of this process out of what the SDKs and their HTTP client log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redactors: dict[Redactor, None] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact a record, and let it pass."""
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError):  # its arguments do not fit: logging says so itself
+            said = f"{record.msg} {record.args}"
+        record.msg, record.args = self._redact(said), ()
+        if record.exc_info and record.exc_info[0] is not None:
+            told = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            record.exc_text, record.exc_info = self._redact(told), None
+        return True
+
+    def _redact(self, text: str) -> str:
+        for redact in list(self.redactors):
+            text = redact(text)
+        return text
+
+
+_log_filter = _LogFilter()
+_lock = threading.Lock()
+
+
+def guard_logs(redactor: Redactor) -> None:
+    """Keep the secrets of a redactor out of the logs of the SDKs, at every level."""
+    with _lock:
+        _log_filter.redactors[redactor] = None
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(_LOGGERS):
+                logging.getLogger(name).addFilter(_log_filter)
