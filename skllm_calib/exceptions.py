@@ -17,6 +17,7 @@
     ├── PromptError                   a template that cannot be filled (also a ValueError)
     ├── CalibrationMismatch           a saved calibration used with another model or prompt
     ├── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
+    ├── StorageError                  a file of ours is damaged, read-only, ... (also an OSError)
     └── BadLines                      lines of a file that cannot be used (also a ValueError)
 
 `FailedRowsWarning` is the one warning class: some rows could not be scored.
@@ -44,6 +45,7 @@ __all__ = [
     "Refused",
     "SignalUnavailable",
     "SkllmCalibError",
+    "StorageError",
     "UnreadableReply",
 ]
 
@@ -174,6 +176,27 @@ class NotCertifiableError(SkllmCalibError, ValueError):
 
     def __reduce__(self) -> tuple[type[NotCertifiableError], tuple[str, int | None]]:
         return type(self), (str(self), self.n_more)
+
+
+class StorageError(SkllmCalibError, OSError):
+    """A file that the library keeps cannot be read or written, for a reason outside of it.
+
+    The file is damaged, its disk is full or read-only, or another process holds it.
+
+    Parameters
+    ----------
+    message : str
+        What to tell the user; it names the file and the way out.
+    path : str or None, default=None
+        The file.
+    """
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, str | None]]:
+        return type(self), (str(self), self.path)
 
 
 class BadLines(SkllmCalibError, ValueError):

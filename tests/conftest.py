@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
 
 # Without it scikit-learn skips one of its checks; scipy reads it once, when it is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -58,3 +60,60 @@ def smollm2():
         return find_smollm2()
     except ModelNotFound as e:
         pytest.skip(str(e))
+
+
+class Disks:
+    """Folders that become read-only, also for the superuser, and small disks; or it skips."""
+
+    def __init__(self):
+        self._mounted = []
+
+    def make_read_only(self, folder):
+        if os.name != "posix":
+            pytest.skip("needs POSIX permissions")
+        if os.getuid():
+            self._permit(folder, files=0o400, folders=0o500)
+            return
+        self._mount("--bind", folder, folder)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+
+    def make_writable(self, folder):
+        if os.getuid():
+            self._permit(folder, files=0o600, folders=0o700)
+        else:
+            self._unmount(folder)
+
+    def small(self, folder, size):
+        """Mount a disk of a size at a folder."""
+        self._mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", folder)
+
+    def close(self):
+        for folder in self._mounted[::-1]:
+            self._unmount(folder)
+
+    def _mount(self, *arguments):
+        folder = arguments[-1]
+        command = [shutil.which("mount") or "false", *arguments]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("cannot mount here")
+        self._mounted.append(folder)
+
+    def _unmount(self, folder):
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        self._mounted.remove(folder)
+
+    def _permit(self, folder, files, folders):
+        folder.chmod(0o700)
+        for path in folder.iterdir():
+            if path.is_dir():
+                self._permit(path, files, folders)
+            else:
+                path.chmod(files)
+        folder.chmod(folders)
+
+
+@pytest.fixture
+def disks():
+    disks = Disks()
+    yield disks
+    disks.close()

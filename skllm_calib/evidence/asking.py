@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
-from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.usage import Usage
+from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
 from skllm_calib.utils.progress import bar
 
@@ -79,6 +79,7 @@ class _Exchange:
 
     def __init__(self, model: BoundModel, progress: Callable[[int, int], None] | None) -> None:
         self._model = model
+        self._worker = None if model.cache is None else Worker(model.cache, Reply.from_json)
         self._progress = progress
         self.answers: dict[str, Answered] = {}
         self.from_cache: set[str] = set()  # also what another worker asked meanwhile
@@ -90,9 +91,9 @@ class _Exchange:
         unknown = {key: r for key, r in requests.items() if key not in self.answers}
         self._n_needed = len(self.answers) + len(unknown)
         # Closed at once when the backend raises, so that nobody waits for what will not come.
-        with contextlib.closing(_turns(list(unknown), self._model.cache)) as turns:
+        with contextlib.closing(_turns(list(unknown), self._worker)) as turns:
             for known, to_ask in turns:
-                self.answers |= {key: Reply.from_json(value) for key, value in known.items()}
+                self.answers |= known
                 self.from_cache |= set(known)
                 self._report()
                 by_kind: dict[str, list[str]] = {}
@@ -107,12 +108,11 @@ class _Exchange:
 
     def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
         """Let the backend answer requests of one kind."""
-        cache = self._model.cache
         try:
             for i, answer in self._model.backend.run([requests[key] for key in keys]):
+                if self._worker is not None and isinstance(answer, Reply):
+                    self._worker.keep(keys[i], answer.to_json())  # safe before it is used
                 self.answers[keys[i]] = answer
-                if cache is not None and isinstance(answer, Reply):
-                    cache.set_many({keys[i]: answer.to_json()})
                 self._report()
         except SignalUnavailable as failure:
             # True of every request of this kind, but other kinds may do: a signal that asks for
@@ -167,34 +167,33 @@ class _RowDialogue:
 
 
 def _turns(
-    keys: list[str], cache: ResponseCache | None
-) -> Generator[tuple[dict[str, str], list[str]], None, None]:
+    keys: list[str], worker: Worker[Reply] | None
+) -> Generator[tuple[dict[str, Reply], list[str]], None, None]:
     """Yield the replies that are known and the keys to ask, in turns, until no key is left.
 
     What another worker is asking at this moment is waited for. Nobody waits before all that it has
     claimed itself is answered, so no two can wait for each other; what the other one fails to get
     is asked by the first who still waits for it.
     """
-    if cache is None:
+    if worker is None:
         yield {}, keys
         return
-    known = cache.get_many(keys)  # the usual case in a search: all there, and nothing to write
+    known = worker.known(keys)  # the usual case in a search: all there, and nothing to write
     yield known, []
     if left := [key for key in keys if key not in known]:
-        yield from _claims(left, cache)
+        yield from _claims(left, worker)
 
 
 def _claims(
-    left: list[str], cache: ResponseCache
-) -> Generator[tuple[dict[str, str], list[str]], None, None]:
-    owner = cache.new_owner()
+    left: list[str], worker: Worker[Reply]
+) -> Generator[tuple[dict[str, Reply], list[str]], None, None]:
     pause, longest = _PAUSES
     while left:
         try:
-            known, mine = cache.claim(left, owner)
+            known, mine = worker.claim(left)
             yield known, mine
         finally:
-            cache.release(owner)
+            worker.release()
         left = [key for key in left if key not in known and key not in set(mine)]
         if left and not known and not mine:
             time.sleep(pause)

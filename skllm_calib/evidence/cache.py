@@ -1,39 +1,51 @@
 """ResponseCache: every reply is paid for once.
 
-SQLite in write-ahead mode, one row per reply, written as it arrives: a run that is killed loses
-only what was still under way, and clones, grid searches and worker processes share their replies.
-Values are JSON, so opening a cache runs no code.
+SQLite in write-ahead mode, one row per reply: a run that is killed loses only what was still under
+way, and clones, grid searches and worker processes share their replies. Values are JSON, so opening
+a cache runs no code. Whoever asks for replies does so as a ``Worker`` (``workers.py``).
 """
 
 from __future__ import annotations
 
 import os
-import socket
+import sqlite3
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from skllm_calib.evidence.arrivals import all_arrivals
 from skllm_calib.utils.sqlite import Schema, SQLiteFile
 
-__all__ = ["CacheStats", "ResponseCache", "default_cache_path", "resolve_cache"]
+__all__ = [
+    "SCHEMA",
+    "CacheStats",
+    "ResponseCache",
+    "default_cache_path",
+    "in_parts",
+    "insert_replies",
+    "resolve_cache",
+    "select_replies",
+]
 
-_SCHEMA = Schema(
+SCHEMA = Schema(
     kind="response cache",
     maker="ResponseCache",
     parameter="cache",
     table="replies",
+    columns=("key", "value", "created"),
     migrations=(
         (
+            # Rows in the order of their arrival: keys are hashes, and in their order every reply
+            # would rewrite a page of its own. Files of earlier versions are in that order.
             """
             CREATE TABLE IF NOT EXISTS replies (
                 key TEXT PRIMARY KEY,
                 value TEXT NOT NULL,
                 created REAL NOT NULL
-            ) WITHOUT ROWID
+            )
             """,
             # What is being asked at this moment, by whom, and until when the owner counts as alive.
             """
@@ -50,7 +62,6 @@ _SCHEMA = Schema(
     ),
 )
 _BATCH = 500  # keys per query; SQLite allows 999 parameters in its oldest builds
-_LEASE = 600.0  # seconds without a reply after which the owner of a claim counts as dead
 
 
 class CacheStats(NamedTuple):
@@ -79,10 +90,16 @@ class ResponseCache:
     ``Request.key``; neither an API key nor a retry setting is part of it. On a network file system
     that cannot share memory between machines, the cache falls back to SQLite's rollback journal.
 
+    A reply that arrives is appended to a file in the folder ``<path>-arrived``, where it survives
+    ``kill -9``, and goes into the cache together with others. What a killed run left there is taken
+    in by the next one.
+
     A worker claims a key before it asks, and others that need it wait for the reply: workers
     that miss the same key at the same moment pay for it once. A claim ends with the reply, with a
-    failure, with the death of the process that made it, or, where that cannot be seen (on another
+    failure, with the end of the process that made it, or, where that cannot be seen (on another
     machine), ten minutes after its last reply.
+
+    Only the owner may read the files. On a read-only disk, what is in the cache is served.
 
     Examples
     --------
@@ -102,7 +119,7 @@ class ResponseCache:
         self._set_up(default_cache_path() if path is None else path)
 
     def _set_up(self, path: str | os.PathLike[str]) -> None:
-        self._file = SQLiteFile(path, _SCHEMA)
+        self._file = SQLiteFile(path, SCHEMA)
         self.path = self._file.path
         self._hits = self._misses = 0
         self._lock = threading.Lock()
@@ -119,105 +136,64 @@ class ResponseCache:
         dict of str to str
         """
         found: dict[str, str] = {}
-        if self.path.exists():
-            connection = self._file.connect()
-            for start in range(0, len(keys), _BATCH):
-                part = keys[start : start + _BATCH]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT key, value FROM replies WHERE key IN ({marks})"
-                found.update(connection.execute(query, part))
+        if self._file.exists():
+            found = self._select(keys)
+            if missing := set(keys).difference(found):
+                for arrivals in all_arrivals(self.path):
+                    arrived = arrivals.read()
+                    found |= {key: arrived[key] for key in missing.intersection(arrived)}
+                found |= self._select(list(missing))  # what was put there meanwhile
         with self._lock:
             self._hits += len(found)
             self._misses += len(set(keys)) - len(found)
         return found
 
+    def _select(self, keys: Sequence[str]) -> dict[str, str]:
+        with self._file.reading() as connection:
+            values = select_replies(connection, keys)
+        return {key: value for key, value in values.items() if value is not None}
+
     def set_many(self, items: Mapping[str, str]) -> None:
-        """Save values by key; a known key keeps its first value.
+        """Save values by key, in one transaction; a known key keeps its first value.
 
         When it returns, the values survive the death of this process.
         """
-        now = time.time()
-        rows: Iterable[tuple[str, str, float]] = [(k, v, now) for k, v in items.items()]
-        alive = [(now + _LEASE, key) for key in items]
         with self._file.writing() as connection:
-            connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
-            connection.executemany(
-                "UPDATE owners SET until = ? "
-                "WHERE owner = (SELECT owner FROM claims WHERE key = ?)",
-                alive,
-            )
-            connection.executemany("DELETE FROM claims WHERE key = ?", [(k,) for k in items])
-
-    @staticmethod
-    def new_owner() -> str:
-        """Return a name for claims that tells others which process made them."""
-        return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
-
-    def claim(self, keys: Sequence[str], owner: str) -> tuple[dict[str, str], list[str]]:
-        """Claim for `owner` the keys that are not known and that nobody else is asking for.
-
-        Parameters
-        ----------
-        keys : sequence of str
-        owner : str
-            A name from :meth:`new_owner`.
-
-        Returns
-        -------
-        known : dict of str to str
-            Values of keys that are known by now.
-        mine : list of str
-            Keys for `owner` to ask for, and then to :meth:`release`; others ask for the rest.
-        """
-        now = time.time()
-        known: dict[str, str] = {}
-        taken: set[str] = set()
-        with self._file.writing() as connection:
-            for start in range(0, len(keys), _BATCH):
-                part = keys[start : start + _BATCH]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT key, value FROM replies WHERE key IN ({marks})"
-                known.update(connection.execute(query, part))
-                query = (
-                    "SELECT key, owner FROM claims JOIN owners USING (owner) "
-                    f"WHERE until > ? AND owner != ? AND key IN ({marks})"
-                )
-                held = connection.execute(query, [now, owner, *part]).fetchall()
-                alive = {other: _may_be_alive(other) for other in {other for _, other in held}}
-                taken.update(key for key, other in held if alive[other])
-            mine = [key for key in keys if key not in known and key not in taken]
-            claims = [(key, owner) for key in mine]
-            connection.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (owner, now + _LEASE))
-            connection.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", claims)
-        return known, mine
-
-    def release(self, owner: str) -> None:
-        """Give up the claims of `owner` that are not answered, so that others can ask."""
-        with self._file.writing() as connection:
-            connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
-            connection.execute("DELETE FROM owners WHERE owner = ?", (owner,))
+            insert_replies(connection, items)
 
     def __len__(self) -> int:
-        if not self.path.exists():
+        if not self._file.exists():
             return 0
-        (n,) = self._file.connect().execute("SELECT COUNT(*) FROM replies").fetchone()
+        with self._file.reading() as connection:
+            (n,) = connection.execute("SELECT COUNT(*) FROM replies").fetchone()
         return int(n)
 
     def stats(self) -> CacheStats:
         """Return path, number of replies, size in bytes, and this object's hits and misses."""
-        files = (self.path, Path(f"{self.path}-wal"))
+        files = [self.path, Path(f"{self.path}-wal"), *(a.path for a in all_arrivals(self.path))]
         n_bytes = sum(f.stat().st_size for f in files if f.exists())
         return CacheStats(str(self.path), len(self), n_bytes, self._hits, self._misses)
 
     def clear(self) -> int:
-        """Remove every reply, give the space back, and return how many there were."""
-        n = len(self)
-        if n:
-            connection = self._file.connect()
-            for table in ("replies", "claims", "owners"):
-                connection.execute(f"DELETE FROM {table}")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Remove every reply, give the space back, and return how many there were.
+
+        Raises
+        ------
+        StorageError
+            If another process still reads what was removed, so that it is still on disk.
+        """
+        n = 0
+        if self._file.exists():
+            with self._file.writing() as connection:
+                n = connection.execute("DELETE FROM replies").rowcount
+                for table in ("claims", "owners"):
+                    connection.execute(f"DELETE FROM {table}")
+                for arrivals in all_arrivals(self.path):
+                    n += len(arrivals.read())
+                    arrivals.empty()
+                    if arrivals.take_over():
+                        arrivals.remove()
+            self._file.shrink()
         with self._lock:
             self._hits = self._misses = 0
         return n
@@ -274,15 +250,32 @@ def resolve_cache(
     )
 
 
-def _may_be_alive(owner: str) -> bool:
-    """Return whether the process of a claim may still run; one of another machine always may."""
-    host, pid, _ = owner.rsplit("/", 2)
-    if os.name != "posix" or host != socket.gethostname():
-        return True
+def select_replies(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str | None]:
+    """Return the values that a database has of `keys`; None is one that is no text."""
+    found: dict[str, str | None] = {}
+    for part, marks in in_parts(keys):
+        # As bytes: a file can be damaged, and one value that is no UTF-8 would cost all of them.
+        query = f"SELECT key, CAST(value AS BLOB) FROM replies WHERE key IN ({marks})"
+        found.update((key, _decoded(value)) for key, value in connection.execute(query, part))
+    return found
+
+
+def insert_replies(connection: sqlite3.Connection, items: Mapping[str, str]) -> None:
+    """Save values by key in the caller's transaction; a known key keeps its first value."""
+    now = time.time()
+    rows = [(key, value, now) for key, value in items.items()]
+    connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
+
+
+def in_parts(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """Yield keys, not too many for one query, each time with as many question marks."""
+    for start in range(0, len(keys), _BATCH):
+        part = keys[start : start + _BATCH]
+        yield part, ",".join("?" * len(part))
+
+
+def _decoded(value: bytes) -> str | None:
     try:
-        os.kill(int(pid), 0)  # sends nothing, only looks
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process, but it runs
-        return True
-    return True
+        return value.decode()
+    except (UnicodeDecodeError, AttributeError):  # AttributeError: NULL
+        return None

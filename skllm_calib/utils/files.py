@@ -1,4 +1,4 @@
-"""Files that are replaced in one step."""
+"""Files that are replaced in one step, and folders and files for their owner alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["make_private_file", "make_private_folder", "replacing", "write_text"]
 
 
 @contextlib.contextmanager
@@ -42,3 +42,20 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace a file by a text in UTF-8, in one step or not at all."""
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="\n")
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and those above it; only the owner may enter what is new (mode 0700)."""
+    if not path.exists():
+        make_private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that only the owner may read and write (mode 0600), if there is none."""
+    if not path.exists():
+        make_private_folder(path.parent)
+        target = os.path.realpath(path)  # of a symbolic link
+        # An existing one is not opened: to close it would end the locks of this process on it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

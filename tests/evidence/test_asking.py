@@ -1,24 +1,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-import skllm_calib.evidence.cache
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import asking
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.usage import Usage
-from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import BackendError, SignalUnavailable, StorageError, UnreadableReply
 from skllm_calib.signals import Evidence, LogprobSignal, Signal
 
 ANSWERS = ("ham", "spam")
@@ -163,57 +159,57 @@ def test_what_the_first_does_not_get_the_second_asks(llm):
     assert sorted(llm.model.asked.values()) == [1, 1]
 
 
-@pytest.fixture
-def claimed(llm, monkeypatch):
-    """Return a function that lets another worker claim the question about "x"."""
-    Slow.gate.reached.set()
-    keys = []
-    real = ResponseCache.claim
-    monkeypatch.setattr(ResponseCache, "claim", lambda s, k, o: keys.extend(k) or real(s, k, o))
-    llm.predict_proba(["x"])
-    llm.cache.clear()
-    return lambda owner: real(llm.cache, keys[:1], owner)
-
-
-def test_the_claims_of_a_dead_process_end(llm, claimed):
-    done = subprocess.run([sys.executable, "-c", PRINT_OWNER], capture_output=True, check=True)
-    owner = done.stdout.decode().strip()
-    assert claimed(owner)[1]
-    assert llm.predict_proba(["x"]).shape == (1, 2)
-
-
-PRINT_OWNER = "from skllm_calib import ResponseCache; print(ResponseCache.new_owner())"
-
-
-def test_claims_of_another_machine_end_in_time(llm, claimed, monkeypatch):
-    monkeypatch.setattr(skllm_calib.evidence.cache, "_LEASE", 0.3)
-    claimed("elsewhere/1/x")
-    assert llm.predict_proba(["x"]).shape == (1, 2)
-
-
-def test_a_process_of_another_user_counts_as_alive(monkeypatch):
-    def refuse(pid, signal):
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", refuse)
-    assert skllm_calib.evidence.cache._may_be_alive(ResponseCache.new_owner())
-
-
 def test_claims_are_gone_in_the_end(llm):
     Slow.gate.reached.set()
     llm.predict(["x", "y"])
-    connection = llm.cache._file.connect()
-    for table in ("claims", "owners"):
-        assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
+    with sqlite3.connect(llm.cache.path) as connection:
+        for table in ("claims", "owners"):
+            assert connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone() == (0,)
+    connection.close()
 
 
-def test_a_claim_that_cannot_be_written_leaves_nothing(llm):
-    Slow.gate.reached.set()
-    llm.predict(["x"])
-    with pytest.raises(sqlite3.Error):
-        llm.cache.claim([object()], llm.cache.new_owner())
-    llm.predict(["y"])
-    assert len(llm.cache) == 2
+def test_a_damaged_reply_is_asked_again(counted, cache):
+    backend = counted()
+    whole = ask(["a", "b"], backend, cache)
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute(
+            "UPDATE replies SET value = '{}' WHERE key = (SELECT MIN(key) FROM replies)"
+        )
+    connection.close()
+    with pytest.warns(UserWarning, match=r"1 replies in the response cache .* were damaged"):
+        again = ask(["a", "b"], backend, cache)
+    assert [r.usage.n_requests for r in again].count(1) == 1
+    for one, other in zip(whole, again, strict=True):
+        assert one.evidence.log_proba.tolist() == other.evidence.log_proba.tolist()
+    assert [r.usage.n_requests for r in ask(["a", "b"], backend, cache)] == [0, 0]
+    assert sum(backend.asked.values()) == 3
+
+
+def test_a_cache_on_a_read_only_disk(counted, cache, disks):
+    backend = counted()
+    whole = ask(["a", "b"], backend, cache)
+    disks.make_read_only(cache.path.parent)
+    again = ask(["a", "b"], backend, ResponseCache(cache.path))
+    assert [r.usage for r in again] == [Usage(n_cache_hits=1)] * 2
+    for one, other in zip(whole, again, strict=True):
+        assert one.evidence.log_proba.tolist() == other.evidence.log_proba.tolist()
+    with pytest.raises(StorageError, match=r"(?i)replies.sqlite' cannot .*read-only"):
+        ask(["a", "c"], backend, ResponseCache(cache.path))
+    assert sum(backend.asked.values()) == 2  # nothing was paid for that could not be kept
+
+
+def test_a_reply_is_safe_before_it_counts(counted, cache):
+    seen = []
+
+    class Watched(TestingBackend):
+        def run(self, requests):
+            for n, answer in enumerate(super().run(requests)):
+                yield answer
+                keys = [request.key(self.identity()) for request in requests]
+                seen.append((n + 1, len(ResponseCache(cache.path).get_many(keys))))
+
+    ask([f"t{i}" for i in range(5)], Watched(), cache)
+    assert seen == [(n, n) for n in range(1, 6)]
 
 
 # -- dialogues of several steps --------------------------------------------------------------------

@@ -13,6 +13,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 from sklearn.base import BaseEstimator
@@ -189,22 +190,17 @@ class Reply:
 
     @classmethod
     def from_json(cls, text: str) -> Reply:
-        """Read what :meth:`to_json` wrote, also that of an earlier version: it was paid for."""
-        d = json.loads(text)
-        return cls(
-            text=d["text"],
-            distributions=_distributions(d["distributions"]),
-            model=d["model"],
-            fingerprint=d["fingerprint"],
-            prompt_tokens=d["usage"][0],
-            completion_tokens=d["usage"][1],
-            cached_tokens=d["usage"][2],
-            notes=tuple(d["notes"]),
-            refused=tuple(d.get("refused", ())),
-            reasoning_tokens=d.get("reasoning_tokens", 0),
-            decision=tuple(d.get("decision", ())),
-            passes=tuple(_distributions(plain) for plain in d.get("passes", ())),
-        )
+        """Read what :meth:`to_json` wrote, also that of an earlier version: it was paid for.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, or something else.
+        """
+        try:
+            return cls(**_fields(json.loads(text, parse_constant=_infinite)))
+        except (AttributeError, LookupError, TypeError, RecursionError) as e:
+            raise ValueError(f"not a reply as it was kept: {e!r}") from e
 
 
 class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
@@ -262,18 +258,51 @@ def _plain(distributions: Sequence[Distribution]) -> list[dict[str, Any]]:
     ]
 
 
+def _fields(d: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a reply from its JSON; a value of another type is no reply."""
+    prompt_tokens, completion_tokens, cached_tokens = (_is(n, int) for n in d["usage"])
+    return {
+        "text": _is(d["text"], str),
+        "distributions": _distributions(d["distributions"]),
+        "model": _is(d["model"], str),
+        "fingerprint": _is(d["fingerprint"], str, NoneType),
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "cached_tokens": cached_tokens,
+        "notes": tuple(_is(note, str) for note in _is(d["notes"], list)),
+        "refused": tuple(_is(name, str) for name in _is(d.get("refused", []), list)),
+        "reasoning_tokens": _is(d.get("reasoning_tokens", 0), int),
+        "decision": tuple(_is(p, float, int) for p in _is(d.get("decision", []), list)),
+        "passes": tuple(_distributions(plain) for plain in _is(d.get("passes", []), list)),
+    }
+
+
 def _distributions(plain: Sequence[Mapping[str, Any]]) -> tuple[Distribution, ...]:
     return tuple(
         Distribution(
             _decode(x["prefix"]),
-            tuple(Token(_decode(t), float(p)) for t, p in x["tokens"]),
-            x["listed_mass"],
-            x["smallest"],
-            x.get("n_listed", 0),
-            x.get("followed", False),
+            tuple(Token(_decode(t), float(_is(p, float, int))) for t, p in _is(x["tokens"], list)),
+            _is(x["listed_mass"], float, int),
+            _is(x["smallest"], float, int),
+            _is(x.get("n_listed", 0), int),
+            _is(x.get("followed", False), bool),
         )
-        for x in plain
+        for x in _is(plain, list)
     )
+
+
+def _is(value: Any, *types: type) -> Any:
+    """Return a value of one of these very types; True is no number here."""
+    if type(value) not in types:
+        raise ValueError(f"not a reply as it was kept: {value!r} where there is a {types[0]!r}")
+    return value
+
+
+def _infinite(name: str) -> float:
+    """Read what JSON has no word for: a log-probability may be -Infinity, nothing is NaN."""
+    if name == "NaN":
+        raise ValueError("not a reply as it was kept: NaN")
+    return float(name)
 
 
 def _encode(raw: bytes) -> str | list[str]:
@@ -285,4 +314,7 @@ def _encode(raw: bytes) -> str | list[str]:
 
 
 def _decode(value: str | list[str]) -> bytes:
-    return value.encode() if isinstance(value, str) else base64.b64decode(value[0])
+    if isinstance(value, str):
+        return value.encode()
+    (encoded,) = _is(value, list)
+    return base64.b64decode(encoded, validate=True)

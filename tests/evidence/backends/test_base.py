@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -76,3 +77,82 @@ def test_replies_of_an_earlier_version_can_be_read():
 def test_a_backend_needs_run_and_identity():
     with pytest.raises(TypeError, match="abstract"):
         BaseBackend()
+
+
+WHOLE = {
+    "text": "A",
+    "distributions": [
+        {
+            "prefix": "",
+            "tokens": [["A", -0.1], [["/w=="], -math.inf]],
+            "listed_mass": 1,
+            "smallest": 0.0,
+            "n_listed": 2,
+            "followed": True,
+        }
+    ],
+    "model": "m",
+    "fingerprint": None,
+    "usage": [1, 2, 3],
+    "notes": [],
+    "decision": [0.5, 0.5],
+}
+
+
+def test_infinite_log_probabilities_and_whole_numbers_are_read():
+    reply = Reply.from_json(json.dumps(WHOLE))
+    assert reply.distributions[0].tokens == (Token(b"A", -0.1), Token(b"\xff", -math.inf))
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens) == (1, 2, 3)
+
+
+def changed(path, value):
+    """Return the JSON of a reply in which one place is another."""
+    whole = json.loads(json.dumps(WHOLE))
+    *parents, last = path
+    place = whole
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    return json.dumps(whole)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "{}", "[]", "null", "5", "NaN", '"A"', "A", "[" * 100_000, "\ufeff{}"),
+        json.dumps(WHOLE)[:-1],
+        json.dumps(WHOLE) * 2,
+        json.dumps({"choices": [{"message": {"content": "A"}}]}),
+        *(changed([name], None) for name in WHOLE if name != "fingerprint"),
+        *(changed([name], 5) for name in WHOLE),
+        *(changed([name], "AAA") for name in WHOLE if name not in ("text", "model", "fingerprint")),
+        changed(["usage"], [1, 2]),
+        changed(["usage"], [1, 2, "3"]),
+        changed(["usage"], [1, 2, True]),
+        changed(["notes"], [None]),
+        changed(["decision"], ["0.5", 0.5]),
+        changed(["decision"], [math.nan, 0.5]),
+        changed(["passes"], "AAA"),
+        *(
+            changed(["distributions", 0, *path], value)
+            for path, value in [
+                (["tokens"], {}),
+                (["tokens", 0], "A"),
+                (["tokens", 0, 0], None),
+                (["tokens", 0, 0], ["?", "?"]),
+                (["tokens", 0, 0], ["?"]),
+                (["tokens", 0, 1], "-0.1"),
+                (["tokens", 0, 1], math.nan),
+                (["tokens", 0, 1], True),
+                (["listed_mass"], None),
+                (["smallest"], "0"),
+                (["n_listed"], 1.5),
+                (["followed"], 1),
+                (["prefix"], 5),
+            ]
+        ),
+    ],
+)
+def test_a_damaged_reply_is_no_reply(text):
+    with pytest.raises(ValueError):  # noqa: PT011  (JSON has its own texts)
+        Reply.from_json(text)

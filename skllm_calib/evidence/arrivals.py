@@ -1,0 +1,153 @@
+"""Replies that have arrived and are not in the database yet.
+
+A transaction per reply writes many times what it keeps, and a reply in memory dies with the
+process. So each reply is appended to a small file at once, which costs its own bytes and survives
+``kill -9``, and goes into the database together with many others. Every worker has a file of its
+own, in a folder beside the cache. It is locked while the worker lives: the system unlocks it,
+however the process ends, and a file without a lock is taken in by whoever asks next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from skllm_calib.utils.files import make_private_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Arrivals", "all_arrivals"]
+
+_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_ATTEMPTS = 100
+_SILENCE = 600.0  # seconds without a reply after which a file counts as left, if it has no lock
+
+
+class Arrivals:
+    """A file to which replies are appended.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @classmethod
+    def of(cls, database: Path, owner: str) -> Arrivals:
+        """Return the file of a worker; the name of an owner ends with what no other has."""
+        return cls(_folder(database) / owner.rpartition("/")[2].rpartition("-")[2])
+
+    def create(self) -> None:
+        """Make the file and lock it."""
+        for _ in range(_ATTEMPTS):
+            # The folder may vanish meanwhile, with the last file of another worker.
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                make_private_folder(self.path.parent)
+                self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+                if _lock(self._descriptor) is not False and self.path.exists():
+                    return
+                self.close()  # somebody took it for a file that was left, and removes it
+            time.sleep(0.01)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def take_over(self) -> bool:
+        """Lock the file of a worker that has ended; False if it has not."""
+        try:
+            self._descriptor = os.open(self.path, _FLAGS)
+        except OSError:  # gone meanwhile, or of another user
+            return False
+        locked = _lock(self._descriptor)
+        if locked is None:
+            locked = time.time() - os.fstat(self._descriptor).st_mtime > _SILENCE
+        if not locked:
+            self.close()
+        return locked
+
+    def append(self, key: str, value: str) -> None:
+        """Save a reply; when it returns, the reply survives the death of this process."""
+        assert self._descriptor is not None
+        line = json.dumps([key, value]).encode() + b"\n"
+        size = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) < len(line):  # half of it would spoil the next one
+            os.ftruncate(self._descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read(self) -> dict[str, str]:
+        """Return what is in the file; a line that was cut off or damaged is left out."""
+        lines = self._content().split(b"\n")
+        found: dict[str, str] = {}
+        for line in lines[:-1]:
+            with contextlib.suppress(ValueError, TypeError):
+                key, value = json.loads(line)
+                if isinstance(key, str) and isinstance(value, str):
+                    found.setdefault(key, value)
+        return found
+
+    def _content(self) -> bytes:
+        if self._descriptor is None:
+            try:
+                return self.path.read_bytes()
+            except OSError:  # taken in and removed meanwhile
+                return b""
+        # Not by its path: what was kept counts, also if the file was removed under us.
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            return file.read()
+
+    def empty(self) -> None:
+        """Remove what is in the file, but not the file: who appends to it goes on."""
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(self.path if self._descriptor is None else self._descriptor, 0)
+
+    def remove(self) -> None:
+        """Remove the file, and the folder with the last one."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.close()
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+
+    def close(self) -> None:
+        """Unlock the file and leave it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def all_arrivals(database: Path) -> Iterator[Arrivals]:
+    """Yield the files beside a database."""
+    try:
+        names = sorted(os.listdir(_folder(database)))
+    except OSError:
+        return
+    for name in names:
+        yield Arrivals(_folder(database) / name)
+
+
+def _folder(database: Path) -> Path:
+    return database.with_name(f"{database.name}-arrived")
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file; False if another holds it, None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
