@@ -96,7 +96,8 @@ def main() -> None:
     args = parser.parse_args()
     ways = {"a transaction each": one_transaction_each, "together": together}
     print(
-        f"{'replies':>8}  {'way':<18}  {'written / kept':>14}  {'replies/s':>9}  {'file / kept':>11}"
+        f"{'replies':>8}  {'way':<18}  {'written / kept':>14}  {'replies/s':>9}  "
+        f"{'file / kept':>11}"
     )
     for n in args.n_replies:
         replies = {hashlib.sha256(b"%d" % i).hexdigest(): typical_reply(i) for i in range(n)}

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,22 +56,28 @@ class Arrivals:
             # The folder may vanish meanwhile, with the last file of another worker.
             with contextlib.suppress(FileNotFoundError, FileExistsError):
                 make_private_folder(self.path.parent)
-                self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-                if _lock(self._descriptor) is not False and self.path.exists():
+                self._open(_FLAGS | os.O_CREAT | os.O_EXCL)
+                if self._lock() is not False and self.path.exists():
                     return
                 self.close()  # somebody took it for a file that was left, and removes it
             time.sleep(0.01)
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def take_over(self) -> bool:
-        """Lock the file of a worker that has ended; False if it has not."""
+    def take_over(self) -> bool | None:
+        """Lock the file of a worker that has ended.
+
+        Returns
+        -------
+        bool or None
+            Whether it has ended; None if that cannot be seen from its file.
+        """
         try:
-            self._descriptor = os.open(self.path, _FLAGS)
+            self._open(_FLAGS)
         except OSError:  # gone meanwhile, or of another user
-            return False
-        locked = _lock(self._descriptor)
-        if locked is None:
-            locked = time.time() - os.fstat(self._descriptor).st_mtime > _SILENCE
+            return None
+        locked = self._lock()
+        if locked is None and self._silence() > _SILENCE:
+            return True
         if not locked:
             self.close()
         return locked
@@ -121,9 +128,43 @@ class Arrivals:
 
     def close(self) -> None:
         """Unlock the file and leave it."""
+        _open_ones.discard(self)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _open(self, flags: int) -> None:
+        self._descriptor = os.open(self.path, flags, 0o600)
+        _open_ones.add(self)
+
+    def _lock(self) -> bool | None:
+        """Lock the file; False if another holds it, None where there are no locks."""
+        if fcntl is None or self._descriptor is None:
+            return None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def _silence(self) -> float:
+        """Return the seconds since the last reply."""
+        return time.time() - self.path.stat().st_mtime
+
+
+_open_ones: weakref.WeakSet[Arrivals] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for arrivals in list(_open_ones):
+        arrivals.close()
+
+
+if hasattr(os, "register_at_fork"):
+    # A lock ends with the last process that has it, and a forked one has the locks of its parent.
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 def all_arrivals(database: Path) -> Iterator[Arrivals]:
@@ -137,17 +178,4 @@ def all_arrivals(database: Path) -> Iterator[Arrivals]:
 
 
 def _folder(database: Path) -> Path:
-    return database.with_name(f"{database.name}-arrived")
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock a file; False if another holds it, None where there are no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
+    return Path(f"{os.path.realpath(database)}-arrived")

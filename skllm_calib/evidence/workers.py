@@ -121,15 +121,16 @@ class Worker(Generic[T]):
 
     def _take_in_what_was_left(self, connection: Connection, left: list[Arrivals]) -> None:
         """Take in the replies of workers that have ended, and forget their claims."""
+        ended: dict[str, bool | None] = {}
         for arrivals in all_arrivals(self._cache.path):
-            if arrivals.take_over():
+            name = arrivals.path.name
+            if ended.setdefault(name, arrivals.take_over()):
                 left.append(arrivals)
                 insert_replies(connection, arrivals.read())
-        names = {arrivals.path.name for arrivals in left}
         now = time.time()
         for owner, until in connection.execute("SELECT owner, until FROM owners").fetchall():
-            name = Arrivals.of(self._cache.path, owner).path.name
-            if until <= now or name in names or has_ended(owner):
+            gone = ended.get(Arrivals.of(self._cache.path, owner).path.name)
+            if until <= now or (has_ended(owner) if gone is None else gone):
                 self._forget(connection, owner)
 
     def _look_up(

@@ -181,8 +181,8 @@ class SQLiteFile:
         )
 
     def _open(self) -> sqlite3.Connection:
-        if self.path.is_dir():
-            raise self._refusal(f"is a folder, not a {self.schema.kind}")
+        if self.path.exists() and not self.path.is_file():
+            raise self._refusal(f"is a folder or a device, not a {self.schema.kind}")
         make_private_file(self.path)
         connection = _connect(str(self.path))
         self._check_kind(connection)

@@ -193,6 +193,59 @@ def test_the_claims_of_a_process_end_with_it(cache, worker, host):
         child.stdout.read()
 
 
+FORK = """
+import os, signal, sys, time
+from skllm_calib import ResponseCache
+from skllm_calib.evidence.workers import Worker
+worker = Worker(ResponseCache(sys.argv[1]), str)
+worker.claim(["a", "b"])
+worker.keep("a", '"1"')
+if os.fork() == 0:
+    os.close(1)
+    time.sleep(60)
+    os._exit(0)
+print("forked", flush=True)
+input()
+"""
+
+
+@needs_locks
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_hold_the_claims_of_its_parent(cache, worker):
+    command = [sys.executable, "-c", FORK, str(cache.path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(command, **pipes) as child:
+        child.stdout.readline()
+        time.sleep(0.2)
+        assert worker.claim(["b"]) == ({}, [])
+        child.kill()
+        child.wait()
+        assert worker.claim(["a", "b"]) == ({"a": "1"}, ["b"])
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+@needs_locks
+@pytest.mark.parametrize("pid", [4194305, 1])
+def test_a_container_of_the_same_name_lives(cache, worker, monkeypatch, pid):
+    # Its processes have numbers of their own, and here nobody or another has this one.
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    other = Worker(cache, read)
+    with monkeypatch.context() as patch:
+        patch.setattr("skllm_calib.utils.owners._look", lambda pid: ("S", "boot.1"))
+        other.claim(["a"])
+    monkeypatch.undo()
+    assert worker.claim(["a"]) == ({}, [])
+    other.release()
+    assert worker.claim(["a"]) == ({}, ["a"])
+
+
+def test_links_to_a_cache_share_what_arrived(cache, worker, tmp_path):
+    worker.claim(["a"])
+    worker.keep("a", '"1"')
+    (tmp_path / "link.sqlite").symlink_to(cache.path)
+    assert ResponseCache(tmp_path / "link.sqlite").get_many(["a"]) == {"a": '"1"'}
+
+
 def put_claim(cache, key, owner, until):
     cache.set_many({})
     connection = sqlite3.connect(cache.path)

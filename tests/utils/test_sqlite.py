@@ -320,3 +320,11 @@ def test_a_table_of_the_same_name(tmp_path, statement):
     with pytest.raises(InvalidInput, match="SQLite file, but not a shopping list") as caught:
         put(SQLiteFile(path, schema), "a")
     assert (caught.value.parameter, caught.value.value) == ("path", str(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", os.devnull):
+        with pytest.raises(InvalidInput, match="is a folder or a device, not a shopping list"):
+            put(SQLiteFile(path, MARKED), "a")

@@ -125,7 +125,8 @@ class ReviewQueue:
     @property
     def audit_share(self) -> float:
         """Share of the accepted rows that is audited, for rows that are added now."""
-        return float(setting(self._file.connect(), "audit_share"))
+        with self._file.reading() as connection:
+            return float(setting(connection, "audit_share"))
 
     def __repr__(self) -> str:
         return f"ReviewQueue({str(self.path)!r})"
