@@ -17,12 +17,11 @@ from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import MissingDependency
-from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.evaluation import (
     QUESTION,
     Scores,
     comparison,
-    prior_log_loss,
+    evaluation,
     score,
     threshold,
     thresholds,
@@ -75,9 +74,7 @@ def run(args: SimpleNamespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     classifier.calibration_card_.save(folder / "card.json")
     if plot:
-        draw_before_after(
-            folder / "reliability.png", truth, scores.raw, scores.calibrated, scores.labels
-        )
+        draw_before_after(folder / "reliability.png", truth, scores)
     say(f"\nWritten to {folder}: card.json{', reliability.png' * plot}")
     say(f"Done in {time.perf_counter() - start:.0f} seconds.")
     return 0
@@ -98,16 +95,16 @@ def _plot_wanted(args: SimpleNamespace) -> bool:
 
 
 def _show_calibration(scores: Scores, truth: list[str], counts: Counter[str]) -> None:
-    before, after = (measure(truth, p, scores.labels) for p in (scores.raw, scores.calibrated))
-    stated, calibrated = (p.max(axis=1).mean() for p in (scores.raw, scores.calibrated))
+    figures = evaluation(truth, scores, counts)
+    before, after = figures["raw"], figures["calibrated"]
     _tell(
-        f"Its raw confidence cannot be trusted: on average it claims to be {stated:.0%} sure, and "
-        f"{before['accuracy']:.0%} of its answers are right. {counts.total()} labelled messages "
-        f"are enough to correct that; on the {len(truth)} others it then claims {calibrated:.0%} "
-        f"and gets {after['accuracy']:.0%} right:"
+        "Its raw confidence cannot be trusted: on average it claims to be "
+        f"{before['mean_confidence']:.0%} sure, and {before['accuracy']:.0%} of its answers are "
+        f"right. {counts.total()} labelled messages are enough to correct that; on the "
+        f"{len(truth)} others it then claims {after['mean_confidence']:.0%} and gets "
+        f"{after['accuracy']:.0%} right:"
     )
-    prior = prior_log_loss(truth, counts, scores.labels)
-    say(comparison(before, after, prior) + "\n")
+    say(comparison(figures) + "\n")
 
 
 def _show_decision(scores: Scores, truth: list[str], texts: Sequence[str]) -> None:

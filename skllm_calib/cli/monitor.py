@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.rows import leave_out, table_of, weights_of
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
+from skllm_calib.operations.predictions import read_ids, read_probabilities, read_true_labels
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.layout import wrapped
 from skllm_calib.utils.tables import Table

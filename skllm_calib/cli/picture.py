@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from skllm_calib.display import CalibrationComparisonDisplay
 from skllm_calib.display.plotting import check_figure, import_pyplot
+from skllm_calib.operations.report.evaluation import Scores
 
 _USER = "the reliability diagram"
 
@@ -15,13 +15,11 @@ def check_picture(path: str | Path) -> None:
     check_figure(path, _USER)
 
 
-def draw_before_after(
-    path: str | Path, y: Sequence[str], raw: Any, calibrated: Any, labels: list[str]
-) -> None:
+def draw_before_after(path: str | Path, y: Sequence[str], scores: Scores) -> None:
     """Draw the reliability diagrams into one file, side by side."""
     names = ("Raw probabilities", "Calibrated probabilities")
     display = CalibrationComparisonDisplay.from_predictions(
-        y, raw, calibrated, names=names, labels=labels
+        y, scores.raw, scores.calibrated, names=names, labels=scores.labels
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     display.figure_.savefig(path, dpi=150)

@@ -13,6 +13,7 @@ from click.exceptions import Exit, NoArgsIsHelpError
 
 from skllm_calib.cli.console import note
 from skllm_calib.cli.interface import program
+from skllm_calib.cli.interface.declare import flag_of
 from skllm_calib.exceptions import MissingDependency, SkllmCalibError
 
 NAME = "skllm-calib"
@@ -100,6 +101,6 @@ def _one_line(error: Exception, args: SimpleNamespace) -> str:
 def _with_flags(text: str, args: SimpleNamespace, parameter: str | None = None) -> str:
     """Name the options that a message of the library calls by their parameters."""
     named = {parameter, *re.findall(r"(?:^|[Pp]ass |[Ww]ith )(\w+)=", text)} - {None}
-    flags = {_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in map(str, named)}
+    flags = {_FLAGS.get(name) or flag_of(name) for name in map(str, named)}
     here = sorted(flag for flag in flags & set(args.flags) if flag not in text)
     return f"{text} (here: {', '.join(here)})" if here else text

@@ -5,10 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.columns import Probabilities, own_column, read_ids, read_probabilities
 from skllm_calib.cli.console import note, remark, say
 from skllm_calib.cli.rows import leave_out, table_of, texts_of
 from skllm_calib.exceptions import BadLines
+from skllm_calib.operations.predictions import (
+    Probabilities,
+    own_column,
+    read_ids,
+    read_probabilities,
+)
 from skllm_calib.operations.queue import ReviewQueue
 from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
 from skllm_calib.utils.files import write_text

@@ -9,7 +9,6 @@ import numpy as np
 import pandas
 
 from skllm_calib.cli.classifier import load_classifier
-from skllm_calib.cli.columns import read_ids, read_probabilities, read_true_labels
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.rows import (
     known_as,
@@ -20,6 +19,7 @@ from skllm_calib.cli.rows import (
     weights_of,
 )
 from skllm_calib.cli.rules import has_policy, impacts_of, load_policy, read_matrix, saw
+from skllm_calib.operations.predictions import read_ids, read_probabilities, read_true_labels
 from skllm_calib.operations.report import CalibrationReport, require_page
 from skllm_calib.utils.sampling import draw
 from skllm_calib.utils.tables import Table

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.cli.classifier import read_object
+from skllm_calib.cli.interface.declare import flag_of
 from skllm_calib.cli.rows import file_digest, text_digest
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.decisions.policy.targets import resolve_rule
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import number_of
@@ -25,38 +27,20 @@ _PARAMETERS = (
     "target_precision", "max_error", "max_reviews", "costs", "review_cost", "reject_cost",
     "per_class", "reject_below", "confidence",
 )  # fmt: skip
-_GOES_WITH = {
-    "per_class": "--target-precision or --max-error",
-    "reject_below": "--target-precision, --max-error or --max-reviews",
-    "review_cost": "--costs",
-    "reject_cost": "--costs",
-}
 
 
 def given_for_fit(args: SimpleNamespace) -> list[str]:
     """Return the options that were given and say how to fit a policy."""
     names = [name for name in (*_PARAMETERS, "label", "weight") if getattr(args, name) is not None]
-    return [_option(name) for name in names]
+    return [flag_of(name) for name in names]
 
 
 def policy_of(args: SimpleNamespace) -> ReviewPolicy:
     """Return the policy that the arguments describe, not fitted."""
-    given = {name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None}
-    target = next((name for name in ("costs", "max_reviews") if name in given), None)
-    if target == "costs" and "review_cost" not in given:
-        raise ValueError("--costs needs --review-cost, the price of a review")
-    misplaced = {
-        "costs": ("per_class", "reject_below"),
-        "max_reviews": ("per_class", "review_cost", "reject_cost"),
-        None: ("review_cost", "reject_cost"),
-    }
-    for name in misplaced[target]:
-        if name in given:
-            raise ValueError(
-                f"{_option(name)} means nothing {f'with {_option(target)}' if target else 'here'}: "
-                f"it goes with {_GOES_WITH[name]}"
-            )
-    return ReviewPolicy(**given)
+    given = {name: getattr(args, name) for name in _PARAMETERS}
+    policy = ReviewPolicy(**{name: value for name, value in given.items() if value is not None})
+    resolve_rule(policy.get_params(deep=False))  # what does not go together is said at once
+    return policy
 
 
 def save_policy(policy: ReviewPolicy, rows: Any, table: Table, folder: str) -> Path:
@@ -105,10 +89,6 @@ def load_policy(folder: str) -> ReviewPolicy:
             "promise is not about these probabilities; pass --labelled FILE --label COL again"
         )
     return policy
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def read_matrix(path: str, labels: Sequence[str]) -> RiskMatrix:
@@ -168,25 +148,9 @@ def decide_by_matrix(
     reasons = ["no probabilities: the row was not scored"] * len(proba)
     rows = np.flatnonzero(~np.isnan(proba).any(axis=1))
     if rows.size:
-        some = None if impacts is None else np.array(impacts)[rows]
-        bands, levels = matrix.locate(proba[rows], some)
-        for i, band, level in zip(rows, bands, levels, strict=True):
+        given = proba[rows], None if impacts is None else np.array(impacts)[rows]
+        found = matrix.decide(*given).tolist(), matrix.explain(*given, labels=labels)
+        for i, action, reason in zip(rows, *found, strict=True):
             decided[i] = labels[int(proba[i].argmax())]
-            actions[i] = str(matrix.actions[band, level])
-            reasons[i] = _reason(matrix, proba[i], int(band), int(level), labels)
+            actions[i], reasons[i] = action, reason
     return decided, actions, reasons
-
-
-def _reason(
-    matrix: RiskMatrix, proba: NDArray[np.float64], band: int, level: int, labels: list[str]
-) -> str:
-    best = int(proba.argmax())
-    event = matrix.event_class
-    if event is None:
-        likelihood, of = 1 - proba[best], f"{labels[best]!r} is wrong"
-    else:
-        likelihood, of = proba[labels.index(str(event))], f"it is {str(event)!r}"
-    name = tuple(matrix.likelihood_bands)[band]
-    return (
-        f"likelihood {name!r} ({likelihood:.3g} that {of}), impact {matrix.impact_levels[level]!r}"
-    )

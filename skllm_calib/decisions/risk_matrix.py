@@ -223,6 +223,56 @@ class RiskMatrix(JsonMixin):
         """
         return self.actions[self.locate(proba, impact)]
 
+    def explain(
+        self, proba: ArrayLike, impact: Any = None, *, labels: ArrayLike | None = None
+    ) -> list[str]:
+        """Say for each row how likely and how severe its event is.
+
+        Parameters
+        ----------
+        proba, impact
+            As in :meth:`decide`.
+        labels : array-like of shape (n_classes,), default=None
+            What the classes are called here, in the order of the columns; those of the matrix,
+            or the numbers of the columns, when None.
+
+        Returns
+        -------
+        reasons : list of str
+            One sentence for each row.
+
+        Raises
+        ------
+        ValueError
+            If an input does not fit; the message names the row or the value.
+
+        Examples
+        --------
+        >>> from skllm_calib import RiskMatrix
+        >>> matrix = RiskMatrix.five_by_five(impact="moderate")
+        >>> matrix.explain([[0.97, 0.03]], labels=["ham", "spam"])
+        ["likelihood 'rare' (0.03 that 'ham' is wrong), impact 'moderate'"]
+        """
+        bands, levels = self.locate(proba, impact)
+        rows = check_proba(proba, classes=self.classes)
+        if labels is None:
+            labels = np.arange(rows.shape[1]) if self.classes is None else self.classes
+        names = [str(label) for label in np.asarray(labels).tolist()]
+        if self.event_class is None:
+            events = [f"{names[best]!r} is wrong" for best in rows.argmax(axis=1)]
+            likelihoods = 1 - rows.max(axis=1)
+        else:
+            events = [f"it is {str(self.event_class)!r}"] * len(rows)
+            likelihoods = rows[:, names.index(str(self.event_class))]
+        band_names = tuple(self.likelihood_bands)
+        return [
+            f"likelihood {band_names[band]!r} ({likelihood:.3g} that {event}), impact "
+            f"{self.impact_levels[level]!r}"
+            for band, level, likelihood, event in zip(
+                bands, levels, likelihoods, events, strict=True
+            )
+        ]
+
     def cells(
         self, proba: ArrayLike, impact: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> NDArray[Any]:

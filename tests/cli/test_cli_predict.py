@@ -11,7 +11,7 @@ import pytest
 
 from skllm_calib.backends import PROVIDERS, TestingBackend
 from skllm_calib.cli import main
-from skllm_calib.cli.answers import PartialAnswers
+from skllm_calib.utils.partial import PartialAnswers
 from skllm_calib.utils.tables import read_table
 
 MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]

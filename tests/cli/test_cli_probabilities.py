@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from skllm_calib.cli import main
-from skllm_calib.cli.columns import own_column, read_ids, read_probabilities, read_true_labels
+from skllm_calib.operations.predictions import (
+    own_column,
+    read_ids,
+    read_probabilities,
+    read_true_labels,
+)
 from skllm_calib.utils.tables import Table, read_table, write_table
 
 

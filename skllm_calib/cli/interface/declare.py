@@ -11,6 +11,11 @@ import rich_click as click
 FILE = click.Path(allow_dash=True)  # '-' is standard input or output
 
 
+def flag_of(name: str) -> str:
+    """Return the option that sets a parameter."""
+    return f"--{name.replace('_', '-')}"
+
+
 class Value(click.ParamType):  # type: ignore[type-arg]
     """A value that a function reads; it raises ValueError for what it cannot read."""
 
@@ -106,7 +111,7 @@ def command(  # noqa: PLR0917 (read as a table)
     def run(**given: Any) -> int:
         context: Any = click.get_current_context()
         for names in (*not_both, one_of):
-            flags = [f"--{name.replace('_', '-')}" for name in names]
+            flags = [flag_of(name) for name in names]
             both = [f for f, name in zip(flags, names, strict=True) if given[name] is not None]
             if len(both) > 1:
                 raise click.UsageError(f"{both[0]} and {both[1]} cannot be used together.", context)

@@ -15,13 +15,15 @@ from skllm_calib.decisions import accept_threshold
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
+from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.figures import class_shares
 from skllm_calib.operations.report.scored_rows import score_rows
 from skllm_calib.operations.report.words import about
 from skllm_calib.utils.layout import aligned
 
 __all__ = [
-    "QUESTION", "Scores", "comparison", "prior_log_loss", "score", "threshold", "thresholds",
+    "QUESTION", "Scores", "comparison", "evaluation", "prior_log_loss", "score", "threshold",
+    "thresholds",
 ]  # fmt: skip
 
 QUESTION = "Which answers may pass without a person?"
@@ -39,6 +41,10 @@ class Scores:
     raw: NDArray[np.float64]
     calibrated: NDArray[np.float64]
     failures: dict[int, str]
+
+    def at(self, positions: Sequence[int]) -> Scores:
+        """Return the scores of some rows, which did not fail."""
+        return Scores(self.labels, self.raw[positions], self.calibrated[positions], {})
 
     def answered(self) -> list[int]:
         """Return the positions of the rows that did not fail; ValueError if all did."""
@@ -60,6 +66,32 @@ def score(classifier: CalibratedLLMClassifier | LLMClassifier, texts: Sequence[s
     return Scores([names[k] for k in order], raw, calibrated, asked.failures)
 
 
+def evaluation(
+    y: Sequence[str], scores: Scores, counts: Mapping[str, int], targets: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Return the figures before and after a calibration, in JSON values.
+
+    Parameters
+    ----------
+    y : sequence of str
+        The true labels.
+    scores : Scores
+        Probabilities of rows that were all answered.
+    counts : mapping of label to int
+        Numbers of calibration rows by label.
+    targets : sequence of float
+        Precisions to find thresholds for, in (0, 1).
+    """
+    return {
+        "n": len(y),
+        "classes": scores.labels,
+        "raw": measure(y, scores.raw, scores.labels),
+        "calibrated": measure(y, scores.calibrated, scores.labels),
+        "prior_log_loss": prior_log_loss(y, counts, scores.labels),
+        "thresholds": [threshold(y, scores.calibrated, scores.labels, t) for t in targets],
+    }
+
+
 def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence[str]) -> float:
     """Return the log-loss of always stating the shares of the calibration labels."""
     share = class_shares([counts.get(label, 0) for label in labels])
@@ -67,8 +99,9 @@ def prior_log_loss(y: Sequence[str], counts: Mapping[str, int], labels: Sequence
     return float(-np.mean([np.log(share[position[label]]) for label in y]))
 
 
-def comparison(before: Mapping[str, float], after: Mapping[str, float], prior: float) -> str:
-    """Lay out the figures before and after calibration, each with what it means."""
+def comparison(figures: Mapping[str, Any]) -> str:
+    """Lay out what `evaluation` returned, each figure with what it means."""
+    before, after, prior = (figures[key] for key in ("raw", "calibrated", "prior_log_loss"))
     meaning = {
         "accuracy": ("accuracy", "share of right answers"),
         "log_loss": ("log-loss", f"lower is better; class shares alone give {prior:.3f}"),

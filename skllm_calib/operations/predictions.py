@@ -1,4 +1,6 @@
-"""Columns of a table by what they hold: probabilities, ids, true labels, what we wrote."""
+"""Tables of predictions, as the command line writes them: probabilities, ids, true labels."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Sequence
@@ -9,6 +11,11 @@ from numpy.typing import NDArray
 
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import label_of
+
+__all__ = [
+    "Probabilities", "own_column", "proba_columns", "read_ids", "read_probabilities",
+    "read_true_labels",
+]  # fmt: skip
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
 # What the metrics let pass. Beyond it, three decimals in each cell are taken for rounding, and put
