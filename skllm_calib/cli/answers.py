@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.classifier import cache_of, inner_classifier
+from skllm_calib.cli.classifier import AGAIN, cache_of, inner_classifier, set_resume_hint
 from skllm_calib.cli.console import note, progress_wanted, remark
 from skllm_calib.operations.report.evaluation import score
 from skllm_calib.utils.partial import PartialAnswers
@@ -24,18 +24,11 @@ def _file(args: SimpleNamespace) -> str | None:
     return None if args.out in (None, "-") else args.out
 
 
-def set_resume_hint(args: SimpleNamespace) -> None:
-    """Say what is kept, for those who stop the command."""
-    again = "run the same command again and only the rest is asked."
-    args.how_to_resume = "Nothing was kept: that takes --out or a cache."
-    if _file(args) is not None:
-        args.how_to_resume = f"What is done is kept in {args.out}.part: {again}"
-    elif cache_of(args) is not None:
-        args.how_to_resume = f"Replies so far are kept: {again}"
-
-
 def check_out(args: SimpleNamespace, *read: str | None) -> None:
     """Refuse a result that cannot be written, or that would replace a file that is read."""
+    set_resume_hint(args)
+    if _file(args) is not None:
+        args.how_to_resume = f"What is done is kept in {args.out}.part: {AGAIN}"
     check_format(args.out or "-")
     for path in read:
         both = path not in (None, "-") and _file(args) is not None and Path(args.out).exists()
@@ -96,6 +89,22 @@ def _unusable(text: str | None) -> str | None:
     if text is None or not text.strip():
         return "the text is missing" if text is None else "the text is empty"
     return "the text contains an unpaired surrogate" if unpaired(text) else None
+
+
+def columns_of(labels: Sequence[str]) -> list[str]:
+    """Return the columns that say what the model answers."""
+    return ["label", "probability", *(f"proba_{label}" for label in labels), "failure"]
+
+
+def cells_of(
+    answer: Mapping[str, Any], labels: Sequence[str], label: str | None = None
+) -> dict[str, Any]:
+    """Return the cells of these columns; without a label decided, it is the most probable one."""
+    if (proba := answer["proba"]) is None:
+        return {"failure": answer["failure"]}
+    chosen = proba.index(max(proba)) if label is None else labels.index(label)
+    named = {f"proba_{one}": p for one, p in zip(labels, proba, strict=True)}
+    return {"label": labels[chosen], "probability": proba[chosen], **named, "failure": None}
 
 
 def put_out(

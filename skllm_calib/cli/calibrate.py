@@ -6,21 +6,18 @@ from typing import Any
 from sklearn.base import clone
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.cli.classifier import build_classifier, cache_of
+from skllm_calib.cli.classifier import build_classifier, set_resume_hint
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import labelled_rows, table_of, write_used
+from skllm_calib.cli.rows import check_known, labelled_rows, table_of
 from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.operations.prompt_search import candidates, search_prompts
+from skllm_calib.operations.records import write_used
 from skllm_calib.utils.sampling import draw
 
 
 def run(args: SimpleNamespace) -> int:
     """Calibrate, save, and show the card."""
-    args.how_to_resume = "Nothing was kept, because of --cache none."
-    if cache_of(args) is not None:
-        args.how_to_resume = (
-            "Replies so far are kept: run the same command again and only the rest is asked."
-        )
+    set_resume_hint(args)
     resolve_model(args.model)  # an unknown name is an error before anything else happens
     table = table_of(args)
     rows = labelled_rows(table, args, args.weight)
@@ -30,12 +27,8 @@ def run(args: SimpleNamespace) -> int:
             f"column {args.label!r} holds the one label {classes[0]!r}: there is nothing to tell "
             "apart; name the others with --classes"
         )
-    for i, label in rows["label"].items():
-        if label not in classes:
-            raise ValueError(
-                f"{table.name(i)} has the label {label!r} in column {args.label!r}, which is not "
-                f"one of --classes {','.join(classes)}"
-            )
+    of = f"--classes {','.join(classes)}"
+    check_known(table, rows.index, rows["label"], args.label, classes, of)
     drawn = rows.iloc[draw(rows["label"].tolist(), args.n_rows, args.seed)]
     if args.n_rows is not None and len(drawn) < args.n_rows:
         remark(args, f"There are only {len(drawn)} labelled rows; all of them are used.")
@@ -71,6 +64,6 @@ def _search(
     tried = candidates(classifier.estimator, own=own, answer=args.answer)
     n = len(given[0])
     remark(args, f"Trying {len(tried)} wordings on {n} rows: up to {len(tried) * n:,} questions.")
-    found = search_prompts(classifier, *given, tried, **weighted)
+    found = search_prompts(classifier, given[0], given[1], tried, **weighted)
     say(f"{found}\n")
     return clone(classifier).set_params(**found.best)  # type: ignore[no-any-return]

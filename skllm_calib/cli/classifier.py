@@ -15,12 +15,21 @@ from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 
+AGAIN = "run the same command again and only the rest is asked."
+
 
 def cache_of(args: SimpleNamespace) -> str | None:
     """Return the `cache` parameter of an estimator."""
     if args.cache is None:
         return "default"
     return None if args.cache == "none" else args.cache
+
+
+def set_resume_hint(args: SimpleNamespace) -> None:
+    """Say what is kept, for those who stop the command."""
+    args.how_to_resume = "Nothing was kept, because of --cache none."
+    if cache_of(args) is not None:
+        args.how_to_resume = f"Replies so far are kept: {AGAIN}"
 
 
 def build_classifier(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.cli.answers import answer_all, check_out, put_out, set_resume_hint
+from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.console import note, remark, say
-from skllm_calib.cli.rows import file_digest, known_as, labelled_rows, table_of, unseen
+from skllm_calib.cli.rows import fresh_rows, table_of
 from skllm_calib.cli.rules import (
     decide_by_matrix,
     given_for_fit,
@@ -22,6 +22,7 @@ from skllm_calib.cli.rules import (
     save_policy,
 )
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
+from skllm_calib.operations.records import file_digest
 from skllm_calib.operations.report.evaluation import score
 
 _SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}
@@ -29,7 +30,6 @@ _SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}
 
 def run(args: SimpleNamespace) -> int:
     """Fit a policy if there are labelled rows, and decide about the others if there are any."""
-    set_resume_hint(args)
     _check_arguments(args)
     check_out(args, args.file, args.labelled)
     rule: ReviewPolicy | RiskMatrix | None = policy_of(args)
@@ -64,10 +64,11 @@ def run(args: SimpleNamespace) -> int:
     else:
         actions = rule.decide(proba).tolist()
         decided = (rule.predict(proba).tolist(), actions, rule.explain(proba))
-    columns = ["label", "probability", *(f"proba_{label}" for label in labels), "failure",
-               "action", "reason"]  # fmt: skip
-    cells = [_cells(*one, labels) for one in zip(answers, *decided, strict=True)]
-    wrote = put_out(table, columns, cells, partial, args)
+    cells = [
+        {**cells_of(answer, labels, label), "action": action, "reason": reason}
+        for answer, label, action, reason in zip(answers, *decided, strict=True)
+    ]
+    wrote = put_out(table, [*columns_of(labels), "action", "reason"], cells, partial, args)
     remark(args, f"{wrote}{_summary(decided[1], decided[0].count(None))}")
     return 0
 
@@ -103,8 +104,7 @@ def _fitted(
 ) -> ReviewPolicy | None:
     """Fit, show and keep the policy; None if rows failed and that is to stop the command."""
     table = table_of(args, args.labelled)
-    rows, _ = unseen(labelled_rows(table, args, args.weight), table, args)
-    rows = known_as(rows, table, labels)
+    rows, _ = fresh_rows(table, args, classifier.classes_, args.weight)
     scores = score(classifier, rows["text"].tolist())
     for i, reason in scores.failures.items():
         remark(args, f"{table.name(rows.index[i])} of {args.labelled} failed: {reason}")
@@ -128,17 +128,6 @@ def _fitted(
     show(fitted.summary())
     show(f"\nSaved to {path}")
     return fitted
-
-
-def _cells(
-    answer: dict[str, Any], label: str | None, action: str, reason: str, labels: list[str]
-) -> dict[str, Any]:
-    ours = {"failure": answer["failure"], "action": action, "reason": reason}
-    if label is None:
-        return ours
-    proba = answer["proba"]
-    named = {f"proba_{name}": p for name, p in zip(labels, proba, strict=True)}
-    return {"label": label, "probability": proba[labels.index(label)], **named, **ours}
 
 
 def _summary(actions: list[str], n_failed: int) -> str:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
-from skllm_calib.cli.classifier import cache_of
+from skllm_calib.cli.classifier import cache_of, set_resume_hint
 from skllm_calib.cli.console import progress_wanted, remark, say
 from skllm_calib.cli.picture import check_picture, draw_before_after
 from skllm_calib.datasets import load_messages
@@ -42,7 +42,7 @@ _TARGETS = (0.99, 0.95, 0.90, 0.85, 0.80)
 def run(args: SimpleNamespace) -> int:
     """Tell the story from the model to the decision."""
     start = time.perf_counter()
-    args.how_to_resume = "Run it again: replies so far are kept, and only the rest is asked."
+    set_resume_hint(args)
     find_smollm2()  # says how to get it
     plot = _plot_wanted(args)
     if args.n_rows is not None and args.n_rows < _FEWEST:

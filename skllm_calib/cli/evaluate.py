@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from skllm_calib.cli.classifier import load_classifier
+from skllm_calib.cli.classifier import load_classifier, set_resume_hint
 from skllm_calib.cli.console import remark, say
 from skllm_calib.cli.picture import check_picture, draw_before_after
-from skllm_calib.cli.rows import known_as, labelled_rows, table_of, unseen
+from skllm_calib.cli.rows import fresh_rows, table_of
 from skllm_calib.operations.report.evaluation import (
     QUESTION,
     comparison,
@@ -16,22 +16,18 @@ from skllm_calib.operations.report.evaluation import (
     thresholds,
 )
 from skllm_calib.utils.files import write_text
-from skllm_calib.utils.sampling import draw
 
 _TARGETS = (0.90, 0.95, 0.99)
 
 
 def run(args: SimpleNamespace) -> int:
     """Score, compare, and say what may be accepted."""
-    args.how_to_resume = "Run the same command again: replies in the cache are not asked for twice."
+    set_resume_hint(args)
     if args.plot:
         check_picture(args.plot)
     classifier = load_classifier(args)
     table = table_of(args)
-    rows, n_left_out = unseen(labelled_rows(table, args), table, args)
-    rows = rows.iloc[draw(rows["label"].tolist(), args.n_rows, args.seed)]
-    rows = known_as(rows, table, classifier.classes_.tolist())
-
+    rows, n_left_out = fresh_rows(table, args, classifier.classes_)
     scores = score(classifier, rows["text"].tolist())
     for i, reason in scores.failures.items():
         remark(args, f"{table.name(rows.index[i])} failed: {reason}")

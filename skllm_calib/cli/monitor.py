@@ -7,16 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import leave_out, table_of, weights_of
+from skllm_calib.cli.rows import by_label, check_known, leave_out, table_of, weights_of
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.operations.predictions import read_ids, read_probabilities, read_true_labels
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.layout import wrapped
-from skllm_calib.utils.tables import Table
-from skllm_calib.utils.tables.cells import label_of
 
 _IN_ALARM = 3  # exit code; 1 is an error, 2 are arguments that make no sense
 _PARAMETERS = (
@@ -52,7 +49,7 @@ def update(args: SimpleNamespace) -> int:
     """Take new rows, in the order in which they were classified."""
     kept = _Kept(args.state)
     rows = _rows(args, kept.monitor.max_weight_)
-    known = _classes_of(kept.monitor)
+    known = by_label(kept.monitor.classes_)
     if sorted(map(str, known)) != rows.labels:
         raise ValueError(
             f"{args.file!r} has probabilities of {', '.join(rows.labels)}, but the monitor watches "
@@ -70,9 +67,10 @@ def labels(args: SimpleNamespace) -> int:
     table = table_of(args)
     truth = read_true_labels(table, args.label)
     used = leave_out(table, args, range(len(truth)), truth, "label", say_so=False)
-    known = _classes_of(kept.monitor)
-    _check_labels(table, used, truth, sorted(map(str, known)), args.label)
-    weight = _weights(table, args.weight, used, kept.monitor.max_weight_)
+    known = by_label(kept.monitor.classes_)
+    of = ", ".join(sorted(map(str, known)))
+    check_known(table, used, truth, args.label, known, of)
+    weight = weights_of(table, args.weight, used, zero=True, largest=kept.monitor.max_weight_)
     before = kept.monitor.n_labels_
     args.name_of_row = lambda i: table.name(used[i])
     raised = kept.monitor.add_labels(
@@ -134,42 +132,14 @@ def _rows(args: SimpleNamespace, largest: float, *, labelled: bool = False) -> S
         truth = read_true_labels(table, args.label)
         if labelled:
             used = leave_out(table, args, used, truth, "label")
-        _check_labels(table, used, truth, labels, args.label)
+        check_known(table, used, truth, args.label, labels, ", ".join(labels))
         y = [truth[i] for i in used]
     if n_failed:
         remark(args, f"Left out {n_failed:,} rows that failed.")
     args.name_of_row = lambda i: table.name(used[i])
     ids = None if getattr(args, "id", None) is None else read_ids(table, args.id, used)
-    weight = _weights(table, args.weight, used, largest)
+    weight = weights_of(table, args.weight, used, zero=True, largest=largest)
     return SimpleNamespace(labels=labels, proba=found.matrix[used], ids=ids, y=y, weight=weight)
-
-
-def _weights(
-    table: Table, column: str | None, used: list[int], largest: float
-) -> NDArray[np.float64] | None:
-    if column is None:
-        return None
-    return np.array(weights_of(table, column, used, zero=True, largest=largest))
-
-
-def _check_labels(
-    table: Table,
-    used: Sequence[int],
-    truth: Sequence[str | None],
-    known: Sequence[str],
-    column: str,
-) -> None:
-    for i in used:
-        if truth[i] is not None and truth[i] not in known:
-            raise ValueError(
-                f"{table.name(i)} has the label {truth[i]!r} in column {column!r}, which is not "
-                f"one of {', '.join(known)}"
-            )
-
-
-def _classes_of(monitor: CalibrationMonitor) -> dict[str | None, Any]:
-    """Return the classes of a monitor by what a table calls them."""
-    return {label_of(label): label for label in monitor.classes_.tolist()}
 
 
 # -- state -----------------------------------------------------------------------------------------

@@ -4,15 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.answers import answer_all, check_out, put_out, set_resume_hint
+from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
 from skllm_calib.cli.classifier import build_classifier, load_classifier
 from skllm_calib.cli.console import remark
-from skllm_calib.cli.rows import file_digest, table_of
+from skllm_calib.cli.rows import table_of
+from skllm_calib.operations.records import file_digest
 
 
 def run(args: SimpleNamespace) -> int:
     """Ask for what is missing, and write the result when it is complete."""
-    set_resume_hint(args)
     check_out(args, args.file)
     table = table_of(args)
     table.column(args.text)
@@ -35,33 +35,22 @@ def run(args: SimpleNamespace) -> int:
     if partial is None:
         return 1
     labels = sorted(str(label) for label in classifier.classes_.tolist())
-    ours = ["label", "probability", *(f"proba_{label}" for label in labels), "failure"]
+    ours = columns_of(labels)
+    cells = [cells_of(partial.answers[i], labels) for i in range(len(table.rows))]
     if args.threshold is not None:
         ours.append("action")
-    cells = [_cells(partial.answers[i], labels, args.threshold) for i in range(len(table.rows))]
+        for one in cells:
+            passes = one.get("probability", -1) >= args.threshold
+            one["action"] = "accept" if passes else "review"
     wrote = put_out(table, ours, cells, partial, args)
     if wrote:
         remark(args, f"{wrote}{_summary(cells, args)}")
     return 0
 
 
-def _cells(answer: dict[str, Any], labels: list[str], threshold: float | None) -> dict[str, Any]:
-    proba = answer["proba"]
-    if proba is None:
-        return {"failure": answer["failure"], "action": "review"}
-    best = max(range(len(labels)), key=lambda k: proba[k])
-    accepted = threshold is not None and proba[best] >= threshold
-    return {
-        "label": labels[best],
-        "probability": proba[best],
-        **{f"proba_{label}": p for label, p in zip(labels, proba, strict=True)},
-        "action": "accept" if accepted else "review",
-    }
-
-
 def _summary(cells: list[dict[str, Any]], args: SimpleNamespace) -> str:
     parts = [f"{len(cells):,} rows"]
-    if n_failed := sum("failure" in one for one in cells):
+    if n_failed := sum(one["failure"] is not None for one in cells):
         parts.append(f"{n_failed:,} failed")
     if args.threshold is not None:
         n_accepted = sum(one["action"] == "accept" for one in cells)

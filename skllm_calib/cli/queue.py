@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.cli.console import note, remark, say
-from skllm_calib.cli.rows import leave_out, table_of, texts_of
+from skllm_calib.cli.rows import by_label, leave_out, table_of, texts_of
 from skllm_calib.exceptions import BadLines
 from skllm_calib.operations.predictions import (
     Probabilities,
@@ -33,11 +33,6 @@ def _open(args: SimpleNamespace) -> ReviewQueue:
     return ReviewQueue(args.queue)
 
 
-def _known(queue: ReviewQueue) -> dict[str | None, Any]:
-    """Return the classes of a queue by what a table calls them."""
-    return {label_of(label): label for label in queue.classes.tolist()}
-
-
 # -- add -------------------------------------------------------------------------------------------
 
 
@@ -48,7 +43,7 @@ def add(args: SimpleNamespace) -> int:
     path, labels = Path(args.queue).expanduser(), found.labels
     known: dict[str | None, Any] = {label: label for label in labels}
     if path.is_file() and path.stat().st_size:
-        known = _known(ReviewQueue(args.queue))  # integers, perhaps, or in another order
+        known = by_label(ReviewQueue(args.queue).classes)  # integers, perhaps, or in another order
         if sorted(map(str, known)) != labels:
             raise ValueError(
                 f"{args.file!r} has probabilities of {', '.join(labels)}, but the queue at "
@@ -217,7 +212,7 @@ def take_in(args: SimpleNamespace) -> int:
     """Take labels from a table; list the rows that cannot be used, and keep the others."""
     queue = _open(args)
     table = table_of(args)
-    known = _known(queue)
+    known = by_label(queue.classes)
     ids, labels = table.labels("id"), table.labels("label")
     reviewers = table.labels("reviewer") if "reviewer" in table.columns else [None] * len(ids)
     lines = [
@@ -245,7 +240,7 @@ def take_in(args: SimpleNamespace) -> int:
 def label(args: SimpleNamespace) -> int:
     """Keep what a reviewer says of one row."""
     queue = _open(args)
-    meant = _known(queue).get(label_of(args.label), args.label)
+    meant = by_label(queue.classes).get(label_of(args.label), args.label)
     name, how = args.id, {"reviewer": args.reviewer, "final": args.final}
     try:
         new = queue.add_label(name, meant, **how)

@@ -8,16 +8,9 @@ from typing import Any
 import numpy as np
 import pandas
 
-from skllm_calib.cli.classifier import load_classifier
+from skllm_calib.cli.classifier import load_classifier, set_resume_hint
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import (
-    known_as,
-    labelled_rows,
-    leave_out,
-    table_of,
-    unseen,
-    weights_of,
-)
+from skllm_calib.cli.rows import fresh_rows, known_as, leave_out, table_of, weights_of
 from skllm_calib.cli.rules import has_policy, impacts_of, load_policy, read_matrix, saw
 from skllm_calib.operations.predictions import read_ids, read_probabilities, read_true_labels
 from skllm_calib.operations.report import CalibrationReport, require_page
@@ -27,7 +20,7 @@ from skllm_calib.utils.tables import Table
 
 def run(args: SimpleNamespace) -> int:
     """Score the rows or read their probabilities, and write what they tell."""
-    args.how_to_resume = "Run the same command again: replies in the cache are not asked for twice."
+    set_resume_hint(args)
     _check_arguments(args)
     table = table_of(args)
     options: dict[str, Any] = {
@@ -64,10 +57,8 @@ def _from_classifier(
     table: Table, args: SimpleNamespace, options: dict[str, Any]
 ) -> CalibrationReport:
     classifier = load_classifier(args)
-    rows, _ = unseen(labelled_rows(table, args, args.weight), table, args)
-    rows = rows.iloc[draw(rows["label"].tolist(), args.n_rows, args.seed)]
+    rows, _ = fresh_rows(table, args, classifier.classes_, args.weight)
     known = {str(label): label for label in classifier.classes_.tolist()}
-    rows = known_as(rows, table, list(known))
     policy = load_policy(args.classifier) if has_policy(args.classifier) else None
     report = CalibrationReport.from_estimator(
         classifier,
@@ -99,7 +90,7 @@ def _from_file(table: Table, args: SimpleNamespace, options: dict[str, Any]) -> 
         found.matrix[chosen],
         labels=found.labels,
         texts=None if texts is None else [texts[i] or "" for i in chosen],
-        sample_weight=None if args.weight is None else weights_of(table, args.weight, chosen),
+        sample_weight=weights_of(table, args.weight, chosen),
         **_around(table, args, found.labels, chosen),
         **options,
     )

@@ -4,19 +4,16 @@ Labelled rows are a DataFrame with the columns text, label and weight, whose ind
 positions in the table.
 """
 
-import hashlib
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pandas
 
 from skllm_calib.cli.console import remark
+from skllm_calib.operations.records import read_used, text_digest
+from skllm_calib.utils.sampling import draw
 from skllm_calib.utils.tables import Table, label_of, number_of, read_table, unpaired
-
-_FILE = "calibration_rows.json"
 
 
 def table_of(args: SimpleNamespace, path: str | None = None) -> Table:
@@ -38,7 +35,7 @@ def labelled_rows(table: Table, args: SimpleNamespace, weight: str | None = None
         if unpaired(str(texts[i])):
             raise ValueError(f"{table.name(i)} has an unpaired surrogate in column {args.text!r}")
     rows = pandas.DataFrame({"text": texts, "label": labels}, dtype=object).loc[used]
-    rows["weight"] = None if weight is None else weights_of(table, weight, used)
+    rows["weight"] = weights_of(table, weight, used)
     return rows
 
 
@@ -62,13 +59,15 @@ def leave_out(
 
 def weights_of(
     table: Table,
-    column: str,
+    column: str | None,
     positions: Sequence[int],
     *,
     zero: bool = False,
     largest: float = float("inf"),
-) -> list[float]:
-    """Read the weights of some rows: numbers above zero, or from zero on."""
+) -> list[float] | None:
+    """Read the weights of some rows: numbers above zero, or from zero on; None without a column."""
+    if column is None:
+        return None
     cells, out = table.column(column), []
     for i in positions:
         try:
@@ -92,6 +91,23 @@ def weights_of(
     return out
 
 
+def by_label(classes: Any) -> dict[str | None, Any]:
+    """Return the classes of an estimator, an array, by what a table calls them."""
+    return {label_of(one): one for one in classes.tolist()}
+
+
+def check_known(  # noqa: PLR0917 (as the message reads)
+    table: Table, used: Iterable[int], labels: Any, column: str, known: Collection[Any], of: str
+) -> None:
+    """Refuse a label that is not one of those known; a row without a label passes."""
+    for i in used:
+        if labels[i] is not None and labels[i] not in known:
+            raise ValueError(
+                f"{table.name(i)} has the label {labels[i]!r} in column {column!r}, which is not "
+                f"one of {of}"
+            )
+
+
 def known_as(rows: Any, table: Table, classes: Sequence[Any]) -> Any:
     """Return the rows with the classes' own spelling of the labels; refuse other labels."""
     known = {label_of(one): str(one) for one in classes}
@@ -102,34 +118,6 @@ def known_as(rows: Any, table: Table, classes: Sequence[Any]) -> Any:
                 f"its classes are {', '.join(sorted(known.values()))}"
             )
     return rows.assign(label=[known[label] for label in rows["label"]])
-
-
-def text_digest(text: str) -> str:
-    """Return a short hash of a text, which tells nothing about it."""
-    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:20]
-
-
-def file_digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def write_used(folder: str | Path, rows: Any, table: Table) -> None:
-    """Record which rows calibrated the classifier in a folder: numbers and hashes, no texts."""
-    content = {
-        "about": "rows the classifier was calibrated on; 'evaluate' and 'decide' leave them out",
-        "file": Path(table.path).name,
-        "file_sha256": table.digest,
-        "rows": [int(i) + 1 for i in rows.index],
-        "texts": [text_digest(text) for text in rows["text"]],
-    }
-    Path(folder, _FILE).write_text(json.dumps(content) + "\n", encoding="utf-8")
-
-
-def read_used(folder: str | Path) -> set[str] | None:
-    """Return the hashes of the texts that calibrated a classifier; None if not recorded."""
-    file = Path(folder, _FILE)
-    return set(json.loads(file.read_text("utf-8"))["texts"]) if file.is_file() else None
 
 
 def unseen(rows: Any, table: Table, args: SimpleNamespace) -> tuple[Any, int | None]:
@@ -149,3 +137,14 @@ def unseen(rows: Any, table: Table, args: SimpleNamespace) -> tuple[Any, int | N
     if not len(left):
         raise ValueError(f"every row of {table.path!r} calibrated the classifier: none is left")
     return left, n_left_out
+
+
+def fresh_rows(
+    table: Table, args: SimpleNamespace, classes: Any, weight: str | None = None
+) -> tuple[Any, int | None]:
+    """Take labelled rows to test on, as many as ``--n-rows`` says, and what `unseen` left out."""
+    rows, n_left_out = unseen(labelled_rows(table, args, weight), table, args)
+    rows = rows.iloc[
+        draw(rows["label"].tolist(), getattr(args, "n_rows", None), getattr(args, "seed", 0))
+    ]
+    return known_as(rows, table, classes.tolist()), n_left_out

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from skllm_calib.cli.classifier import read_object
 from skllm_calib.cli.interface.declare import flag_of
-from skllm_calib.cli.rows import file_digest, text_digest
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.decisions.policy.targets import resolve_rule
+from skllm_calib.operations.records import file_digest, text_digest
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import number_of

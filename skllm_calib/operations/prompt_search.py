@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
     """A wording to try: its name, the prompt, and the number of examples in it."""
 
     name: str
-    prompt: Prompt
+    prompt: Any
     n_shots: int
 
     @property
@@ -68,7 +68,9 @@ class PromptSearch:
         rows = [["wording", "answer", "examples", "raw log-loss", "calibrated"]]
         for one, *pair in zip(self.candidates, self.raw_log_loss, self.log_loss, strict=True):
             figures = ["failed" if np.isnan(x) else f"{x:.3f}" for x in pair]
-            rows.append([one.name, one.prompt.answer, str(one.n_shots or "-"), *figures])
+            rows.append(
+                [one.name, getattr(one.prompt, "answer", "auto"), str(one.n_shots or "-"), *figures]
+            )
         remarks = ["", *("<- chosen" * (i == best) for i in range(len(self.candidates)))]
         return (
             "Wordings by their cross-validated log-loss on the calibration rows (lower is better; "
@@ -89,11 +91,11 @@ def candidates(llm: LLMClassifier, *, own: bool, answer: str = "auto") -> list[C
     answer : {"auto", "words", "keys"}, default="auto"
         Form of the answer; "auto" tries both.
     """
-    out = []
+    out, classes = [], np.unique(np.asarray(llm.classes))
     if own or llm.n_shots:
         out.append(Candidate("yours", llm.prompt, llm.n_shots))
     forms: Any = ("words", "keys") if answer == "auto" else (answer,)
-    for n_shots in (0, 2) if len(llm.classes) <= _MANY_CLASSES else (0,):
+    for n_shots in (0, 2) if len(classes) <= _MANY_CLASSES else (0,):
         for form in forms:
             for name, (template, instruction) in _WORDINGS.items():
                 # "One of" is about words, and examples say themselves what is wanted.

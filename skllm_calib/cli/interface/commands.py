@@ -9,7 +9,6 @@ from skllm_calib.cli.interface import shared, values
 from skllm_calib.cli.interface.declare import (
     FILE,
     Named,
-    Value,
     argument,
     command,
     commands,
@@ -57,7 +56,7 @@ calibrate = command(
     {"Rows": [
         shared.text, shared.label, shared.weight,
         opt("--n-rows", "N", "Rows to draw for the calibration, or 'all'; the draw ignores "
-            "weights.", Value(values.count_or_all), 200), shared.seed, *shared.reading],
+            "weights.", values.count_or_all, "200"), shared.seed, *shared.reading],
      "Result": [opt("--out", "DIR", "Folder to keep it in.", FILE, required=True)],
      "Model and its server": [
         opt("--model", "NAME", "smollm2, llamacpp:PATH.gguf, openai:NAME, ...", required=True),
@@ -105,7 +104,7 @@ predict = command(
      "Result": [
         shared.out,
         opt("--threshold", "P", "Add the column 'action': accept from this probability on, else "
-            "review.", Value(values.share)),
+            "review.", values.share),
         shared.on_error("nan", "Rows that fail: write no result, or leave them empty.")]},
     not_both=[("prompt", "prompt_file")], one_of=("classifier", "model"),
 )  # fmt: skip
@@ -125,19 +124,19 @@ decide = command(
             "classifier, and keep it in DIR [default: the policy kept there].", FILE),
         opt("--label", "COL", "Column with the labels of --labelled."), shared.weight,
         opt("--target-precision", "P", "Accepted rows are right at least this often "
-            "[default: 0.95, without another target].", Value(values.inside)),
-        opt("--max-error", "P", "The same, as the share that may be wrong.", Value(values.inside)),
+            "[default: 0.95, without another target].", values.inside),
+        opt("--max-error", "P", "The same, as the share that may be wrong.", values.inside),
         opt("--max-reviews", "P|N/M", "Budget: review at most this share of the rows, or N of the "
-            "M rows of a day.", Value(values.budget)),
-        opt("--costs", "C", "Cost of accepting a wrong label.", Value(values.price)),
-        opt("--review-cost", "C", "With --costs: cost of a review.", Value(values.price)),
-        opt("--reject-cost", "C", "With --costs: cost of rejecting a row.", Value(values.price)),
+            "M rows of a day.", values.budget),
+        opt("--costs", "C", "Cost of accepting a wrong label.", values.price),
+        opt("--review-cost", "C", "With --costs: cost of a review.", values.price),
+        opt("--reject-cost", "C", "With --costs: cost of rejecting a row.", values.price),
         switch("--per-class", "Keep the precision for every predicted label, with a threshold for "
                "each.", default=None),
         opt("--reject-below", "P", "Reject rows whose largest probability is below this.",
-            Value(values.inside)),
+            values.inside),
         opt("--confidence", "P", "Confidence of every promise [default: 0.95].",
-            Value(values.inside))],
+            values.inside)],
      "Risk matrix": shared.matrix,
      "Result": [shared.out, shared.on_error(
         "nan", "Rows that fail: write no result, or send them to review.")]},
@@ -165,7 +164,7 @@ report = command(
         switch("--no-texts", "Show no texts: for readers who may not see them."),
         opt("--n-listed", "N", "Rows in each list.", int, 10),
         opt("--price-per-million", "READ,WRITTEN", "Price of a million tokens read and written, to "
-            "tell the cost.", Value(values.prices))],
+            "tell the cost.", values.prices)],
      "Risk matrix": shared.matrix},
 )  # fmt: skip
 cache = command(

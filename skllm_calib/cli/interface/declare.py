@@ -16,22 +16,6 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-class Value(click.ParamType):  # type: ignore[type-arg]
-    """A value that a function reads; it raises ValueError for what it cannot read."""
-
-    name = "value"
-
-    def __init__(self, read: Callable[[str], Any]) -> None:
-        self._read = read
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Read the text of an argument; a default stays as it is."""
-        try:
-            return self._read(value) if isinstance(value, str) else value
-        except ValueError as e:
-            self.fail(str(e), param, ctx)
-
-
 class Named(click.ParamType):  # type: ignore[type-arg]
     """Names out of those that a library module knows, which is imported only when one is given."""
 

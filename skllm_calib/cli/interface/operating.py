@@ -8,7 +8,6 @@ from skllm_calib.cli.interface import shared, values
 from skllm_calib.cli.interface.declare import (
     FILE,
     Named,
-    Value,
     argument,
     command,
     commands,
@@ -51,7 +50,7 @@ queue = commands(
             opt("--take-as", "OWN ACTION", "What an action of your own means: accept, review or "
                 "reject; can be repeated.", nargs=2, multiple=True),
             opt("--audit-share", "P", "Share of accepted rows that a person looks at, from now on "
-                "[0.05 in a new queue].", Value(values.share)),
+                "[0.05 in a new queue].", values.share),
             switch("--replace", "Let rows replace those with the same id.")]},
         not_both=[("id", "number_rows")],
      ), command(
@@ -64,7 +63,7 @@ queue = commands(
         "Serve a page on this machine for reviewers to label with, until Ctrl-C. Its address is "
         "printed. It holds a secret that is new each time: anyone who has it can label rows.",
         "queue serve review.sqlite\nqueue serve review.sqlite --port 8000", [path],
-        {"Server": [opt("--port", "N", "Port [default: a free one].", Value(values.port))]},
+        {"Server": [opt("--port", "N", "Port [default: a free one].", values.port)]},
      ), command(
         "hand-out", "queue:hand_out",
         "Write rows that wait to a file, whose column 'label' a reviewer fills in and 'take-in' "
@@ -73,7 +72,7 @@ queue = commands(
         [path, argument("out", "Table for the reviewer, or -.", FILE)],
         {"Rows": [
             opt("--n", "N", "At most this many [default: all that wait].",
-                Value(values.count_or_all)),
+                values.count_or_all),
             opt("--order", "doubt|added", "The most doubtful first, or as they came.",
                 click.Choice(["doubt", "added"]), "doubt"),
             switch("--force", "Replace OUT, and labels that may be in it.")]},
@@ -175,7 +174,7 @@ monitor = commands(
             opt("--prometheus", "FILE", "Write it in the text format of Prometheus; - for standard "
                 "output.", FILE),
             opt("--prometheus-label", "NAME=VALUE", "A label of every sample; can be repeated.",
-                Value(values.pair), multiple=True)]},
+                values.pair, multiple=True)]},
      ), command(
         "reset", "monitor:reset",
         "Acknowledge the alarms and keep monitoring with the same reference. After a recalibration "

@@ -5,14 +5,14 @@ from typing import Any
 import rich_click as click
 
 from skllm_calib.cli.interface import values
-from skllm_calib.cli.interface.declare import FILE, Value, argument, option
+from skllm_calib.cli.interface.declare import FILE, argument, option
 
 rows = argument(
     "file", "Table: CSV, TSV, JSON, JSONL, Excel or Parquet; - is standard input.", FILE
 )
 reading = [
     option("--sep", "CHAR", "Separator of the cells in a text file, such as ';' or tab "
-           "[default: found].", Value(values.separator)),
+           "[default: found].", values.separator),
     option("--encoding", "NAME", "Encoding of a text file, such as cp1252 [default: found]."),
 ]  # fmt: skip
 text = option("--text", "COL", "Column with the texts.", required=True)
@@ -21,10 +21,10 @@ row_id = option("--id", "COL", "Column that identifies each row.")
 weight = option("--weight", "COL", "Column that says how much each labelled row counts, such as "
                 "one over the probability with which it was chosen to be labelled.")  # fmt: skip
 n_rows = option("--n-rows", "N", "Rows to draw, each class in proportion [default: all].",
-                Value(values.count_or_all))  # fmt: skip
+                values.count_or_all)  # fmt: skip
 seed = option("--seed", "N", "Another seed draws other rows.", int, 0)
 classifier = option("--classifier", "DIR", "Folder that 'calibrate' wrote.", FILE, required=True)
-classes = option("--classes", "A,B,C", "The labels to choose from.", Value(values.classes))
+classes = option("--classes", "A,B,C", "The labels to choose from.", values.classes)
 cache = option("--cache", "PATH", "File to keep replies in, or 'none' [default: the usual one].",
                FILE)  # fmt: skip
 server = [

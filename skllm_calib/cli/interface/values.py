@@ -1,9 +1,11 @@
-"""What the values of options mean; ValueError for what cannot be read."""
+"""What the values of options mean; click says of which option what cannot be read."""
 
 import csv
 import math
 import re
 from collections.abc import Callable
+
+import rich_click as click
 
 from skllm_calib.utils.tables.cells import label_of
 
@@ -18,7 +20,7 @@ def _number(text: str) -> float:
 def _reader(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
     def read(text: str) -> float:
         if not fits(_number(text)):
-            raise ValueError(f"{text!r} is not a number {what}")
+            raise click.BadParameter(f"{text!r} is not a number {what}")
         return float(text)
 
     return read
@@ -33,7 +35,7 @@ def prices(text: str) -> tuple[float, float]:
     """Read the prices of a million tokens read and written."""
     found = [_number(part) for part in text.split(",")]
     if len(found) != 2 or not all(0 <= one < math.inf for one in found):
-        raise ValueError(f"{text!r} must be two prices, such as 0.15,0.60")
+        raise click.BadParameter(f"{text!r} must be two prices, such as 0.15,0.60")
     return found[0], found[1]
 
 
@@ -44,7 +46,7 @@ def budget(text: str) -> float | tuple[int, int]:
             return int(match[1]), int(match[2])
     elif 0 < _number(text) < 1:
         return float(text)
-    raise ValueError(
+    raise click.BadParameter(
         f"{text!r} is neither a number between 0 and 1 nor N/M with N below M, such as 50/400"
     )
 
@@ -53,21 +55,21 @@ def classes(text: str) -> list[str]:
     """Read labels between commas; one that holds a comma stands in double quotes."""
     labels = [label_of(label) for label in next(csv.reader([text], skipinitialspace=True))]
     if len(labels) < 2 or None in labels:
-        raise ValueError(f"{text!r} must be two labels or more: a,b,c")
+        raise click.BadParameter(f"{text!r} must be two labels or more: a,b,c")
     return [str(label) for label in labels]
 
 
 def count_or_all(text: str) -> int | None:
     """Read a number of rows; None for "all"."""
     if text != "all" and (not text.isdecimal() or int(text) < 1):
-        raise ValueError(f"{text!r} is neither a number of rows nor 'all'")
+        raise click.BadParameter(f"{text!r} is neither a number of rows nor 'all'")
     return None if text == "all" else int(text)
 
 
 def port(text: str) -> int:
     """Read the number of a port."""
     if not text.isdecimal() or int(text) > 65_535:
-        raise ValueError(f"{text!r} is not a port: it must be from 0 to 65535")
+        raise click.BadParameter(f"{text!r} is not a port: it must be from 0 to 65535")
     return int(text)
 
 
@@ -75,7 +77,7 @@ def pair(text: str) -> tuple[str, str]:
     """Read NAME=VALUE."""
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise ValueError(f"{text!r} is not of the form NAME=VALUE")
+        raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE")
     return name, value
 
 
@@ -83,5 +85,5 @@ def separator(text: str) -> str:
     r"""Read the character between cells; 'tab' and '\t' are names of one."""
     found = "\t" if text in ("tab", r"\t") else text
     if len(found) != 1 or found in '"\r\n':
-        raise ValueError(f"{text!r} is not one character (or 'tab')")
+        raise click.BadParameter(f"{text!r} is not one character (or 'tab')")
     return found

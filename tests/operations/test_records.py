@@ -2,7 +2,7 @@
 
 import pandas
 
-from skllm_calib.cli.rows import read_used, text_digest, write_used
+from skllm_calib.operations.records import read_used, text_digest, write_used
 from skllm_calib.utils.tables import Table
 
 
