@@ -251,7 +251,7 @@ class RiskMatrix(JsonMixin):
         >>> from skllm_calib import RiskMatrix
         >>> matrix = RiskMatrix.five_by_five(impact="moderate")
         >>> matrix.explain([[0.97, 0.03]], labels=["ham", "spam"])
-        ["likelihood 'rare' (0.03 that 'ham' is wrong), impact 'moderate'"]
+        ["likelihood 'unlikely' (0.03 that 'ham' is wrong), impact 'moderate'"]
         """
         bands, levels = self.locate(proba, impact)
         rows = check_proba(proba, classes=self.classes)

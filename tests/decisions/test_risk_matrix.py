@@ -308,3 +308,22 @@ def test_impact_from_pandas(matrix):
         assert matrix.decide(proba, values).tolist() == ["accept", "reject"]
     with pytest.raises(ValueError, match="impact of row 1 must be one of the levels"):
         matrix.decide(proba, pd.Series(["minor", None], dtype="string"))
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "expected"),
+    [
+        ({}, ["ham", "spam"], "(0.2 that 'ham' is wrong)"),
+        ({}, None, "(0.2 that '0' is wrong)"),
+        ({"classes": ["a", "b"]}, None, "(0.2 that 'a' is wrong)"),
+        ({"classes": ["a", "b"], "event_class": "b"}, None, "(0.2 that it is 'b')"),
+    ],
+)
+def test_every_row_is_explained_by_its_cell(given, labels, expected):
+    matrix = RiskMatrix.five_by_five(**given)
+    proba = [[0.8, 0.2], [0.8, 0.2]]
+    impact = [matrix.impact_levels[0], matrix.impact_levels[-1]]
+    said = matrix.explain(proba, impact, labels=labels)
+    bands = tuple(matrix.likelihood_bands)
+    for text, band, level in zip(said, matrix.locate(proba, impact)[0], impact, strict=True):
+        assert text == f"likelihood {bands[band]!r} {expected}, impact {level!r}"
