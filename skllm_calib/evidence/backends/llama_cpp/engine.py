@@ -10,7 +10,7 @@ import json
 import math
 import os
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.framing import ChatFormat, Framing, Part
+from skllm_calib.evidence.backends.llama_cpp.gguf import special_tokens
 from skllm_calib.evidence.backends.openai.systemone import read_systemone, systemone_body
 from skllm_calib.evidence.label_tokens import Distribution, Token
 from skllm_calib.evidence.spellings import Spellings
@@ -88,6 +90,7 @@ class LlamaEngine:
         self._slots: SimpleQueue[int] = SimpleQueue()
         for slot in range(self.n_parallel):
             self._slots.put(slot)
+        self._framing = Framing(_LlamaChat(self._post, path))
         self._write_plain = [[self._tokenize("a")[-1][0], _SURELY]]
         self._reuse = options["reuse_prefix"]
         self._n_ctx = options["n_ctx"]
@@ -246,7 +249,8 @@ class LlamaEngine:
         return self._spellings[answers]
 
     def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
-        tokens = self._post("/tokenize", {"content": text, "with_pieces": True})["tokens"]
+        body = {"content": self._framing.cut(text), "parse_special": False, "with_pieces": True}
+        tokens = self._post("/tokenize", body)["tokens"]
         # A piece that is no text by itself (part of a character) comes as a list of bytes.
         return [
             (t["id"], t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"]))
@@ -255,11 +259,7 @@ class LlamaEngine:
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         """Write the conversation in the model's own chat format, as token ids."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        text = self._post("/apply-template", {"messages": turns})["prompt"]
-        body = {"content": text, "add_special": True, "parse_special": True}
-        ids: list[int] = self._post("/tokenize", body)["tokens"]
-        return ids
+        return self._framing.ids(messages)
 
     def _complete(self, prompt: _Prompt, **options: Any) -> dict[str, Any]:
         body = {"prompt": prompt.ids, "id_slot": prompt.slot, "cache_prompt": self._reuse}
@@ -289,6 +289,29 @@ class LlamaEngine:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=60) as response:
             return json.load(response)
+
+
+class _LlamaChat(ChatFormat):
+    """The chat format of a loaded model."""
+
+    def __init__(self, post: Callable[[str, dict[str, Any]], Any], path: Path) -> None:
+        self._post = post
+        self.specials = special_tokens(path)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        turns = [message._asdict() for message in messages]
+        text: str = self._post("/apply-template", {"messages": turns})["prompt"]
+        return text
+
+    def tokenize(self, text: str) -> list[int]:
+        return self._ids(text, add_special=True, parse_special=True)
+
+    def tokenize_parts(self, parts: Sequence[Part]) -> list[int]:
+        return self._ids(list(parts), parse_special=False)
+
+    def _ids(self, content: Any, **options: bool) -> list[int]:
+        ids: list[int] = self._post("/tokenize", {"content": content, **options})["tokens"]
+        return ids
 
 
 @lru_cache(maxsize=256)

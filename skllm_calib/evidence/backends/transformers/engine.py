@@ -21,6 +21,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.framing import Framing
+from skllm_calib.evidence.backends.transformers.chat import PLAIN_TEXT, TransformersChat
 from skllm_calib.evidence.backends.transformers.dropout import (
     LayerDropout,
     content_seed,
@@ -34,7 +36,6 @@ from skllm_calib.exceptions import BackendError, ContextTooLong, ModelNotFound, 
 __all__ = ["Settings", "TorchEngine"]
 
 _STEP = 32
-_PLAIN_TEXT = "the model has no chat template: the turns were joined as plain text"
 
 # Reads on along some paths; gives the log-probabilities after each, (n_walks, n_vocabulary).
 _Reader = Callable[[Sequence[Path]], Iterator[tuple[Path, Any]]]
@@ -59,6 +60,7 @@ class TorchEngine:
         self._memory: tuple[list[int], Any] | None = None  # the last prompt and its cache
         self._spellings: dict[tuple[str, ...], Spellings] = {}
         self._piece = Pieces(tokenizer)
+        self._framing = Framing(TransformersChat(tokenizer))
         config = model.config.get_text_config()
         self._n_context = getattr(config, "max_position_embeddings", None) or math.inf
         self._ends = _ends(model, tokenizer)
@@ -158,8 +160,7 @@ class TorchEngine:
         return self._spellings[answers]
 
     def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        return [(i, self._piece(i)) for i in ids]
+        return [(i, self._piece(i)) for i in self._framing.plain_ids(text)]
 
     # ----------------------------------------------------------------------------------- text
 
@@ -281,34 +282,8 @@ class TorchEngine:
 
     def _prompt(self, messages: Sequence[Message]) -> tuple[list[int], tuple[str, ...]]:
         """Write the conversation in the model's own chat format, as token ids, and notes on it."""
-        if self._tokenizer.chat_template is None:
-            text = "\n\n".join(m.content for m in messages) + "\n"
-            return list(self._tokenizer.encode(text)), (_PLAIN_TEXT,)
-        text = self._chat([{"role": m.role, "content": m.content} for m in messages])
-        return list(self._tokenizer.encode(text, add_special_tokens=False)), ()
-
-    def _chat(self, turns: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError  # noqa: PLC0415 (optional)
-
-        def write(turns: list[dict[str, str]]) -> str:
-            # Models that can think first are asked not to: the answer is to come at once.
-            text: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            return text
-
-        try:
-            return write(turns)
-        except TemplateError as e:
-            if len(turns) < 2 or turns[0]["role"] != "system":
-                raise BackendError(f"the chat template refuses this conversation: {e}") from e
-        # Some chat formats know no system turn: its text goes before that of the first turn.
-        system, first, *rest = turns
-        joined = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-        try:
-            return write([joined, *rest])
-        except TemplateError as e:
-            raise BackendError(f"the chat template refuses this conversation: {e}") from e
+        notes = (PLAIN_TEXT,) if self._tokenizer.chat_template is None else ()
+        return self._framing.ids(messages), notes
 
     def _check_length(self, n_tokens: int) -> None:
         """Refuse a prompt that does not fit together with its answer, before reading any of it."""
