@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
@@ -108,18 +109,29 @@ class _Exchange:
 
     def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
         """Let the backend answer requests of one kind."""
+        arriving = self._model.backend.run([requests[key] for key in keys])
+        taken: list[tuple[int, Answered]] = []
         try:
-            for i, answer in self._model.backend.run([requests[key] for key in keys]):
-                if self._worker is not None and isinstance(answer, Reply):
-                    self._worker.keep(keys[i], answer.to_json())  # safe before it is used
-                self.answers[keys[i]] = answer
-                self._report()
+            for i, answer in arriving:
+                taken = [(i, answer)]
+                self._take(keys[i], answer)
+        except KeyboardInterrupt as interrupt:
+            # Perhaps the last one was not kept, and more have arrived: all of them are paid for.
+            for i, answer in chain(taken, _after(interrupt, arriving)):
+                self._take(keys[i], answer)
+            raise
         except SignalUnavailable as failure:
             # True of every request of this kind, but other kinds may do: a signal that asks for
             # both can still read the other one.
             self.fatal = failure
             for key in keys:
                 self.answers.setdefault(key, failure)
+
+    def _take(self, key: str, answer: Answered) -> None:
+        if self._worker is not None and isinstance(answer, Reply):
+            self._worker.keep(key, answer.to_json())  # safe before it is used
+        self.answers[key] = answer
+        self._report()
 
     def _report(self) -> None:
         if self._progress is not None:
@@ -198,6 +210,16 @@ def _claims(
         if left and not known and not mine:
             time.sleep(pause)
             pause = min(longest, 1.5 * pause)
+
+
+def _after(
+    interrupt: KeyboardInterrupt, arriving: Iterator[tuple[int, Answered]]
+) -> Iterator[tuple[int, Answered]]:
+    """Yield what has arrived at a backend, which ends when it is told of an interrupt."""
+    if isinstance(arriving, Generator):
+        with contextlib.suppress(KeyboardInterrupt, StopIteration):
+            yield arriving.throw(interrupt)
+            yield from arriving
 
 
 def _kind(request: Request) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import asking
+from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.usage import Usage
+from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import BackendError, SignalUnavailable, StorageError, UnreadableReply
 from skllm_calib.signals import Evidence, LogprobSignal, Signal
 
@@ -103,6 +106,27 @@ def test_an_interrupt_keeps_what_was_answered(cache):
 
     with pytest.raises(KeyboardInterrupt):
         ask([f"t{i}" for i in range(9)], Interrupted(), cache)
+    assert len(cache) == 3
+
+
+def test_an_interrupt_while_a_reply_is_kept_loses_none(cache, monkeypatch):
+    class Hosted(TestingBackend):
+        def run(self, requests):
+            yield from answer_all(lambda request: next(super(Hosted, self).run([request]))[1],
+                                  requests, 1)  # fmt: skip
+
+    interrupts = [KeyboardInterrupt()]
+    keep = Worker.keep
+
+    def interrupted(worker, key, value):
+        time.sleep(0.3)  # meanwhile the others arrive
+        if interrupts:
+            raise interrupts.pop()
+        keep(worker, key, value)
+
+    monkeypatch.setattr(Worker, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask(["a", "b", "c"], Hosted(), cache)
     assert len(cache) == 3
 
 

@@ -304,7 +304,7 @@ def test_identity_holds_what_changes_answers():
     assert model.answer_form == "keys"
 
 
-def test_one_client_for_all_runs_closed_at_the_end(serve, monkeypatch):
+def test_a_client_per_worker_for_all_runs_closed_at_the_end(serve, monkeypatch):
     from mistralai import client
 
     made = []
@@ -317,13 +317,15 @@ def test_one_client_for_all_runs_closed_at_the_end(serve, monkeypatch):
     monkeypatch.setattr(client, "Mistral", count)
     model = backend(serve(KEYS))
     run(model, *(request(str(i)) for i in range(20)))
+    assert 1 <= len(made) <= model.max_concurrency
+    n_made = len(made)
+    assert not any(connections.is_closed for connections in made)
     run(clone(model))
-    (connections,) = made
-    assert not connections.is_closed
+    assert len(made) == n_made
     clear_handles()
-    assert connections.is_closed
+    assert all(connections.is_closed for connections in made)
     assert isinstance(run(model)[0], Reply)
-    assert len(made) == 2
+    assert len(made) == n_made + 1
 
 
 def test_missing_package_names_the_extra(serve, monkeypatch):
@@ -496,12 +498,15 @@ class Pauses:
         self.set = lambda: None
 
 
+def with_event(event):
+    return SimpleNamespace(Event=event, Lock=threading.Lock, Thread=threading.Thread)
+
+
 def test_pauses_before_retries(serve, monkeypatch):
-    from skllm_calib.evidence.backends.mistral import connection
+    from skllm_calib.evidence.backends.hosted import connection
 
     pauses = []
-    here = SimpleNamespace(Event=lambda: Pauses(pauses))
-    monkeypatch.setattr(connection, "threading", here)
+    monkeypatch.setattr(connection, "threading", with_event(lambda: Pauses(pauses)))
     answers = [
         refusal(429, "slow down", headers={"Retry-After": "2.5"}),
         refusal(503, "later"),
@@ -521,23 +526,24 @@ def test_pauses_before_retries(serve, monkeypatch):
     [
         ("3", 3, 3),
         ("0.5", 0.5, 0.5),
-        ("86400", 60, 60),
+        ("86400", 86400, 86400),
         ("-1", 0, 0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
-        ("Wed, 21 Oct 2199 07:28:00 GMT", 60, 60),
+        ("Wed, 21 Oct 2199 07:28:00 GMT", 1e9, math.inf),
         ("soon", None, None),
+        ("nan", None, None),
         ("", None, None),
     ],
 )
 def test_forms_of_retry_after(header, least, most):
-    from skllm_calib.evidence.backends.mistral.connection import seconds_to_wait
+    from skllm_calib.evidence.backends.hosted.connection import seconds_to_wait
 
-    seconds = seconds_to_wait(header)
+    seconds = seconds_to_wait({"retry-after": header})
     assert seconds is None if least is None else least <= seconds <= most
 
 
 def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
-    from skllm_calib.evidence.backends.mistral import connection
+    from skllm_calib.evidence.backends.hosted import connection
 
     ended, paused = [], threading.Event()
 
@@ -555,7 +561,7 @@ def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
         paused.wait(10)
         return refusal(401, "the key was taken back")
 
-    monkeypatch.setattr(connection, "threading", SimpleNamespace(Event=Pause))
+    monkeypatch.setattr(connection, "threading", with_event(Pause))
     model = backend(serve(respond), max_retries=5)
     with pytest.raises(AuthenticationFailed, match="taken back"):
         run(model, *(text_request(str(i)) for i in range(3)))
@@ -563,14 +569,13 @@ def test_the_end_of_a_run_ends_pauses(serve, monkeypatch):
 
 
 def test_a_server_that_is_down_is_waited_for_once(monkeypatch):
-    from skllm_calib.evidence.backends.mistral import connection
+    from skllm_calib.evidence.backends.hosted import connection
 
     pauses = []
-    here = SimpleNamespace(Event=lambda: Pauses(pauses))
-    monkeypatch.setattr(connection, "threading", here)
+    monkeypatch.setattr(connection, "threading", with_event(lambda: Pauses(pauses)))
     model = MistralBackend("m", base_url=f"http://127.0.0.1:{free_port()}", max_retries=2)
     run(model, *(request(str(i)) for i in range(9)))
-    assert len(pauses) == 2
+    assert pauses == [0.25]  # one row tries once more, another one once, the rest not at all
 
 
 def free_port():

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import _thread
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import pytest
 
 from skllm_calib.backends import Message, Reply, Request
-from skllm_calib.evidence.backends.pool import answer_all
+from skllm_calib.evidence.backends.pool import RunEndedError, answer_all
 from skllm_calib.exceptions import BackendError
 
 
@@ -52,26 +53,78 @@ def test_other_errors_are_raised():
         list(answer_all(lambda request: 1 / 0, requests(2), 1))
 
 
-def test_what_has_not_begun_is_dropped(monkeypatch):
-    seen, go_on = [], threading.Event()
-    shutdown = ThreadPoolExecutor.shutdown
-
-    def shut(pool, **options):
-        shutdown(pool, wait=False, cancel_futures=True)
-        go_on.set()  # only now may the one under way end
-        shutdown(pool, **options)
+def test_what_has_not_begun_is_dropped():
+    seen, ended = [], threading.Event()
 
     def answer(request):
         seen.append(request)
         if len(seen) > 1:
-            go_on.wait(60)
+            assert ended.wait(60)
         return Reply("")
 
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
-    answers = answer_all(answer, requests(100), 1)
+    answers = answer_all(answer, requests(100), 1, end=ended.set)
     next(answers)
     answers.close()
     assert len(seen) <= 2
+
+
+@pytest.mark.parametrize("thrown", [False, True])
+def test_an_interrupt_yields_what_has_arrived(thrown):
+    """Whether it comes while the answers are waited for, or while one of them is used."""
+    four, ended = threading.Barrier(5), threading.Event()
+
+    def answer(request):
+        n = int(text_of(request))
+        if n < 4:
+            four.wait(60)
+            return Reply(text_of(request))
+        assert ended.wait(60)
+        raise RunEndedError
+
+    answers = answer_all(answer, requests(100), 6, end=ended.set)
+    if thrown:
+        threading.Thread(target=four.wait).start()
+        arrived = [next(answers), answers.throw(KeyboardInterrupt())]
+        with pytest.raises(KeyboardInterrupt):
+            arrived.extend(answers)
+    else:
+        arrived = []
+        threading.Thread(target=lambda: (four.wait(), _thread.interrupt_main())).start()
+        with pytest.raises(KeyboardInterrupt):
+            arrived.extend(answers)
+    assert sorted(i for i, _ in arrived) == [0, 1, 2, 3]
+
+
+def test_threads_that_do_not_end_are_left_alone():
+    for_ever = threading.Event()
+    answers = answer_all(lambda request: for_ever.wait(60) or Reply(""), requests(3), 3)
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(answers)
+    assert time.monotonic() - began < 2
+    workers = [t for t in threading.enumerate() if t.name == "skllm-calib worker"]
+    assert workers
+    assert all(thread.daemon for thread in workers)
+    for_ever.set()
+
+
+def test_what_is_under_way_is_answered_before_an_error_ends_the_run():
+    both, told = threading.Barrier(2), threading.Event()
+
+    def answer(request):
+        both.wait(60)
+        if text_of(request) == "1":
+            told.set()
+            raise ZeroDivisionError
+        assert told.wait(60)
+        time.sleep(0.1)
+        return Reply("paid for")
+
+    answers = answer_all(answer, requests(50), 2)
+    assert next(answers) == (0, Reply("paid for"))
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
 
 
 def test_none_at_all():

@@ -20,6 +20,7 @@ from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, R
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
+from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
 from skllm_calib.evidence.backends.hosted.run import answer_or_stop
 from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
 
@@ -146,18 +147,29 @@ class AnthropicBackend(BaseBackend):
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
         sdk = _import_sdk()
-        client = get_client(
+
+        def channels(key: str) -> Channels:
+            def client(http: Any) -> Any:
+                return sdk.Anthropic(
+                    api_key=key,
+                    base_url=access.public_address,
+                    default_headers=access.parts.headers,
+                    default_query=access.parts.query,
+                    http_client=http,
+                    max_retries=0,
+                )
+
+            return sdk_channels(sdk, client)
+
+        connection = AnthropicConnection(
+            sdk,
             access,
-            lambda key: sdk.Anthropic(
-                api_key=key,
-                base_url=access.public_address,
-                default_headers=access.parts.headers,
-                default_query=access.parts.query,
-            ),
-            "anthropic",
-        ).with_options(timeout=self.timeout, max_retries=self.max_retries)
+            get_client(access, channels, "anthropic"),
+            timeout=self.timeout,
+            max_retries=self.max_retries,
+        )
         model = ClaudeModel(
-            AnthropicConnection(sdk, client, access),
+            connection,
             self._facts(access, forms),
             model=self.model,
             reasoning_effort=self.reasoning_effort,
@@ -168,7 +180,7 @@ class AnthropicBackend(BaseBackend):
         def answer(request: Request) -> Reply:
             return model.answer(request) if _is_text(request) else self._decline(request)
 
-        return answer_or_stop(answer, requests, self.max_concurrency)
+        return answer_or_stop(answer, requests, self.max_concurrency, connection.close)
 
     @property
     def _key_name(self) -> str:

@@ -1,45 +1,96 @@
-"""One run's requests to a server: sent, counted out, and given up together."""
+"""One run's requests to a server: sent, sent again, counted out, and given up together."""
 
 from __future__ import annotations
 
 import json
+import math
+import random
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any, TypeVar
 
 from skllm_calib.evidence.backends.hosted.access import Access
-from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError, failure_of
+from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
+from skllm_calib.evidence.backends.hosted.failures import (
+    Problem,
+    StopRunError,
+    failure_of,
+    is_temporary,
+)
+from skllm_calib.evidence.backends.pool import RunEndedError
 from skllm_calib.exceptions import BackendError, UnreadableReply
 
-__all__ = ["Connection", "SDKConnection"]
+__all__ = ["LONGEST_WAIT", "Connection", "SDKConnection", "lost", "seconds_to_wait"]
+
+LONGEST_WAIT = 60.0
+"""Most seconds that a server's Retry-After is waited for; where it asks for more, the row fails."""
 
 _T = TypeVar("_T")
 _GLANCE = 500  # characters
+_TICK = 0.1  # seconds between two looks at what is late
+_SHORT_MOMENT = 0.25  # seconds until an address where nobody listens is tried once more
+_N_LOST = 2  # rows that found nobody at an address, after which no further one tries
 
 
-class Connection:
+class Connection(ABC):
     """What all threads of a run know: where they send, and whether it makes sense to go on.
 
     Parameters
     ----------
     access : Access
         Where requests go, for messages.
+    channels : Channels
+        What they are sent through.
+    timeout : float
+        Seconds after which a request is given up, however much of the answer has come.
+    max_retries : int
+        How often a request is sent again after a failure that may pass.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(
+        self, access: Access, channels: Channels, *, timeout: float, max_retries: int
+    ) -> None:
         self.access = access
+        self._channels = channels
+        self._timeout = timeout
+        self._max_retries = max_retries
         self._stop: StopRunError | None = None
+        self._is_closed = False
+        self._over = threading.Event()  # ends pauses
+        self._lock = threading.Lock()
+        self._under_way: dict[Channel, float] = {}  # until when
+        self._watches = False
+        self._unreachable = False
+        self._has_answered = False
+        self._lost: list[Problem] = []
 
     def check(self) -> None:
-        """Raise if another row found out that none can be answered."""
+        """Raise if the run has ended, or another row found out that none can be answered."""
+        if self._is_closed:
+            raise RunEndedError
         if self._stop is not None:
             raise self._stop
 
     def stop_with(self, failure: BackendError) -> StopRunError:
         """Let no further request be sent in this run; return what to raise."""
         self._stop = StopRunError(failure)
+        self._over.set()
         return self._stop
+
+    def close(self) -> None:
+        """End the run: nothing more is sent, and what is under way is given up."""
+        with self._lock:
+            self._is_closed = True
+            for channel in self._under_way:
+                channel.cut()
+        self._over.set()
 
     def failure_of(self, problem: Problem) -> BackendError | StopRunError:
         """Return what to raise; end the run if the failure would be that of every row."""
@@ -67,54 +118,174 @@ class Connection:
         """Return as much of what a server said as can be read at a glance, without secrets."""
         return self.access.redact(str(said))[:_GLANCE]
 
+    def send(
+        self,
+        create: Callable[[Any], Any],
+        *,
+        is_final: Callable[[Problem], Any] = lambda problem: False,
+    ) -> Any | Problem:
+        """Let `create` send a request with a client, and again what may be answered later.
 
-class SDKConnection(Connection, ABC):
-    """A connection through an SDK that retries by itself, as OpenAI's and Anthropic's do alike.
+        Problems are returned, so that failures are raised without the SDK's own error in their
+        wake: that one holds the request, and with it the key.
+
+        Parameters
+        ----------
+        create : callable
+            From a client of the SDK to its reply.
+        is_final : callable, default: none is
+            Tells of which problems no retry makes sense here.
+        """
+        self.check()
+        if len(self._lost) >= _N_LOST:
+            return self._lost[0]
+        # Nobody answered after every retry: the next rows try once, until one gets through.
+        n_retries = 0 if self._unreachable else self._max_retries
+        for attempt in range(n_retries + 1):
+            reply = self._try(create)
+            is_temporary_one = isinstance(reply, Problem) and is_temporary(reply)
+            if not is_temporary_one or attempt == n_retries or is_final(reply):
+                break
+            pause = self._pause(reply, attempt)
+            if pause is None or self._over.wait(pause):
+                break
+        if self._is_closed and isinstance(reply, Problem):
+            raise RunEndedError  # says nothing about the row
+        self._unreachable = isinstance(reply, Problem) and reply.is_unreachable
+        if self._unreachable and reply.nobody_there and not self._has_answered:
+            self._lost.append(reply)
+        return reply
+
+    def _pause(self, problem: Problem, attempt: int) -> float | None:
+        """Return how long to wait before the next attempt, None where none makes sense."""
+        if problem.nobody_there and not self._has_answered:
+            return None if attempt else _SHORT_MOMENT
+        if problem.retry_after is not None:
+            return problem.retry_after if problem.retry_after <= LONGEST_WAIT else None
+        # Spread out, so that rows refused together do not come back together.
+        return min(8.0, 0.5 * 2.0**attempt) * random.Random().uniform(0.5, 1.0)
+
+    def _try(self, create: Callable[[Any], Any]) -> Any | Problem:
+        """Send once."""
+        with self._channels.lease() as channel, self._watched(channel):
+            try:
+                reply = self.send_once(create, channel.client)
+            except ChannelCutError:
+                reply = Problem(0, "the request was given up")
+            if channel.is_cut and isinstance(reply, Problem):
+                return Problem(0, "no answer in time", timed_out=True)
+        if not isinstance(reply, Problem) or reply.status:
+            self._has_answered, self._lost = True, []
+        return reply
+
+    @abstractmethod
+    def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:
+        """Let `create` send with a client, and return the reply or read the SDK's error."""
+
+    @contextmanager
+    def _watched(self, channel: Channel) -> Iterator[None]:
+        """Give up what is sent through a channel when its time is over or the run ends."""
+        channel.timeout = self._timeout
+        with self._lock:
+            if self._is_closed:
+                raise RunEndedError
+            self._under_way[channel] = time.monotonic() + self._timeout
+            if not self._watches:
+                self._watches = True
+                threading.Thread(target=self._watch, name="skllm-calib watch", daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[channel]
+
+    def _watch(self) -> None:
+        tick = min(_TICK, max(0.01, self._timeout / 4))
+        while not self._is_closed:
+            time.sleep(tick)
+            now = time.monotonic()
+            with self._lock:
+                late = [channel for channel, until in self._under_way.items() if until < now]
+                for channel in late:  # under the lock: it may not yet be lent to another request
+                    channel.cut()
+
+
+class SDKConnection(Connection):
+    """A connection through an SDK that names its errors as OpenAI's and Anthropic's do alike.
 
     Parameters
     ----------
     sdk : module
         With the exceptions ``APIStatusError``, ``APITimeoutError``, ``APIConnectionError`` and
         ``APIError``.
-    client : object
-        The SDK's client of this run.
-    access : Access
-        Where it sends requests to, for messages.
+    access, channels, timeout, max_retries
+        As in :class:`Connection`.
     """
 
-    def __init__(self, sdk: ModuleType, client: Any, access: Access) -> None:
-        super().__init__(access)
-        self.client = client
+    def __init__(
+        self,
+        sdk: ModuleType,
+        access: Access,
+        channels: Channels,
+        *,
+        timeout: float,
+        max_retries: int,
+    ) -> None:
+        super().__init__(access, channels, timeout=timeout, max_retries=max_retries)
         self._sdk = sdk
-        self._once = client.with_options(max_retries=0)
-        self._unreachable = False
 
     @abstractmethod
     def problem_of(self, error: Any) -> Problem:
         """Read an ``APIStatusError`` of the SDK."""
 
-    def send(self, create: Callable[[Any], Any], *, once: bool = False) -> Any | Problem:
-        """Let `create` send a request with a client; `once`: without retries.
-
-        Problems are returned, so that failures are raised without the SDK's own error in their
-        wake: that one holds the request, and with it the key.
-        """
-        self.check()
+    def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:
+        """Let `create` send with a client, and return the reply or read the SDK's error."""
         sdk, access = self._sdk, self.access
         try:
-            reply = create(self._once if once or self._unreachable else self.client)
+            return create(client)
         except sdk.APIStatusError as error:
-            reply = self.problem_of(error)
-        except sdk.APITimeoutError:
-            reply = Problem(0, "no answer in time", timed_out=True)
-        except sdk.APIConnectionError as error:
-            reply = Problem(0, access.redact(str(error.__cause__ or error)))
+            wait = seconds_to_wait(error.response.headers)
+            return replace(self.problem_of(error), retry_after=wait)
+        except sdk.APIConnectionError as error:  # time-outs are among them
+            return lost(error.__cause__ or error, access)
         except sdk.APIError as error:
-            reply = Problem(200, access.redact(str(error)))
+            return Problem(200, access.redact(str(error)))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            reply = Problem(200, access.redact(f"broken JSON: {error}"))
-        is_lost = isinstance(reply, Problem) and reply.is_unreachable
-        if not (once and is_lost):
-            # Nobody answered after every retry: the next rows try once, until one gets through.
-            self._unreachable = is_lost
-        return reply
+            return Problem(200, access.redact(f"broken JSON: {error}"))
+
+
+def lost(error: BaseException, access: Access) -> Problem:
+    """Read an error of an HTTP client: no answer came."""
+    # By their names: several packages have these classes.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    nobody_there = not kinds.isdisjoint({"ConnectError", "ConnectTimeout"})
+    if not nobody_there and "TimeoutException" in kinds:
+        return Problem(0, "no answer in time", timed_out=True)
+    said = str(error) or type(error).__name__
+    return Problem(0, access.redact(said), nobody_there=nobody_there)
+
+
+def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Read how long a server wants to be left alone; None where it does not say.
+
+    Infinite where it says that another attempt makes no sense.
+    """
+    if headers.get("x-should-retry") == "false":
+        return math.inf
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        if (seconds := _seconds(headers.get(name) or "")) is not None:
+            return max(0.0, unit * seconds)
+    return None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+        return None if math.isnan(seconds) else seconds
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return (date.astimezone(UTC) - datetime.now(UTC)).total_seconds()

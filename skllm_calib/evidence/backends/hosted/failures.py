@@ -60,7 +60,9 @@ class Problem:
     timed_out : bool
         Whether the answer did not come in time.
     retry_after : float or None
-        How many seconds the server asks to wait, where the SDK leaves that to the backend.
+        How many seconds the server asks to wait; infinite where it wants no retry.
+    nobody_there : bool
+        Whether no connection was made: nobody listens at that address, or it has none.
     """
 
     status: int
@@ -71,6 +73,7 @@ class Problem:
     fields: Mapping[str, Any] = field(default_factory=dict)
     timed_out: bool = False
     retry_after: float | None = None
+    nobody_there: bool = False
 
     @property
     def is_unreachable(self) -> bool:
@@ -252,7 +255,8 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
             f"no answer from {where} in time: increase timeout or lower max_concurrency"
         )
     if problem.is_unreachable:
-        return BackendUnavailable(f"no connection to {where}: {problem.message}")
+        hint = ": is the server running?" if problem.nobody_there else ""
+        return BackendUnavailable(f"no connection to {where} ({problem.message}){hint}")
     rule = rule_of(problem) or Rule(BackendError, "status {status}")
     excess = _excess_tokens(problem) if rule.kind is ContextTooLong else None
     says = rule.says.format(

@@ -52,7 +52,7 @@ class Run:
         self, requests: Sequence[Request], n_workers: int
     ) -> Iterator[tuple[int, Reply | BackendError]]:
         """Yield the answers as they come, `n_workers` requests at a time."""
-        return answer_or_stop(self._answer, requests, n_workers)
+        return answer_or_stop(self._answer, requests, n_workers, self._model.connection.close)
 
     def _answer(self, request: Request) -> Reply:
         if request.dropout is not None:
@@ -90,14 +90,17 @@ def check_budget(budget: int | None) -> None:
 
 
 def answer_or_stop(
-    answer: Callable[[Request], Reply], requests: Sequence[Request], n_workers: int
+    answer: Callable[[Request], Reply],
+    requests: Sequence[Request],
+    n_workers: int,
+    end: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, Reply | BackendError]]:
-    """Answer many requests at a time; raise what a StopRunError carries.
+    """Answer many requests at a time; raise what a StopRunError carries. `end` ends the run.
 
     A text that cannot be written as UTF-8 is the failure of its own row.
     """
     try:
-        yield from answer_all(partial(_checked, answer), requests, n_workers)
+        yield from answer_all(partial(_checked, answer), requests, n_workers, end=end)
         return
     except StopRunError as stop:
         failure = stop.failure

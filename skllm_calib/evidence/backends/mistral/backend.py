@@ -19,6 +19,7 @@ from skllm_calib.evidence.backends.hosted.address import (
     address_parameter,
     key_name_parameter,
 )
+from skllm_calib.evidence.backends.hosted.channels import Channel, Channels
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.mistral.chat import MistralDialect, MistralModel
 from skllm_calib.evidence.backends.mistral.connection import MistralConnection
@@ -153,8 +154,8 @@ class MistralBackend(BaseBackend):
         # What a model takes may depend on what else is sent, such as its reasoning effort.
         known = ("mistral dialect", access.address, self.model, json.dumps(wishes))
         connection = MistralConnection(
-            self._client(access).complete,
             access,
+            self._channels(access),
             timeout=self.timeout,
             max_retries=self.max_retries,
         )
@@ -177,40 +178,34 @@ class MistralBackend(BaseBackend):
         address = self.base_url or os.environ.get("MISTRAL_BASE_URL") or _ADDRESS
         return Access(address, self._key_name, key, "It goes without /v1")
 
-    def _client(self, access: Access) -> _Client:
+    def _channels(self, access: Access) -> Channels:
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
-        return get_client(access, lambda key: _Client(key, access.parts), "mistral")
+        return get_client(access, lambda key: _channels(key, access.parts), "mistral")
 
 
-class _Client:
-    """Mistral's client, used by all threads of a process, and its connections."""
+def _channels(key: str, where: Address) -> Channels:
+    try:
+        from mistralai.client import Mistral, httpclient  # noqa: PLC0415  # optional, and slow
+    except ImportError as error:
+        raise MissingDependency(
+            "MistralBackend needs the package mistralai, version 3.4 or later: "
+            "pip install 'skllm-calib[mistral]'"
+        ) from error
+    http = vars(httpclient)["httpx"]  # its name has changed with the versions of the SDK
+    certificates = http.create_ssl_context()  # once: reading them takes longer than a request
+    # The SDK would close connections of its own in an event loop at some later time. So it is given
+    # both kinds; this one is never used.
+    unused = http.AsyncClient(verify=certificates)
 
-    def __init__(self, key: str, where: Address) -> None:
-        try:
-            from mistralai.client import Mistral, httpclient  # noqa: PLC0415  # optional, and slow
-        except ImportError as error:
-            raise MissingDependency(
-                "MistralBackend needs the package mistralai, version 3.4 or later: "
-                "pip install 'skllm-calib[mistral]'"
-            ) from error
-        http = vars(httpclient)["httpx"]  # its name has changed with the versions of the SDK
-        # The client has no close(), and would close connections of its own in an event loop at some
-        # later time. So it is given both kinds; the second one is never used.
-        self._connections = http.Client(
+    def make() -> Channel:
+        own = http.Client(
             follow_redirects=True,
-            limits=http.Limits(),
+            verify=certificates,
             auth=(where.user, where.password) if where.headers else None,
             params=where.query,
         )
-        sdk = Mistral(
-            api_key=key,
-            server_url=where.public,
-            client=self._connections,
-            async_client=http.AsyncClient(),
-        )
-        self.complete = sdk.chat.complete  # looked up once: it is made at the first look
+        sdk = Mistral(api_key=key, server_url=where.public, client=own, async_client=unused)
+        return Channel(own, sdk.chat.complete)  # looked up once: it is made at the first look
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._connections.close()
+    return Channels(make)

@@ -84,7 +84,7 @@ class MistralModel(HostedModel):
         return body
 
     def _send(self, body: dict[str, Any]) -> ChatCompletionResponse | Problem:
-        return self.connection.send(body)
+        return self.connection.send(lambda complete: complete(**body))
 
     def _read(self, reply: ChatCompletionResponse, n_reasoning: int) -> Answer:
         if not reply.choices:

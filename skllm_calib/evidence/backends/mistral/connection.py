@@ -1,4 +1,4 @@
-"""Sending through Mistral's SDK, with retries of our own, and what its errors contain.
+"""Sending through Mistral's SDK, and what its errors contain.
 
 An error is documented as ``{"object": "error", "message", "type", "param", "code"}`` and, for a
 request of the wrong form (status 422), as ``{"detail": [{"type", "loc", "msg"}]}``; the second is
@@ -8,98 +8,29 @@ also found inside the message of the first.
 from __future__ import annotations
 
 import json
-import random
-import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from skllm_calib.evidence.backends.hosted.access import Access
-from skllm_calib.evidence.backends.hosted.connection import Connection
-from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError, is_temporary
-from skllm_calib.exceptions import BackendError
+from skllm_calib.evidence.backends.hosted.connection import Connection, lost, seconds_to_wait
+from skllm_calib.evidence.backends.hosted.failures import Problem
 
-if TYPE_CHECKING:
-    from mistralai.client.models import ChatCompletionResponse
-
-__all__ = ["MistralConnection", "seconds_to_wait"]
-
-_LONGEST_WAIT = 60.0
+__all__ = ["MistralConnection"]
 
 
 class MistralConnection(Connection):
-    """A connection through Mistral's SDK.
+    """A connection through Mistral's SDK; its clients are ``client.chat.complete``."""
 
-    Parameters
-    ----------
-    complete : callable
-        ``client.chat.complete`` of the SDK.
-    access : Access
-        Where it sends requests to, for messages.
-    timeout : float
-    max_retries : int
-        As in the backend.
-    """
-
-    def __init__(
-        self,
-        complete: Callable[..., ChatCompletionResponse],
-        access: Access,
-        *,
-        timeout: float,
-        max_retries: int,
-    ) -> None:
-        super().__init__(access)
-        self._complete = complete
-        self._timeout_ms = max(1, round(1000 * timeout))
-        self._max_retries = max_retries
-        self._stopped = threading.Event()
-        self._unreachable = False
-
-    def stop_with(self, failure: BackendError) -> StopRunError:
-        """Let no further request be sent in this run; return what to raise."""
-        self._stopped.set()  # also ends the pauses of other threads
-        return super().stop_with(failure)
-
-    def send(self, body: Mapping[str, Any]) -> ChatCompletionResponse | Problem:
-        """Send, and send again what may be answered later; return what came last.
-
-        The SDK's own retries are bounded by the time they take, not by their number.
-        """
-        self.check()
-        # Nobody answered after every retry: the next rows try once, until one gets through.
-        n_retries = 0 if self._unreachable else self._max_retries
-        for attempt in range(n_retries + 1):
-            reply = self._send_once(body)
-            if not isinstance(reply, Problem) or not is_temporary(reply) or attempt == n_retries:
-                break
-            pause = reply.retry_after
-            if pause is None:
-                # Spread out, so that rows refused together do not come back together.
-                pause = min(8.0, 0.5 * 2.0**attempt) * random.Random().uniform(0.5, 1.0)
-            if self._stopped.wait(pause):
-                break
-        self._unreachable = isinstance(reply, Problem) and reply.is_unreachable
-        return reply
-
-    def _send_once(self, body: Mapping[str, Any]) -> ChatCompletionResponse | Problem:
-        """Return a completion, or why there is none.
-
-        Problems are returned, so that failures are raised without the SDK's own error in their
-        wake: that one holds the request, and with it the key.
-        """
+    def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:
+        """Let `create` send with a client, and return the reply or read the SDK's error."""
         from mistralai.client import errors, httpclient  # noqa: PLC0415  # an optional package
 
         http = vars(httpclient)["httpx"]  # its name has changed with the versions of the SDK
         try:
-            return self._complete(**body, timeout_ms=self._timeout_ms)
+            return create(client)
         except errors.MistralError as error:
             return self._problem_of(error.status_code, error.body, error.headers)
-        except http.TimeoutException:
-            return Problem(0, "no answer in time", timed_out=True)
         except (http.RequestError, errors.NoResponseError) as error:
-            return Problem(0, self.access.redact(str(error) or type(error).__name__))
+            return lost(error, self.access)
 
     def _problem_of(self, status: int, body: str, headers: Mapping[str, str]) -> Problem:
         """Read an answer with an error status, or one that is no completion."""
@@ -117,7 +48,7 @@ class MistralConnection(Connection):
             names=frozenset(filter(None, (code, kind))),
             params=tuple(params),
             fields=fields,
-            retry_after=seconds_to_wait(headers.get("retry-after")),
+            retry_after=seconds_to_wait(headers),
         )
 
 
@@ -139,19 +70,3 @@ def _mapping(value: Any) -> Mapping[str, Any]:
         except ValueError:
             return {}
     return value if isinstance(value, Mapping) else {}
-
-
-def seconds_to_wait(retry_after: str | None) -> float | None:
-    """Read a Retry-After header, seconds or a date; None where it says neither."""
-    if not retry_after:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(retry_after)
-        except ValueError:
-            return None
-        seconds = (date.astimezone(UTC) - datetime.now(UTC)).total_seconds()
-    # A server that wants to be left alone for longer is better reported than waited for.
-    return min(max(0.0, seconds), _LONGEST_WAIT)

@@ -17,6 +17,7 @@ from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, R
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
+from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.openai.chat import ChatModel
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
@@ -191,11 +192,12 @@ class OpenAIBackend(BaseBackend):
         import openai  # noqa: PLC0415 (slow)
 
         access = self._access()
-        client = self._client(access)
         connection = OpenAIConnection(
             openai,
-            client.with_options(timeout=self.timeout, max_retries=self.max_retries),
             access,
+            self._channels(access),
+            timeout=self.timeout,
+            max_retries=self.max_retries,
         )
         dialect, extra = self._dialect(access), dict(self.extra_body or {})
         model = (ResponsesModel if self.api == "responses" else ChatModel)(
@@ -233,7 +235,7 @@ class OpenAIBackend(BaseBackend):
         name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
         return Access(address or _ADDRESS, name, read_key(name), "It often ends in /v1")
 
-    def _client(self, access: Access) -> openai.OpenAI:
+    def _channels(self, access: Access) -> Channels:
         import openai  # noqa: PLC0415 (slow)
 
         azure = self.api_version is not None
@@ -241,13 +243,15 @@ class OpenAIBackend(BaseBackend):
         if access.key is None and not where.headers and (azure or where.public == _ADDRESS):
             raise no_key(access.key_name)
 
-        def make(key: str) -> openai.OpenAI:
+        def client(http: Any, key: str) -> openai.OpenAI:
             if self.api_version is None:
                 return openai.OpenAI(
                     api_key=key,
                     base_url=where.public,
                     default_headers=where.headers,
                     default_query=where.query,
+                    http_client=http,
+                    max_retries=0,
                 )
             return openai.AzureOpenAI(
                 api_key=key,
@@ -255,7 +259,12 @@ class OpenAIBackend(BaseBackend):
                 api_version=self.api_version,
                 default_headers=where.headers,
                 default_query=where.query,
+                http_client=http,
+                max_retries=0,
             )
+
+        def make(key: str) -> Channels:
+            return sdk_channels(openai, lambda http: client(http, key))
 
         return get_client(access, make, "openai", self.api_version)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Choice, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage, first
-from skllm_calib.evidence.backends.hosted.failures import Problem, is_temporary
+from skllm_calib.evidence.backends.hosted.failures import Problem
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.evidence.backends.openai.systemone import (
@@ -126,13 +126,9 @@ class Decisions:
             # Not the method of the SDK, which has one for one of the forms only, and that lately.
             return client.post(form.path, body=body, cast_to=object)
 
-        if not self._dialect.decides:
-            # The SDK waits and tries again after status 501, which here is a final word.
-            reply = self._connection.send(create, once=True)
-            is_final = not isinstance(reply, Problem) or not is_temporary(reply) or _why_none(reply)
-            if is_final or not self._connection.client.max_retries:
-                return reply
-        return self._connection.send(create)
+        if self._dialect.decides:
+            return self._connection.send(create)
+        return self._connection.send(create, is_final=_why_none)  # such as status 501
 
 
 class _Form(NamedTuple):

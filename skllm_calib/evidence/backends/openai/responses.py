@@ -52,7 +52,9 @@ class ResponsesModel(OpenAIModel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if not hasattr(self.connection.client, "responses"):
+        import openai  # noqa: PLC0415 (slow)
+
+        if not hasattr(openai.OpenAI, "responses"):
             raise MissingDependency(
                 "api='responses' needs openai 1.66 or later, and an older version is installed: "
                 "pip install --upgrade openai, or use api='chat'"
