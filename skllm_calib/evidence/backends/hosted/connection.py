@@ -25,7 +25,7 @@ from skllm_calib.evidence.backends.hosted.failures import (
     is_temporary,
 )
 from skllm_calib.evidence.backends.pool import RunEndedError
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, InvalidInput, UnreadableReply
 
 __all__ = ["LONGEST_WAIT", "Connection", "SDKConnection", "lost", "seconds_to_wait"]
 
@@ -57,6 +57,7 @@ class Connection(ABC):
     def __init__(
         self, access: Access, channels: Channels, *, timeout: float, max_retries: int
     ) -> None:
+        check_scheme(access)
         self.access = access
         self._channels = channels
         self._timeout = timeout
@@ -252,6 +253,19 @@ class SDKConnection(Connection):
             return Problem(200, access.redact(str(error)))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             return Problem(200, access.redact(f"broken JSON: {error}"))
+
+
+def check_scheme(access: Access) -> None:
+    """Raise InvalidInput if an address does not say how it is reached."""
+    where = access.public_address
+    scheme, separator, rest = where.partition("://")
+    if not separator or scheme.lower() not in ("http", "https") or not rest.strip("/"):
+        raise InvalidInput(
+            f"base_url={where!r} cannot be reached: an address begins with http:// or https:// and "
+            "names a host, such as 'http://localhost:8000/v1' (is the server running?)",
+            parameter="base_url",
+            value=where,
+        )
 
 
 def lost(error: BaseException, access: Access) -> Problem:

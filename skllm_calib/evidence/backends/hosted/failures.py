@@ -128,7 +128,7 @@ def _any_of(*texts: str) -> re.Pattern[str]:
 _FILTERED = "a content filter declined this text"
 _TOO_LONG = "the prompt is too long{by}"
 _NO_MODEL = "no such model or address{hint}"
-_UNPAID = "the account has no credit or quota left"
+_UNPAID = "the account has no credit or quota left: add credit or raise its limit, then run again"
 _BAD_KEY = "the key is refused; it comes from the environment variable {key_name}{unset}"
 
 #: What problems mean, for all providers; the first rule that fits counts. Another provider's codes

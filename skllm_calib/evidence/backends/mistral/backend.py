@@ -52,10 +52,12 @@ class MistralBackend(BaseBackend):
     max_concurrency : int, default=8
         Most requests in flight at the same time.
     timeout : float, default=60.0
-        Seconds to wait for an answer.
+        Seconds after which a request is given up as a whole, also while its answer still comes in.
     max_retries : int, default=5
         How often a request is sent again after a time-out, a lost connection, or an answer with
-        status 408, 409, 429 or 5xx. A server's Retry-After is honoured, up to a minute.
+        status 408, 409, 429 or 5xx. A server's Retry-After is honoured up to 60 seconds; a row for
+        which it asks for more fails. Where nobody has answered yet, a refused connection is tried
+        once more, a quarter of a second later.
     seed : int or None, default=None
         Seed of the sampling (``random_seed``). Repetition `d` of a request uses ``seed + d``.
     reasoning_effort : str or None, default=None
