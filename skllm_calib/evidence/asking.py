@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from skllm_calib.evidence.backends.base import Reply, Request
@@ -13,7 +13,7 @@ from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
-from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import BackendError, UnreadableReply
 from skllm_calib.utils.progress import bar
 
 __all__ = ["RowRecord", "ask_rows"]
@@ -53,10 +53,13 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
 
     Raises
     ------
-    SignalUnavailable
-        If it is the same reason for which every row failed.
+    BackendError
+        If the run was ended by a failure that every row shares, and none was answered.
     """
-    dialogues = [_RowDialogue(model.averaged_signal.ask(model.question(row))) for row in rows]
+    signal = model.averaged_signal
+    dialogues = [
+        _RowDialogue(signal.ask(model.question(row)), "\n".join(row.values())) for row in rows
+    ]
     with bar(model.verbose, "requests") as progress:
         exchange = _Exchange(model, progress)
         # All rows take a step at a time, so that a backend gets as many requests as there are.
@@ -70,7 +73,7 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
                 dialogue.advance(exchange)
     records = [dialogue.record() for dialogue in dialogues]
     fatal = exchange.fatal
-    if fatal is not None and all(record.failure is fatal for record in records):
+    if fatal is not None and all(isinstance(r.failure, type(fatal)) for r in records):
         raise fatal
     return records
 
@@ -84,7 +87,7 @@ class _Exchange:
         self._progress = progress
         self.answers: dict[str, Answered] = {}
         self.from_cache: set[str] = set()  # also what another worker asked meanwhile
-        self.fatal: SignalUnavailable | None = None
+        self.fatal: BackendError | None = None
         self._n_needed = 0
 
     def answer(self, requests: Mapping[str, Request]) -> None:
@@ -120,9 +123,9 @@ class _Exchange:
             for i, answer in chain(taken, _after(interrupt, arriving)):
                 self._take(keys[i], answer)
             raise
-        except SignalUnavailable as failure:
-            # True of every request of this kind, but other kinds may do: a signal that asks for
-            # both can still read the other one.
+        except BackendError as failure:
+            # True of every request of this kind, but what came in is kept, and other kinds may do:
+            # a signal that asks for both can still read the other one.
             self.fatal = failure
             for key in keys:
                 self.answers.setdefault(key, failure)
@@ -141,8 +144,9 @@ class _Exchange:
 class _RowDialogue:
     """The dialogue about one row, and what it took so far."""
 
-    def __init__(self, dialogue: Dialogue) -> None:
+    def __init__(self, dialogue: Dialogue, subject: str = "") -> None:
         self._dialogue = dialogue
+        self._subject = subject
         self._evidence: Evidence | None = None
         self._failure: BackendError | None = None
         self._replies: list[Reply] = []
@@ -168,7 +172,7 @@ class _RowDialogue:
             wanted = next(self._dialogue) if answers is None else self._dialogue.send(answers)
             while not wanted:  # a step that needs nothing
                 wanted = self._dialogue.send([])
-            self.wanted = wanted
+            self.wanted = [replace(request, subject=self._subject) for request in wanted]
         except StopIteration as end:
             self._evidence = end.value
         except BackendError as failure:

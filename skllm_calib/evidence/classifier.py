@@ -309,36 +309,40 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         labels, notes = named.tolist(), self.label_descriptions or {}
         check_known(notes, labels, "label_descriptions")
         backend, cache = resolve_model(self.model), resolve_cache(self.cache)
-        chosen = self._choose_signal(backend, cache)
+        prompt = resolve_prompt(self.prompt).bind(
+            label_wording(labels, self.label_texts),
+            [notes.get(label) for label in labels],
+            answer_form=backend.answer_form,
+            columns=columns,
+        )
+        examples = getattr(self, "_examples", [])
+        chosen = self._settled_signal() or first_available(
+            backend, cache, prompt, classes.tolist(), columns=columns, examples=examples
+        )
         prior = self.prior_correction
         return BoundModel(
             backend=backend,
             cache=cache,
-            prompt=resolve_prompt(self.prompt).bind(
-                label_wording(labels, self.label_texts),
-                [notes.get(label) for label in labels],
-                answer_form=backend.answer_form,
-                columns=columns,
-            ),
+            prompt=prompt,
             signal=chosen.signal,
             signal_reason=chosen.reason,
             n_orders=check_count(self.order_averaging, "order_averaging"),
             classes=classes.tolist(),
             columns=tuple(columns),
-            examples=getattr(self, "_examples", []),
+            examples=examples,
             prior=None if prior is None else check_prior(prior, labels),
             label_bias=getattr(self, "label_bias_", None),
             on_error=self.on_error,
             verbose=self.verbose,
         )
 
-    def _choose_signal(self, backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
-        """Return the evidence to read; for "auto" what ``fit`` settled, or would settle."""
+    def _settled_signal(self) -> Chosen | None:
+        """Return the evidence to read; for "auto" what ``fit`` settled, None before it has."""
         if not isinstance(self.signal, str) or self.signal != "auto":
             return Chosen(resolve_signal(self.signal), "it was asked for")
         if settled := getattr(self, "_auto", None):
             return Chosen(resolve_signal(settled[0]), settled[1])
-        return first_available(backend, cache)
+        return None
 
     def prepare_rows(self, X: Any) -> PreparedRows:
         """Read rows and resolve all parameters for them, without asking anything.

@@ -1,25 +1,35 @@
-"""signal="auto": find out, with a question of a few tokens, what a model shows."""
+"""signal="auto": find out, with a whole answer of a few tokens, what a model shows."""
 
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from sklearn.base import clone
 
 from skllm_calib.evidence.asking import ask_rows
 from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.handles import get_handle
-from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.bound_model import BoundModel, Example
 from skllm_calib.evidence.cache import ResponseCache
-from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.evidence.questions import BoundPrompt
 from skllm_calib.evidence.signals import SIGNALS, Signal
-from skllm_calib.exceptions import BackendError, SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import (
+    BackendError,
+    BackendUnavailable,
+    SignalUnavailable,
+    UnreadableReply,
+)
 
 __all__ = ["AUTO_ORDER", "Chosen", "first_available"]
 
 AUTO_ORDER = ("logprobs", "decisions", "self_reported", "self_consistency")
 """What "auto" tries, the best first: by how informative the evidence is, and what it costs."""
 
-_QUESTION = "Is the sky blue? {hint}\n\n{text}"
+# What the user's own question is asked about; what one of them does not show, the other may.
+_TEXTS = ("The meeting was moved to Tuesday.", "Thank you for the quick answer!")
 
 
 class Chosen(NamedTuple):
@@ -37,11 +47,22 @@ class Chosen(NamedTuple):
     reason: str
 
 
-def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
-    """Return the first signal of :data:`AUTO_ORDER` that a model shows.
+def first_available(
+    backend: BaseBackend,
+    cache: ResponseCache | None,
+    prompt: BoundPrompt,
+    classes: list[Any],
+    *,
+    columns: Sequence[str] = (),
+    examples: Sequence[Example] = (),
+) -> Chosen:
+    """Return the first signal of :data:`AUTO_ORDER` with which a model answers the question.
 
-    A backend that always shows the first one (``shows_logprobs``) is not asked. The result is
-    remembered for the life of the process, and answered probes are kept in the cache.
+    Each is tried with the user's own prompt and labels on a short neutral text, to the end: a
+    signal that can be requested but gives no probabilities of the labels is not available. It is
+    refused if a second text shows nothing either. A backend that always shows the first one
+    (``shows_logprobs``) is not asked. The result is remembered for the life of the process, and
+    answered probes are kept in the cache.
 
     Parameters
     ----------
@@ -49,6 +70,14 @@ def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen
         The model to ask.
     cache : ResponseCache or None
         Where replies are kept.
+    prompt : BoundPrompt
+        The question with its labels.
+    classes : list
+        The labels.
+    columns : sequence of str, default=()
+        Names of the columns, if the rows are those of a table.
+    examples : sequence of (mapping, int), default=()
+        Rows shown in the prompt.
 
     Returns
     -------
@@ -65,57 +94,87 @@ def first_available(backend: BaseBackend, cache: ResponseCache | None) -> Chosen
     used, the reason says so, and nothing is remembered: ``fit`` needs no network, and the errors
     of the rows will say why they cannot be answered.
     """
+    best = SIGNALS[AUTO_ORDER[0]]()
     if backend.shows_logprobs:
-        return Chosen(SIGNALS[AUTO_ORDER[0]](), "this backend always shows log-probabilities")
-    handle = ("signal probe", json.dumps(backend.identity(), sort_keys=True, default=repr))
+        return Chosen(best, "this backend always shows log-probabilities")
+    model = BoundModel(
+        backend=backend,
+        cache=cache,
+        prompt=prompt,
+        signal=best,
+        classes=classes,
+        columns=tuple(columns),
+        examples=examples,
+    )
+    asked = [model.question(fields).messages() for fields in _rows(model)]
+    what = json.dumps([backend.identity(), asked], sort_keys=True, default=repr)
     try:
-        return get_handle(handle, lambda: _probe(backend, cache))
+        return get_handle(("signal probe", what), lambda: _probe(model))
     except _NotAskedError as e:
         return e.chosen
 
 
 class _NotAskedError(Exception):
-    """Carries what to use while the model cannot be asked."""
+    """Carries what to use while it is not known for good what the model shows."""
 
     def __init__(self, chosen: Chosen) -> None:
         super().__init__(chosen.reason)
         self.chosen = chosen
 
 
-def _probe(backend: BaseBackend, cache: ResponseCache | None) -> Chosen:
+def _probe(model: BoundModel) -> Chosen:
     refusals: list[str] = []
+    unclear: Chosen | None = None  # failed for a reason that says nothing of the signal
+    may_pass = False
     for name in AUTO_ORDER:
         signal = SIGNALS[name]()
-        try:
-            why = _refusal(signal, backend, cache)
-        except BackendError as failure:
+        failure = _failure(replace(model, signal=signal))
+        if failure is None:
+            chosen = Chosen(signal, "; ".join(refusals) or "the model shows log-probabilities")
+            if may_pass:
+                raise _NotAskedError(chosen)
+            return chosen
+        # Gateways answer whatever they like where they have no such endpoint.
+        is_refusal = name == "decisions" or isinstance(failure, SignalUnavailable | UnreadableReply)
+        if not is_refusal and unclear is None:
             reason = f"the model could not be asked which signals it offers: {failure}"
-            raise _NotAskedError(Chosen(signal, "; ".join([*refusals, reason]))) from None
-        if why is None:
-            reason = "; ".join(refusals) or "the model shows log-probabilities"
-            return Chosen(signal, reason)
-        refusals.append(f"{name!r} is not available: {why}")
+            unclear = Chosen(signal, "; ".join([*refusals, reason]))
+        if isinstance(failure, BackendUnavailable):
+            if name != "decisions":
+                break
+            may_pass = True
+        refusals.append(f"{name!r} is not available: {failure}")
+    if unclear is not None:
+        raise _NotAskedError(unclear)
     raise SignalUnavailable(
         f"none of the signals {', '.join(map(repr, AUTO_ORDER))} can be read from this model: "
         + "; ".join(refusals)
     )
 
 
-def _refusal(signal: Signal, backend: BaseBackend, cache: ResponseCache | None) -> str | None:
-    """Return why a signal is not available, or None if it is."""
-    prompt = Prompt(_QUESTION).bind(["no", "yes"], answer_form=backend.answer_form)
-    model = BoundModel(
-        backend=backend, cache=cache, prompt=prompt, signal=signal, classes=["no", "yes"]
-    )
-    try:
-        (record,) = ask_rows(model, [{"text": "Think of a clear day."}])
-    except SignalUnavailable as failure:  # true of every request, so the run was ended
-        return str(failure)
-    if record.failure is None:
-        return None
-    if isinstance(record.failure, SignalUnavailable):
-        return str(record.failure)
-    if isinstance(record.failure, UnreadableReply):
-        # Token probabilities were shown, though not of these labels: the signal is available.
-        return None if signal.name == "logprobs" else str(record.failure)
-    raise record.failure
+def _failure(model: BoundModel) -> BackendError | None:
+    """Return why a signal gives no answer to the question, or None if it does."""
+    if model.signal.name == "decisions":
+        model = replace(model, backend=_without_retries(model.backend))
+    failure: BackendError | None = None
+    for row in _rows(model):
+        try:
+            (record,) = ask_rows(model, [row])
+        except BackendError as fatal:  # true of every request, so the run was ended
+            return fatal
+        failure = record.failure
+        if failure is None or isinstance(failure, BackendUnavailable):
+            break
+    return failure
+
+
+def _rows(model: BoundModel) -> list[dict[str, str]]:
+    return [dict.fromkeys(("text", *model.columns), text) for text in _TEXTS]
+
+
+def _without_retries(backend: BaseBackend) -> BaseBackend:
+    """Return a backend that takes no for an answer: there is another signal to go on with."""
+    if "max_retries" not in backend.get_params(deep=False):
+        return backend
+    quick: BaseBackend = clone(backend).set_params(max_retries=0)
+    return quick

@@ -4,7 +4,9 @@ import pytest
 
 from skllm_calib import CalibratedLLMClassifier, LLMClassifier
 from skllm_calib.backends import TestingBackend, clear_handles
-from skllm_calib.evidence.probing import AUTO_ORDER, first_available
+from skllm_calib.evidence import probing
+from skllm_calib.evidence.probing import AUTO_ORDER
+from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -49,6 +51,11 @@ class Hiding(TestingBackend):
                 if self.unreadable and request.schema:
                     answer = type(answer)("I would rather not say")
                 yield i, answer
+
+
+def first_available(backend, cache, **options):
+    prompt = Prompt("{text} {hint}", answer="words").bind(LABELS)
+    return probing.first_available(backend, cache, prompt, LABELS, **options)
 
 
 def test_a_backend_that_always_shows_them_is_not_asked():

@@ -12,7 +12,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal, NamedTuple
 
@@ -94,6 +94,9 @@ class Request:
     dropout : Dropout or None
         When given with `answers`, read the probabilities several times with dropout active
         (``Reply.passes``); a backend that cannot fails with ``SignalUnavailable``.
+    subject : str
+        The row that the request is about. It changes no answer and is in no key: it tells a backend
+        whether two failures are those of two rows.
     """
 
     messages: tuple[Message, ...]
@@ -105,6 +108,7 @@ class Request:
     among: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     dropout: Dropout | None = None
+    subject: str = field(default="", compare=False)
 
     def key(self, identity: Mapping[str, Any]) -> str:
         """Hash of everything that changes the answer, for the cache; 64 hexadecimal digits."""
@@ -154,6 +158,8 @@ class Reply:
         For requests with `choices`: the probability of each, in their order.
     passes : tuple of tuple of Distribution
         For requests with `dropout`: the distributions of each pass.
+    cut : bool
+        Whether the text ended because there was no more room, not because it was at its end.
     """
 
     text: str
@@ -168,6 +174,7 @@ class Reply:
     reasoning_tokens: int = 0
     decision: tuple[float, ...] = ()
     passes: tuple[tuple[Distribution, ...], ...] = ()
+    cut: bool = False
 
     def to_json(self) -> str:
         """Serialise, losing nothing; the opposite of :meth:`from_json`."""
@@ -184,6 +191,7 @@ class Reply:
             "reasoning_tokens": self.reasoning_tokens,
             "decision": self.decision,
             "passes": [_plain(distributions) for distributions in self.passes],
+            "cut": self.cut,
         }
         content.update({name: value for name, value in rare.items() if value})
         return json.dumps(content, separators=(",", ":"))
@@ -274,6 +282,7 @@ def _fields(d: Mapping[str, Any]) -> dict[str, Any]:
         "reasoning_tokens": _is(d.get("reasoning_tokens", 0), int),
         "decision": tuple(_is(p, float, int) for p in _is(d.get("decision", []), list)),
         "passes": tuple(_distributions(plain) for plain in _is(d.get("passes", []), list)),
+        "cut": _is(d.get("cut", False), bool),
     }
 
 

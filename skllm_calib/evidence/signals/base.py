@@ -26,6 +26,7 @@ __all__ = [
     "Dialogue",
     "Evidence",
     "Signal",
+    "check_whole",
     "checked_count",
     "interleave",
     "log_proba_of_answer",
@@ -39,6 +40,7 @@ Answered = Reply | BackendError
 _LEAD = 1.01
 # No label is impossible for a language model: a stated certainty of 1 leaves this much.
 _LEAST = 1e-4
+_N_SHOWN = 200  # characters of a reply that an error shows
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,17 @@ def replies_or_raise(answers: Sequence[Answered]) -> list[Reply]:
         if isinstance(answer, BackendError):
             raise answer
     return [answer for answer in answers if isinstance(answer, Reply)]
+
+
+def check_whole(reply: Reply) -> None:
+    """Raise UnreadableReply if a text was cut: its last word or number may be half of one."""
+    if reply.cut:
+        shown = " ".join(reply.text.split())[:_N_SHOWN]
+        raise UnreadableReply(
+            f"the answer was cut off, there was no more room for it: increase max_tokens of the "
+            f"signal, or reasoning_budget of the backend if the model reasons before it answers "
+            f"(reasoning_effort='none' may turn that off). The model wrote {shown!r}"
+        )
 
 
 def interleave(

@@ -13,6 +13,7 @@ from skllm_calib.evidence.signals.base import (
     Dialogue,
     Evidence,
     Signal,
+    check_whole,
     checked_count,
     replies_or_raise,
     smoothed_log_proba,
@@ -107,6 +108,7 @@ class ReasonedSignal(Signal):
 
     def _label(self, question: Question, answer: Answered, reasoning: Reply) -> Evidence:
         (reply,) = replies_or_raise([answer])
+        check_whole(reply)
         counts = np.zeros(len(question.texts))
         counts[read_label(reply.text, names_of(question))] = 1.0
         return Evidence(

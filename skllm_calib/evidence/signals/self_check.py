@@ -12,6 +12,7 @@ from skllm_calib.evidence.signals.base import (
     Dialogue,
     Evidence,
     Signal,
+    check_whole,
     checked_count,
     log_proba_of_answer,
     replies_or_raise,
@@ -81,6 +82,7 @@ class SelfCheckSignal(Signal):
             for draw in range(checked_count("n_draws", self.n_draws))
         ]
         answer, *reasons = replies_or_raise((yield [answering, *thinking]))
+        check_whole(answer)
         label = read_label(answer.text, names_of(question))
         check = (
             f"Does this reasoning support the answer {question.texts[label]!r}? Answer with one "

@@ -15,6 +15,7 @@ from skllm_calib.evidence.signals.base import (
     Dialogue,
     Evidence,
     Signal,
+    check_whole,
     checked_count,
     replies_or_raise,
     smoothed_log_proba,
@@ -124,6 +125,7 @@ class SelfConsistencySignal(Signal):
                 (reply,) = replies_or_raise([answer])
                 written.append(reply.text)
                 with contextlib.suppress(UnreadableReply):  # no vote
+                    check_whole(reply)  # "not" may be what is left of "not spam"
                     votes[read_label(reply.text, names_of(variant))] += 1
                 if variants == "auto":
                     variants = "orders" if "temperature" in reply.refused else "none"

@@ -14,6 +14,7 @@ from skllm_calib.evidence.signals.base import (
     Dialogue,
     Evidence,
     Signal,
+    check_whole,
     checked_count,
     log_proba_of_answer,
     replies_or_raise,
@@ -111,6 +112,7 @@ class SelfReportedSignal(Signal):
             schema=json.dumps(_schema(form, kind, shown)),
         )
         (reply,) = replies_or_raise((yield [request]))
+        check_whole(reply)
         names = names_of(question)
         if form == "answer":
             label, probability = read_answer(reply.text, names)

@@ -40,6 +40,7 @@ EXAMPLES = [
     (problem(500, "the output limit was reached"), UnreadableReply, False, "reasoning_budget"),
     (problem(429, "pay", "insufficient_quota"), RateLimited, True, "no credit or quota"),
     (problem(403, "Your credit balance is too low"), RateLimited, True, "no credit or quota"),
+    (problem(403, "<html>Blocked"), BackendError, True, "may have blocked this text"),
     (problem(404), ModelNotFound, True, "is base_url right? It ends in /v1"),
     (problem(400, "no", "organization_on_hold"), AuthenticationFailed, True, "on hold"),
     (problem(401), AuthenticationFailed, True, "MY_KEY; "),

@@ -152,7 +152,6 @@ def without_probabilities(**changes):
         (Answer(200, b'{"answers": ['), UnreadableReply, "broken JSON"),
         (Answer(200, {"answers": [KEY]}), UnreadableReply, "unknown form"),
         (decision(chosen({"ham": float("nan"), "spam": 0.1})), UnreadableReply, "nan"),
-        (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
         (refusal(400, "no", code="content_filter"), Refused, "content filter"),
         (refusal(400, "questions[0] is odd", param="questions"), BackendError, "odd"),
         (refusal(429, f"slow down {KEY}"), RateLimited, "max_concurrency"),
@@ -173,7 +172,7 @@ def test_refused_key_ends_the_run(serve):
     server = serve(lambda body: refusal(401, "bad key"))
     with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY"):
         run(backend(server), *(request(str(i)) for i in range(9)))
-    assert len(server.seen) == 1
+    assert paths(server) == ["/v1/decisions", "/v1/systemone"] * 2  # of a row, of a harmless text
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_no_decision_endpoint(serve, answer):
             assert way_out in str(caught.value)
         assert "gpt-6-luna" in str(caught.value)
         assert caught.value.__context__ is None
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # of two different rows
     (reply,) = run(model, Request((Message("user", "x"),), answers=("A", "B")))
     assert reply.distributions
 
@@ -320,7 +319,7 @@ def test_a_server_with_neither(serve, absent):
         for way_out in ("'logprobs'", "'self_reported'", "'self_consistency'"):
             assert way_out in str(caught.value)
         assert caught.value.__context__ is None
-    assert paths(server) == ["/v1/decisions", "/v1/systemone"]
+    assert paths(server) == ["/v1/decisions", "/v1/systemone"] * 2  # of two different rows
 
 
 @pytest.mark.parametrize(
@@ -341,7 +340,8 @@ def test_a_model_that_decides_nothing(serve, answer):
             run(model, *(request(str(i)) for i in range(9)))
     error = answer.body["error"]
     assert (error if isinstance(error, str) else error["message"]) in str(caught.value)
-    assert len(server.seen) == 2
+    assert set(paths(server)[1:]) <= {"/v1/systemone", "/v1/decisions"}
+    assert len(server.seen) <= 4  # of two different rows, in one form or in both
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,6 @@ def test_a_model_that_decides_nothing(serve, answer):
         (systemone({"ham": 1.0}, answers={KEY: "?"}), UnreadableReply, "no probabilities"),
         (systemone({"ham": 1.0}, answers=[1]), UnreadableReply, "no probabilities"),
         (systemone({"ham": 1.0}, answers={}), UnreadableReply, "no decision"),
-        (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
         (Answer(200, b'{"answers": {'), UnreadableReply, "broken JSON"),
         (refusal(400, "too many options (60), this model supports at most 52"), BackendError, "52"),
         (refusal(429, f"slow down {KEY}"), RateLimited, "max_concurrency"),
@@ -382,7 +381,7 @@ def test_system_one_with_a_refused_key(serve):
     with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY") as caught:
         run(backend(server), *(request(str(i)) for i in range(9)))
     assert KEY not in repr(caught.value)
-    assert len(server.seen) == 2
+    assert len(server.seen) == 4  # of a row, of a harmless text
 
 
 def test_a_late_answer_does_not_undo_what_was_found_out(serve):
@@ -398,7 +397,8 @@ def test_a_late_answer_does_not_undo_what_was_found_out(serve):
         return refusal(503, "starting") if text == "first" else ABSENT[0]
 
     model = backend(serve(respond))
-    run(model, request("first"))  # which goes alone, and finds out nothing
+    for _ in range(2):  # the first ones go alone, and find out nothing
+        run(model, request("first"))
     answers = model.run([request("slow"), request("fast")])
     assert next(answers)[0] == 1
     release.set()

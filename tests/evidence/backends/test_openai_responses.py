@@ -249,7 +249,7 @@ def test_no_log_probabilities(serve, answer):
         run(model, *(request(str(i)) for i in range(20)))
     assert "self_reported" in str(caught.value)
     assert "reasoning_effort='none'" in str(caught.value)
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # of two different rows
     assert run(model, text_request())[0].text == "A"
 
 
@@ -265,7 +265,7 @@ def test_refused_effort_is_an_error_that_says_so(serve):
     server = serve(lambda body: refusal(400, message, param="reasoning.effort"))
     with pytest.raises(BackendError, match="refuses reasoning_effort='low'"):
         run(backend(server, reasoning_effort="low"), *(text_request(str(i)) for i in range(9)))
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # of two different rows
 
 
 # --------------------------------------------------------------------------------- reasoning
@@ -325,7 +325,7 @@ def test_probabilities_after_reasoning_are_no_evidence(serve, before, n_reasonin
     server = serve(lambda body: answer)
     with pytest.raises(SignalUnavailable, match="reasons before it answers"):
         run(backend(server), *(request(str(i)) for i in range(20)))
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # of two different rows
     (reply,) = run(backend(server), text_request())
     assert reply.text == "A"  # and not the commentary
 
@@ -392,7 +392,7 @@ def test_server_without_the_api(serve, status):
     server = serve(lambda body: refusal(status, "Not Found"))
     with pytest.raises(ModelNotFound, match="use api='chat'"):
         run(backend(server), *(request(str(i)) for i in range(9)))
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # of a row, of a harmless text
     server.respond = lambda body: refusal(404, "no model 'm'", code="model_not_found")
     with pytest.raises(ModelNotFound) as caught:
         run(backend(server))

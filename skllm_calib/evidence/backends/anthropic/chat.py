@@ -9,8 +9,10 @@ from typing import Any
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
 from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts, refused_parameter
 from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import refused_wish
+from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.exceptions import BackendError, ContextTooLong, Refused, UnreadableReply
 
 __all__ = ["ClaudeModel"]
@@ -48,11 +50,12 @@ class ClaudeModel:
         self._effort = reasoning_effort
         self._budget = reasoning_budget
         self._extra_body = extra_body
+        self._verdicts = Verdicts(connection, facts)
 
     def answer(self, request: Request) -> Reply:
         """Return the reply, or raise a BackendError, or a StopRunError."""
         kind = (bool(request.schema), request.temperature)
-        return self._facts.first_alone(kind, self._answer_now, request)
+        return self._verdicts.answer(kind, self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         while True:
@@ -100,7 +103,7 @@ class ClaudeModel:
             return self._connection.failure_of(problem)
         # The user has set it on purpose, and no other row fares better.
         value = {"reasoning_effort": self._effort, "reasoning_budget": self._budget}[name]
-        return self._connection.stop_with(refused_wish(self._model, name, value, problem))
+        return refused_wish(self._model, name, value, problem)
 
     def _check(self, message: Any) -> None:
         """Raise the failure that an answer with a good status carries, if it does."""
@@ -141,6 +144,7 @@ class ClaudeModel:
             reasoning_tokens=n_hidden,
             refused=tuple(refused),
             notes=tuple(notes),
+            cut=is_cut(getattr(message, "stop_reason", None)),
         )
 
     def _left_out(self, request: Request, body: Mapping[str, Any]) -> tuple[list[str], list[str]]:

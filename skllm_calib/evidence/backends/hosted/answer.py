@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.label_tokens import Token
 
 __all__ = ["Answer", "Position", "Usage", "first", "positions_of"]
@@ -36,7 +37,7 @@ class Answer:
     positions : tuple of Position
         What was listed at each token of the text; empty where nothing was.
     finish : str
-        Why it ended: "length" where the bound was reached.
+        Why it ended, in the words of the server.
     reasoning_tokens : int
         How many hidden tokens were counted for this answer.
     thought : bool
@@ -51,6 +52,11 @@ class Answer:
     reasoning_tokens: int = 0
     thought: bool = False
     left_out: tuple[str, ...] = ()
+
+    @property
+    def cut(self) -> bool:
+        """Whether it ended because there was no more room for it."""
+        return is_cut(self.finish)
 
 
 @dataclass

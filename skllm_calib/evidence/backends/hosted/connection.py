@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from skllm_calib.evidence.backends.hosted.access import Access
+from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
 from skllm_calib.evidence.backends.hosted.failures import (
     Problem,
@@ -79,11 +80,10 @@ class Connection(ABC):
         if self._stop is not None:
             raise self._stop
 
-    def stop_with(self, failure: BackendError) -> StopRunError:
-        """Let no further request be sent in this run; return what to raise."""
-        self._stop = StopRunError(failure)
+    def end(self, stop: StopRunError) -> None:
+        """Let no further request be sent in this run."""
+        self._stop = stop
         self._over.set()
-        return self._stop
 
     def close(self) -> None:
         """End the run: nothing more is sent, and what is under way is given up."""
@@ -94,9 +94,8 @@ class Connection(ABC):
         self._over.set()
 
     def failure_of(self, problem: Problem) -> BackendError | StopRunError:
-        """Return what to raise; end the run if the failure would be that of every row."""
-        failure = failure_of(problem, self.access)
-        return self.stop_with(failure.failure) if isinstance(failure, StopRunError) else failure
+        """Return what to raise."""
+        return failure_of(problem, self.access)
 
     def read(self, reader: Callable[[Any], _T], reply: Any) -> _T:
         """Let `reader` read a reply; what it cannot make sense of is the failure of that row."""
@@ -173,11 +172,29 @@ class Connection(ABC):
                 reply = self.send_once(create, channel.client)
             except ChannelCutError:
                 reply = Problem(0, "the request was given up")
+            if not isinstance(reply, Problem):
+                reply = self._problem_carried(reply) or reply
             if channel.is_cut and isinstance(reply, Problem):
                 return Problem(0, "no answer in time", timed_out=True)
         if not isinstance(reply, Problem) or reply.status:
             self._has_answered, self._lost = True, []
         return reply
+
+    def _problem_carried(self, reply: Any) -> Problem | None:
+        """Read the error in a reply that came with a good status, None if there is none."""
+        found = carried_error(reply)
+        return None if found is None else self.problem_in(*found)
+
+    def problem_in(self, fields: Mapping[str, Any], message: str, status: int) -> Problem:
+        """Read the fields of an error."""
+        code, kind = (str(fields.get(name) or "") for name in ("code", "type"))
+        return Problem(
+            status,
+            self.access.redact(message),
+            code=code,
+            names=frozenset(filter(None, (code, kind))),
+            fields=fields,
+        )
 
     @abstractmethod
     def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,7 +18,11 @@ from typing import Any, NamedTuple
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.hosted.failures import Problem
 
-__all__ = ["Continuation", "Dialect", "ModelFacts"]
+__all__ = ["NO_LOGPROBS", "N_ROWS", "REASONS_FIRST", "Continuation", "Dialect", "ModelFacts"]
+
+N_ROWS = 2
+"""How many different rows have to show what is then taken to be true of the model."""
+NO_LOGPROBS, REASONS_FIRST = "no log-probabilities", "reasoning before the answer"
 
 
 @dataclass(kw_only=True)
@@ -29,22 +34,42 @@ class ModelFacts:
     lock : threading.RLock
         Held while something is found out, so that eight threads do not all try the same.
     answered : set
-        The kinds of request of which a first one has been answered.
+        The kinds of request of which one has been answered.
+    n_tried : Counter
+        How many requests of a kind were sent alone.
+    shown : dict of str to set
+        By what may be true of the model, the rows that showed it.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     answered: set[Any] = field(default_factory=set)
+    n_tried: Counter[Any] = field(default_factory=Counter)
+    shown: dict[str, set[Any]] = field(default_factory=dict)
 
     def first_alone(self, kind: Any, answer: Callable[[Request], Reply], request: Request) -> Reply:
-        """Answer a request; the first of its kind alone, so that a refusal is met once."""
-        if kind not in self.answered:
+        """Answer a request; the first of its kind alone, so that a refusal is met once.
+
+        If the first one is not answered, so is the second, which may tell more.
+        """
+        if self._goes_alone(kind):
             with self.lock:
-                if kind not in self.answered:
+                if self._goes_alone(kind):
                     try:
                         return answer(request)
                     finally:
-                        self.answered.add(kind)
+                        self.n_tried[kind] += 1
         return answer(request)
+
+    def _goes_alone(self, kind: Any) -> bool:
+        return kind not in self.answered and self.n_tried[kind] < N_ROWS
+
+    def note(self, what: str, row: Any) -> None:
+        """Note that a row showed something that may be true of the model."""
+        self.shown.setdefault(what, set()).add(row)
+
+    def is_known(self, what: str) -> bool:
+        """Tell whether enough different rows have shown something to take it for true."""
+        return len(self.shown.get(what, ())) >= N_ROWS
 
 
 class Continuation(NamedTuple):
@@ -78,13 +103,15 @@ class Dialect(ModelFacts, ABC):
     shows_logprobs : bool
         Whether log-probabilities were seen.
     no_logprobs : str or None
-        Why there are none, once that is known.
+        Why a row got none; whether that is true of every row is in `shown`.
     continuation : Continuation or None
         How an answer is continued, where `can_continue` is True.
     can_continue : bool or None
         None until it was tried.
     headroom : int
         Tokens allowed on top of the answer of a text request, once the model was seen to reason.
+    n_longer : int
+        How many answers that were cut were requested at length, in case they were reasoning.
     begun_thinking : bool
         Whether texts begin inside of reasoning, without a mark: the chat template has begun it.
     """
@@ -97,6 +124,7 @@ class Dialect(ModelFacts, ABC):
     continuation: Continuation | None = None
     can_continue: bool | None = None
     headroom: int = 0
+    n_longer: int = 0
     begun_thinking: bool = False
 
     @abstractmethod

@@ -29,14 +29,27 @@ __all__ = ["RULES", "Problem", "Rule", "StopRunError", "failure_of", "is_tempora
 
 
 class StopRunError(Exception):
-    """Carries a failure that every request of the run would share, out of the thread pool.
+    """Carries a failure that every request of the run may share, out of the thread pool.
 
-    It is no ``BackendError``, so that it is never taken for the failure of one row.
+    It is no ``BackendError``, so that it is never taken for the failure of one row before
+    :class:`~skllm_calib.evidence.backends.hosted.verdicts.Verdicts` has said which of both it is.
+
+    Parameters
+    ----------
+    failure : BackendError
+    certain : bool, default=False
+        Whether the server speaks of the account, so that one answer says it of every row.
+    shown_by_rows : str, default=""
+        What a second row has to show as well; "" where a harmless text tells.
     """
 
-    def __init__(self, failure: BackendError) -> None:
+    def __init__(
+        self, failure: BackendError, *, certain: bool = False, shown_by_rows: str = ""
+    ) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.certain = certain
+        self.shown_by_rows = shown_by_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,11 @@ class Problem:
     nobody_there: bool = False
 
     @property
+    def is_page(self) -> bool:
+        """Whether the message is a page in HTML, which no API writes: a firewall, a proxy."""
+        return _PAGE.match(self.message) is not None
+
+    @property
     def is_unreachable(self) -> bool:
         """Whether there was nobody to answer."""
         return not self.status and not self.timed_out
@@ -103,7 +121,11 @@ class Rule(NamedTuple):
     texts : pattern or None
         What the message contains.
     ends_run : bool
-        Whether all other requests would fail alike.
+        Whether all other requests may fail alike.
+    certain : bool
+        Whether the server speaks of the account, so that they will.
+    page : bool
+        Whether the message is a page in HTML.
     """
 
     kind: type[BackendError]
@@ -112,12 +134,14 @@ class Rule(NamedTuple):
     statuses: Collection[int] = ()
     texts: re.Pattern[str] | None = None
     ends_run: bool = False
+    certain: bool = False
+    page: bool = False
 
     def fits(self, problem: Problem) -> bool:
         """Tell whether this is what a problem means."""
         if not problem.names.isdisjoint(self.names):
             return True
-        is_status = problem.status in self.statuses
+        is_status = problem.status in self.statuses and (problem.is_page or not self.page)
         return is_status and (self.texts is None or bool(self.texts.search(problem.message)))
 
 
@@ -125,6 +149,7 @@ def _any_of(*texts: str) -> re.Pattern[str]:
     return re.compile("|".join(texts), re.IGNORECASE)
 
 
+_PAGE = re.compile(r"\s*<(?:!doctype|\?xml|html|head|title|body|center|h1)\b", re.IGNORECASE)
 _FILTERED = "a content filter declined this text"
 _TOO_LONG = "the prompt is too long{by}"
 _NO_MODEL = "no such model or address{hint}"
@@ -183,6 +208,7 @@ RULES = (
         },
         statuses=(402,),
         ends_run=True,
+        certain=True,
     ),
     Rule(
         RateLimited,
@@ -190,6 +216,15 @@ RULES = (
         statuses=(400, 403, 429),
         texts=_any_of("credit balance is too low", "reached your specified .*usage limits"),
         ends_run=True,
+        certain=True,
+    ),
+    Rule(
+        BackendError,
+        "status {status} with a page in HTML, as firewalls and proxies send: they may have blocked "
+        "this text{hint}",
+        statuses=(400, 401, 403, 405, 406, 418, 422, 451),
+        ends_run=True,
+        page=True,
     ),
     Rule(ModelNotFound, _NO_MODEL, statuses=(404,), ends_run=True),
     Rule(
@@ -197,6 +232,7 @@ RULES = (
         "the account is on hold",
         names={"organization_on_hold"},
         ends_run=True,
+        certain=True,
     ),
     Rule(
         AuthenticationFailed,
@@ -270,7 +306,7 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
     )
     said = f"{says}; {where} said: {problem.message}"
     failure = ContextTooLong(said, excess) if rule.kind is ContextTooLong else rule.kind(said)
-    return StopRunError(failure) if rule.ends_run else failure
+    return StopRunError(failure, certain=rule.certain) if rule.ends_run else failure
 
 
 # "8192 tokens" as a limit, and as the length of a prompt, in the words of several servers.

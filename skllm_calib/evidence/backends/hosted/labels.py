@@ -13,7 +13,7 @@ from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Answer, Position, Usage
-from skllm_calib.evidence.backends.hosted.facts import Continuation
+from skllm_calib.evidence.backends.hosted.facts import NO_LOGPROBS, Continuation
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
@@ -192,7 +192,7 @@ class LabelReader:
     def _look(self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None) -> Answer:
         """Return what was written and listed, at the first position at least."""
         known, model, messages = self._dialect, self._model, self._messages
-        if known.no_logprobs is not None:
+        if known.no_logprobs is not None and known.is_known(NO_LOGPROBS):
             raise model.no_logprobs(known.no_logprobs)
         extra: Mapping[str, Any] = {}
         if begun is not None:

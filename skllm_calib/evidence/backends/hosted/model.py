@@ -10,7 +10,12 @@ from typing import Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
 from skllm_calib.evidence.backends.hosted.connection import Connection
-from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
+from skllm_calib.evidence.backends.hosted.facts import (
+    NO_LOGPROBS,
+    REASONS_FIRST,
+    Continuation,
+    Dialect,
+)
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.exceptions import BackendError, Refused, SignalUnavailable, UnreadableReply
 
@@ -110,35 +115,36 @@ class HostedModel(ABC):
                 raise self._failure_of(reply, ours)
 
     def no_logprobs(self, why: str) -> StopRunError:
-        """End the run: the model shows no log-probabilities. Returns what to raise."""
-        return self.connection.stop_with(
+        """Return what to raise where a row got no log-probabilities."""
+        return StopRunError(
             SignalUnavailable(
                 f"the model {self.model!r} shows no log-probabilities here ({why}), so "
                 "signal='logprobs' cannot work with it. signal='self_reported' and "
                 "signal='self_consistency' need only text and would work. Some reasoning models "
                 f"show log-probabilities with reasoning off: {self.reasoning_off}."
-            )
+            ),
+            shown_by_rows=NO_LOGPROBS,
         )
 
     def reasons_first(self) -> StopRunError:
-        """End the run: probabilities after reasoning are no evidence. Returns what to raise."""
-        return self.connection.stop_with(
+        """Return what to raise after reasoning: such probabilities are no evidence."""
+        return StopRunError(
             SignalUnavailable(
                 f"the model {self.model!r} reasons before it answers: the probabilities after that "
                 "restate a decision already taken, near 0 or 1, and calibrate badly. Use "
                 "signal='self_reported' or signal='self_consistency', or turn reasoning off: "
                 f"{self.reasoning_off}."
-            )
+            ),
+            shown_by_rows=REASONS_FIRST,
         )
 
     def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:
         """Return what to raise where no other phrasing can help."""
-        if "top_logprobs" in sent and self.dialect.no_logprobs is not None:
-            return self.no_logprobs(self.dialect.no_logprobs)
+        if "top_logprobs" in sent and self.dialect.no_logprobs == problem.message:
+            return self.no_logprobs(problem.message)
         for name, value in self._wishes.items():
             if self.dialect.refuses(problem, name):
-                wish = refused_wish(self.model, name, value, problem)
-                return self.connection.stop_with(wish)
+                return refused_wish(self.model, name, value, problem)
         return self.connection.failure_of(problem)
 
     def _declined(self, said: Any) -> Refused:
@@ -173,11 +179,14 @@ class HostedModel(ABC):
         """Read what came back, or raise what it carries instead of an answer."""
 
 
-def refused_wish(model: str, name: str, value: Any, problem: Problem) -> BackendError:
+def refused_wish(model: str, name: str, value: Any, problem: Problem) -> StopRunError:
     """Say that a model refuses a parameter of the backend; the user has set it, so it is kept."""
-    return BackendError(
-        f"the model {model!r} refuses {name}={value!r}: give a value that it takes, or None for "
-        f"its default; it said: {problem.message}"
+    return StopRunError(
+        BackendError(
+            f"the model {model!r} refuses {name}={value!r}: give a value that it takes, or None "
+            f"for its default; it said: {problem.message}"
+        ),
+        shown_by_rows=f"{name}={value!r} is refused",
     )
 
 

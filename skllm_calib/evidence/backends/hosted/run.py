@@ -12,6 +12,7 @@ from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.evidence.backends.hosted.labels import LabelReader
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.text import read_text
+from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.label_tokens import LabelTree
 from skllm_calib.exceptions import BackendError, SignalUnavailable
@@ -47,6 +48,7 @@ class Run:
         self._budget = reasoning_budget
         self._decide = decide
         self._trees: dict[tuple[str, ...], LabelTree] = {}
+        self._verdicts = Verdicts(model.connection, model.dialect)
 
     def stream(
         self, requests: Sequence[Request], n_workers: int
@@ -66,7 +68,7 @@ class Run:
                 f"the model {self._model.model!r} has no decision endpoint: use signal='logprobs', "
                 "'self_reported' or 'self_consistency'"
             )
-        return self._model.dialect.first_alone(_kind(request), self._answer_now, request)
+        return self._verdicts.answer(_kind(request), self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         usage = Usage()
@@ -97,7 +99,8 @@ def answer_or_stop(
 ) -> Iterator[tuple[int, Reply | BackendError]]:
     """Answer many requests at a time; raise what a StopRunError carries. `end` ends the run.
 
-    A text that cannot be written as UTF-8 is the failure of its own row.
+    Nothing is sent after it, but what was under way is answered first: it is paid for. A text that
+    cannot be written as UTF-8 is the failure of its own row.
     """
     try:
         yield from answer_all(partial(_checked, answer), requests, n_workers, end=end)

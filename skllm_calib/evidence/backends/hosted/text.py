@@ -7,10 +7,11 @@ from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
-from skllm_calib.evidence.backends.hosted.facts import Dialect
+from skllm_calib.evidence.backends.hosted.endings import is_cut
+from skllm_calib.evidence.backends.hosted.facts import N_ROWS, Dialect
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think, split_thinking
-from skllm_calib.exceptions import ContextTooLong, UnreadableReply
+from skllm_calib.exceptions import BackendError, ContextTooLong, UnreadableReply
 
 __all__ = ["read_text"]
 
@@ -41,15 +42,19 @@ def read_text(model: HostedModel, request: Request, usage: Usage, budget: int | 
     answer = _request(model, request, usage, room)
     if answer.thought and budget is None:
         known.headroom = _HEADROOM
-        if answer.finish == "length" and room < _HEADROOM:
+        if answer.cut and room < _HEADROOM:
             room = _HEADROOM
             answer = _request(model, request, usage, room)
+    elif _may_be_reasoning(answer, known) and budget is None:
+        known.n_longer += 1
+        if (longer := _at_length(model, request, usage)).thought:
+            answer, room, known.headroom = longer, _HEADROOM, _HEADROOM
     if not answer.text.strip():
         _check_room(answer.finish, model.model, request.max_tokens, room)
     notes = known.notes(answer.left_out)
     if answer.thought:
         notes += _notes_on_reasoning(answer.reasoning_tokens, room if budget is None else 0)
-    return Reply(answer.text, notes=notes, refused=answer.left_out)
+    return Reply(answer.text, notes=notes, refused=answer.left_out, cut=answer.cut)
 
 
 def _request(model: HostedModel, request: Request, usage: Usage, room: int) -> Answer:
@@ -64,10 +69,27 @@ def _request(model: HostedModel, request: Request, usage: Usage, room: int) -> A
     return _without_reasoning(answer, model.dialect)
 
 
+def _may_be_reasoning(answer: Answer, known: Dialect) -> bool:
+    """Tell whether to look, with a row or two, if what was cut is reasoning without a mark."""
+    unknown = not known.headroom and known.n_longer < N_ROWS
+    return answer.cut and bool(answer.text.strip()) and unknown
+
+
+def _at_length(model: HostedModel, request: Request, usage: Usage) -> Answer:
+    """Let a model that was cut write on.
+
+    Where a chat template has begun the reasoning, nothing tells so before its end.
+    """
+    try:
+        return _request(model, request, usage, _HEADROOM)
+    except BackendError:  # says nothing of the answer that is there
+        return Answer("")
+
+
 def _without_reasoning(answer: Answer, known: Dialect) -> Answer:
     """Take the reasoning out that a model wrote into its text; where it never ends, it was cut."""
     reasoning, text = split_thinking(answer.text)
-    if not reasoning and known.begun_thinking and answer.finish == "length":
+    if not reasoning and known.begun_thinking and answer.cut:
         reasoning, text = answer.text, None
     if text is None:
         return replace(answer, text="", finish="length", thought=True)
@@ -90,7 +112,7 @@ def _check_room(finish: str, model: str, max_tokens: int, room: int) -> None:
     """Raise what it means that nothing was written; an empty answer may be all there is."""
     if finish == "model_length":
         raise ContextTooLong(f"the prompt leaves no room for an answer in the context of {model!r}")
-    if finish == "length":
+    if is_cut(finish):
         allowed = f"max_tokens={max_tokens}"
         allowed += f" and {room:,} tokens of reasoning" if room else ""
         raise UnreadableReply(

@@ -134,6 +134,7 @@ class LlamaEngine:
         usage = reply["usage"]
         return Reply(
             text=reply["choices"][0]["text"],
+            cut=reply["choices"][0].get("finish_reason") == "length",
             model=self._model,
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],

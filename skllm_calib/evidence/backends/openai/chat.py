@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
+from skllm_calib.evidence.backends.hosted.endings import is_filtered
 from skllm_calib.evidence.backends.hosted.failures import Problem
 from skllm_calib.evidence.backends.hosted.model import HostedModel, schema_form
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
@@ -68,7 +69,7 @@ class ChatModel(OpenAIModel):
         if not choices:
             raise self._no_answer(reply, "chat completion")
         choice, message = choices[0], choices[0].message
-        if choice.finish_reason == "content_filter":
+        if is_filtered(choice.finish_reason):
             raise Refused("a content filter stopped the answer")
         if refusal := getattr(message, "refusal", None):
             raise self._declined(refusal)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Choice, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage, first
-from skllm_calib.evidence.backends.hosted.failures import Problem
+from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.evidence.backends.openai.systemone import (
@@ -25,7 +25,9 @@ from skllm_calib.exceptions import Refused, SignalUnavailable, UnreadableReply
 
 __all__ = ["Decisions"]
 
+NO_DECISIONS = "no decisions"
 _FEWEST, _MOST = 2, 255  # in both formats
+_N_SHOWN = 200  # characters of a page that an error shows
 _OTHER_MODEL = re.compile(
     r"\bmodel\b.*\bnot\b.*\bsupport|\bonly\b.*\bsupport|unsupported model|"
     r"\bnot support system ?one",
@@ -96,28 +98,43 @@ class Decisions:
         return self._connection.read(read, reply)
 
     def _request(self, request: Request) -> tuple[_Form, Any]:
-        """Return a reply and the form that it has; find out, once, which form is understood."""
+        """Return a reply and the form that it has; find out which form is understood."""
         known = self._dialect
-        while known.no_decisions is None:
-            form = _FORMS[known.decision_path]
-            reply = self._send(form, request)
-            if not isinstance(reply, Problem):
-                return form, reply
-            why = _why_none(reply)
-            if not why:
-                raise self._connection.failure_of(reply)
-            if form.otherwise and _is_absent(reply):
-                known.decision_path = form.otherwise
-            else:
-                known.no_decisions = why
-        raise self._connection.stop_with(
+        if known.no_decisions is None or not known.is_known(NO_DECISIONS):
+            problems = []
+            for form in self._forms():
+                reply = self._send(form, request)
+                if not isinstance(reply, Problem | str):
+                    known.decision_path = form.path
+                    return form, reply
+                problem = self._page(reply) if isinstance(reply, str) else reply
+                problems.append(problem)
+                if not _may_be_elsewhere(problem):
+                    known.decision_path = form.path
+                    break
+            # What the server says of an address that is there tells more than that another is not.
+            problem = next((p for p in problems if not _is_absent(p)), problems[-1])
+            known.no_decisions = _why_none(problem)
+            if not known.no_decisions:
+                raise self._connection.failure_of(problem)
+        raise StopRunError(
             SignalUnavailable(
                 f"the model {self._model!r} has no decision endpoint here ({known.no_decisions}), "
                 "so signal='decisions' cannot work with it. signal='logprobs' works where a model "
                 "shows log-probabilities, signal='self_reported' and signal='self_consistency' "
                 "with every model."
-            )
+            ),
+            shown_by_rows=NO_DECISIONS,
         )
+
+    def _forms(self) -> list[_Form]:
+        """Return the forms to try: the one that was understood, or that one first."""
+        first = _FORMS[self._dialect.decision_path]
+        return [first] if self._dialect.decides else [first, *(set(_FORMS.values()) - {first})]
+
+    def _page(self, text: str) -> Problem:
+        """Read a text where JSON was due: a page for whatever address is not known."""
+        return Problem(200, self._connection.access.redact(text)[:_N_SHOWN])
 
     def _send(self, form: _Form, request: Request) -> Any | Problem:
         body = {"model": self._model, **form.body(request), **self._extra_body}
@@ -137,7 +154,6 @@ class _Form(NamedTuple):
     path: str
     body: Callable[[Request], dict[str, Any]]
     read: Callable[[Any, Sequence[Choice]], Reply]
-    otherwise: str = ""  # the path to try where this one is not there
 
 
 def _decision_body(request: Request) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def _read_decision(reply: Mapping[str, Any], choices: Sequence[Choice]) -> Reply
 _FORMS = {
     form.path: form
     for form in (
-        _Form("/decisions", _decision_body, _read_decision, otherwise="/systemone"),
+        _Form("/decisions", _decision_body, _read_decision),
         _Form("/systemone", systemone_body, read_systemone),
     )
 }
@@ -198,6 +214,11 @@ def _why_none(problem: Problem) -> str:
         return ""
     is_model = problem.params or _OTHER_MODEL.search(problem.message)
     return problem.message if is_model else ""
+
+
+def _may_be_elsewhere(problem: Problem) -> bool:
+    """Tell whether decisions may be requested in the other form: gateways forbid what they lack."""
+    return _is_absent(problem) or problem.status in (401, 403) or problem.is_page
 
 
 def _is_absent(problem: Problem) -> bool:

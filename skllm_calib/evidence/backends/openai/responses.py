@@ -92,7 +92,7 @@ class ResponsesModel(OpenAIModel):
         if problem.status not in (404, 405) or problem.code == "model_not_found":
             return failure
         hint = "if the server does not speak the Responses API, use api='chat'"
-        return self.connection.stop_with(ModelNotFound(f"{failure} ({hint})"))
+        return StopRunError(ModelNotFound(f"{failure} ({hint})"))
 
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
         output, access = getattr(reply, "output", None), self.connection.access

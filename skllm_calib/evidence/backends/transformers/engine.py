@@ -171,7 +171,7 @@ class TorchEngine:
         # One draw is one seed, so that a draw can be repeated and two draws differ.
         seed = content_seed(request.messages, request.draw, settings.seed)
         generator = torch.Generator().manual_seed(seed)
-        written: list[int] = []
+        written, at_end = list[int](), False
         logprobs, cache = self._read([ids], *self._recall(ids))
         self._memory = (ids, cache)
         while len(written) < request.max_tokens:
@@ -180,7 +180,7 @@ class TorchEngine:
                 token = int(torch.multinomial(shares, 1, generator=generator))
             else:
                 token = int(logprobs[0].argmax())
-            if token in self._ends:
+            if at_end := token in self._ends:
                 break
             written.append(token)
             if len(written) < request.max_tokens:
@@ -191,6 +191,7 @@ class TorchEngine:
             prompt_tokens=len(ids),
             completion_tokens=len(written),
             refused=("schema",) if request.schema else (),
+            cut=not at_end,
         )
 
     # ---------------------------------------------------------------------------------- model

@@ -1,0 +1,124 @@
+"""Whose failure it is: a row that fails costs no other, and what is true of all ends the run."""
+
+from __future__ import annotations
+
+import pytest
+from loopback import Answer, ChatModel, both_apis, completion, position, reasoned, refusal, servers
+
+from skllm_calib.backends import Message, Reply, Request
+from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
+from skllm_calib.exceptions import (
+    AuthenticationFailed,
+    BackendError,
+    ModelNotFound,
+    RateLimited,
+    SignalUnavailable,
+)
+
+KEYS = ChatModel({"": {"A": 0.6, "B": 0.4}})
+PAGE = "<!DOCTYPE html><html><title>Blocked</title>You have been blocked</html>"
+THINKS = completion("<think", [position("<think", {"<think": 0.9, "A": 0.1})])
+SILENT = completion("A")
+# What one text may meet, and what it must not say of the others.
+OF_ONE_ROW = [
+    Answer(403, PAGE),
+    Answer(401, "<html><h1>Sign in</h1></html>"),
+    Answer(406, "<html>Not acceptable</html>"),
+    refusal(401, "this text is not for your key"),
+    refusal(403, "blocked by a policy"),
+    refusal(404, "nothing here"),
+    refusal(404, "no such model", code="model_not_found"),
+    THINKS,
+    SILENT,
+    completion("A", [position("A", {"A": 1.0})], usage=reasoned(30)),
+    completion("A", [position("A", {"A": 1.0})], reasoning_content="Hm."),
+    refusal(400, "logprobs is not supported with this model", param="logprobs"),
+]
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    with servers(monkeypatch) as start:
+        yield start
+
+
+def request(text, row=None, **options):
+    options.setdefault("answers", ("A", "B"))
+    return Request((Message("user", text),), subject=text if row is None else row, **options)
+
+
+def run(model, *requests):
+    answers = dict(model.run(requests))
+    return [answers[i] for i in range(len(requests))]
+
+
+def backend(server, **options):
+    return OpenAIBackend("m", base_url=server.base_url, **{"max_retries": 0, **options})
+
+
+def answering(bad, answer, good=KEYS):
+    return lambda body: answer if body["messages"][-1]["content"] in bad else good(body)
+
+
+@pytest.mark.parametrize("bad", [0, 7, 11])
+@pytest.mark.parametrize("answer", OF_ONE_ROW)
+def test_a_row_that_fails_costs_no_other(serve, answer, bad):
+    server = serve(answering({f"text {bad}"}, answer))
+    model = backend(server)
+    answers = run(model, *(request(f"text {i}") for i in range(12)))
+    assert [isinstance(a, Reply) for a in answers] == [i != bad for i in range(12)]
+    assert isinstance(answers[bad], BackendError)
+    # The process has learned nothing from it.
+    assert all(isinstance(a, Reply) for a in run(model, request("later"), request("again")))
+
+
+@pytest.mark.parametrize("answer", OF_ONE_ROW[:7])
+def test_several_texts_that_are_blocked_before_any_is_answered(serve, answer):
+    bad = {f"text {i}" for i in range(6)}
+    answers = run(backend(serve(answering(bad, answer))), *(request(f"text {i}") for i in range(9)))
+    assert [isinstance(a, Reply) for a in answers] == [i >= 6 for i in range(9)]
+
+
+@pytest.mark.parametrize("answer", [THINKS, SILENT])
+def test_two_requests_about_one_row_are_one_row(serve, answer):
+    server = serve(answering({"AB riddle", "BA riddle"}, answer))
+    wanted = [request("AB riddle", "riddle"), request("BA riddle", "riddle"), request("mail")]
+    answers = run(backend(server, max_concurrency=1), *wanted)
+    assert [type(a) for a in answers] == [SignalUnavailable, SignalUnavailable, Reply]
+
+
+@both_apis
+@pytest.mark.parametrize(
+    ("answer", "kind", "n"),
+    [
+        (refusal(401, "bad key"), AuthenticationFailed, 2),
+        (refusal(404, "no model"), ModelNotFound, 2),
+        (Answer(404, PAGE), ModelNotFound, 2),
+        (Answer(403, PAGE), BackendError, 2),
+        (refusal(402, "pay"), RateLimited, 1),
+    ],
+)
+def test_what_is_true_of_every_row_ends_the_run(serve, api, answer, kind, n):
+    server = serve(lambda body: answer)
+    with pytest.raises(kind):
+        run(backend(server, api=api), *(request(str(i), answers=()) for i in range(40)))
+    assert len(server.seen) == n
+
+
+def test_what_came_in_is_kept_when_the_credit_ends(serve):
+    def respond(body):
+        return refusal(402, "all is spent") if len(server.seen) > 6 else KEYS(body)
+
+    server = serve(respond)
+    came, answers = [], backend(server).run([request(str(i)) for i in range(40)])
+    with pytest.raises(RateLimited, match="all is spent"):
+        came.extend(answers)
+    assert sum(isinstance(answer, Reply) for _, answer in came) == 6
+    assert len(server.seen) < 20
+
+
+def test_a_key_that_is_revoked_during_a_run_is_noticed(serve):
+    server = serve(lambda body: KEYS(body) if len(server.seen) <= 5 else refusal(401, "revoked"))
+    with pytest.raises(AuthenticationFailed, match="revoked"):
+        run(backend(server), *(request(str(i)) for i in range(200)))
+    assert len(server.seen) < 60
