@@ -422,7 +422,7 @@ def test_context_too_long(serve, answer, excess):
     [
         (completion(None, finish_reason="content_filter"), Refused, "content filter"),
         (refusal(400, "no", code="content_filter"), Refused, "content filter"),
-        (completion("A", finish_reason="error"), UnreadableReply, "broke the answer off"),
+        (completion("A", finish_reason="error"), BackendUnavailable, "broke the answer off"),
         (
             refusal(429, "Rate limit exceeded", type="rate_limited", code="1300"),
             RateLimited,

@@ -353,7 +353,7 @@ def failed(code, message="it went wrong"):
         (failed("bio_policy"), Refused, "content filter"),
         (failed("invalid_prompt", "too many images"), BackendError, "invalid_prompt"),
         (failed("data_residency_mismatch"), BackendError, "data_residency_mismatch"),
-        (response(status="failed"), BackendError, "no reason given"),
+        (response(status="failed"), BackendUnavailable, "broke the answer off (failed)"),
         (response(status="incomplete", reason="content_filter"), Refused, "content filter"),
         (response({"type": "refusal", "refusal": "I cannot"}), Refused, "I cannot"),
         (response(status="queued"), UnreadableReply, "queued"),

@@ -71,10 +71,16 @@ def carried_error(reply: Any) -> CarriedError | None:
     fields = error if isinstance(error, Mapping) else _plain(error)
     said = fields.get("message") or (str(error)[:500] if error else "")
     message = str(said or f"the server broke the answer off ({ending})")
-    status = _status(fields) or (502 if ending is not None and not error else 0)
-    if not status and _PASSES.search(message):
-        status = 503
-    return CarriedError(fields, message, status or 200)
+    return CarriedError(fields, message, _status(fields) or _likely_status(fields, message, ending))
+
+
+def _likely_status(fields: Mapping[str, Any], message: str, ending: Any) -> int:
+    """Return the status of an error that gives none: 200 where nothing tells."""
+    if _PASSES.search(message):
+        return 503
+    if fields.get("code") or fields.get("type"):
+        return 400  # for a reason that has a name, and that no retry is known to change
+    return 200 if ending is None else 502
 
 
 def _plain(error: Any) -> Mapping[str, Any]:

@@ -293,11 +293,12 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
     if problem.is_unreachable:
         hint = ": is the server running?" if problem.nobody_there else ""
         return BackendUnavailable(f"no connection to {where} ({problem.message}){hint}")
-    rule = rule_of(problem) or Rule(BackendError, "status {status}")
+    rule = rule_of(problem) or Rule(BackendError, "status {status}{code}")
     excess = _excess_tokens(problem) if rule.kind is ContextTooLong else None
     says = rule.says.format(
         status=problem.status,
         access=access,
+        code=f" ({access.redact(problem.code)[:60]})" if problem.code else "",
         by=f" by {excess} tokens" if excess else "",
         # A server that gives a code has understood the address.
         hint="" if problem.code else f" {access.hint}",

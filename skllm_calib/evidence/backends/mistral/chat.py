@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
+from skllm_calib.evidence.backends.hosted.endings import is_filtered
 from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
 from skllm_calib.evidence.backends.hosted.failures import Problem, rule_of
 from skllm_calib.evidence.backends.hosted.model import HostedModel, schema_form
 from skllm_calib.evidence.backends.mistral.connection import MistralConnection
-from skllm_calib.exceptions import Refused, UnreadableReply
+from skllm_calib.exceptions import Refused
 
 if TYPE_CHECKING:
     from mistralai.client.models import ChatCompletionResponse
@@ -90,10 +91,8 @@ class MistralModel(HostedModel):
         if not reply.choices:
             raise self._no_answer(reply, "choices")
         choice = reply.choices[0]
-        if choice.finish_reason == "content_filter":
+        if is_filtered(choice.finish_reason):
             raise Refused("a content filter stopped the answer")
-        if choice.finish_reason == "error":
-            raise UnreadableReply("the server broke the answer off with an error of its own")
         content = getattr(choice.message, "content", None)
         chunks = content if isinstance(content, list) else []
         # A thinking chunk holds texts of its own: they are what led to the answer, not part of it.

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.connection import Connection, lost, seconds_to_wait
 from skllm_calib.evidence.backends.hosted.failures import Problem
 
@@ -35,6 +36,8 @@ class MistralConnection(Connection):
     def _problem_of(self, status: int, body: str, headers: Mapping[str, str]) -> Problem:
         """Read an answer with an error status, or one that is no completion."""
         fields = _mapping(body)
+        if status < 400 and (carried := carried_error(fields)) is not None:
+            return self.problem_in(*carried)
         message = fields.get("message")
         detail = fields.get("detail") or _mapping(message).get("detail")
         params, said = _read_detail(detail) if detail else ([], str(message or ""))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
-from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError, rule_of
+from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import schema_form
 from skllm_calib.evidence.backends.openai.chat import OpenAIModel
 from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
@@ -97,8 +97,6 @@ class ResponsesModel(OpenAIModel):
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
         output, access = getattr(reply, "output", None), self.connection.access
         status = getattr(reply, "status", None) or "completed"
-        if status == "failed":
-            raise self._failure_in(getattr(reply, "error", None))
         if not isinstance(output, Sequence):
             raise self._no_answer(reply, "response")
         if status not in ("completed", "incomplete"):
@@ -116,16 +114,6 @@ class ResponsesModel(OpenAIModel):
         thought = bool(n_reasoning) or _shows_reasoning(output)
         finish = "length" if reason == "max_output_tokens" else str(reason or "stop")
         return Answer("".join(texts), positions_of(entries), finish, n_reasoning, thought)
-
-    def _failure_in(self, error: Any) -> BackendError | StopRunError:
-        """Read the error of a response with a good status that failed all the same."""
-        code, said = str(first(error, "code") or ""), first(error, "message")
-        # As if the request had been refused: what fails is this row, unless its code says more.
-        problem = self.connection.problem_in({"code": code}, str(said or "no reason given"), 400)
-        if rule_of(problem) is None:
-            what = self.connection.quote(code) or "no code"
-            return BackendError(f"the response failed ({what}): {problem.message}")
-        return self.connection.failure_of(problem)
 
 
 def _parts(output: Sequence[Any]) -> Iterator[Any]:
