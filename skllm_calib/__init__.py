@@ -1,7 +1,8 @@
 """Calibrated class probabilities from any large language model, inside scikit-learn.
 
 The names most used are here, imported at their first use; ``__init__.pyi`` lists them. All others
-are in ``metrics``, ``calibrators``, ``display``, ``decisions``, ``backends`` and ``signals``.
+are in ``metrics``, ``calibrators``, ``calibration``, ``display``, ``decisions``, ``operations``,
+``backends`` and ``signals``.
 """
 
 import lazy_loader

@@ -2,12 +2,14 @@
 
 from . import (
     backends,
+    calibration,
     calibrators,
     datasets,
     decisions,
     display,
     exceptions,
     metrics,
+    operations,
     signals,
 )
 from ._version import __version__
@@ -55,6 +57,7 @@ __all__ = [
     "__version__",
     "accept_threshold",
     "backends",
+    "calibration",
     "calibration_scoring",
     "calibrators",
     "datasets",
@@ -65,5 +68,6 @@ __all__ = [
     "expected_calibration_error",
     "log_loss_scorer",
     "metrics",
+    "operations",
     "signals",
 ]

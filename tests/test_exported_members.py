@@ -40,6 +40,7 @@ PUBLIC = {
     "__version__",
     "accept_threshold",
     "backends",
+    "calibration",
     "calibration_scoring",
     "calibrators",
     "datasets",
@@ -50,6 +51,7 @@ PUBLIC = {
     "expected_calibration_error",
     "log_loss_scorer",
     "metrics",
+    "operations",
     "signals",
 }
 
