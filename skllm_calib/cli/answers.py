@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.cli.classifier import AGAIN, cache_of, inner_classifier, set_resume_hint
-from skllm_calib.cli.console import note, progress_wanted, remark
+from skllm_calib.cli.console import listed, note, progress_wanted, remark
+from skllm_calib.operations.predictions import with_columns
 from skllm_calib.operations.report.evaluation import score
 from skllm_calib.utils.partial import PartialAnswers
 from skllm_calib.utils.progress import bar
@@ -17,7 +18,6 @@ from skllm_calib.utils.tables.cells import unpaired
 
 _CHUNK = 50
 _CHUNK_WITHOUT_CACHE = 10  # what is lost at most when the process is killed
-_LISTED = 20
 
 
 def _file(args: SimpleNamespace) -> str | None:
@@ -36,12 +36,10 @@ def check_out(args: SimpleNamespace, *read: str | None) -> None:
             raise ValueError(f"--out {args.out} is the file that is read: name another one")
 
 
-def answer_all(
-    classifier: Any, table: Table, source: Any, args: SimpleNamespace
-) -> PartialAnswers | None:
+def answer_all(classifier: Any, table: Table, source: Any, args: SimpleNamespace) -> PartialAnswers:
     """Ask a classifier for what is missing; `source` is what answers depend on besides the rows.
 
-    Returns None if rows failed and that is to stop the command, which has been said.
+    Raises ValueError if rows failed and that is to stop the command.
     """
     texts = table.column(args.text)
     inner_classifier(classifier).set_params(verbose=0)  # there is one bar over all chunks
@@ -61,14 +59,11 @@ def answer_all(
     if not failed:
         return partial
     note(f"{len(failed)} of {len(texts)} rows failed:")
-    for i in failed[:_LISTED]:
-        note(f"  {table.name(i)}: {partial.answers[i]['failure']}")
-    if len(failed) > _LISTED:
-        note(f"  ... and {len(failed) - _LISTED} more; the column 'failure' has all reasons")
-    if args.on_error == "nan":
-        return partial
-    note("skllm-calib: error: no result was written; pass --on-error nan to leave them empty")
-    return None
+    lines = [f"{table.name(i)}: {partial.answers[i]['failure']}" for i in failed]
+    note(listed(lines, "; the column 'failure' has all reasons"))
+    if args.on_error == "raise":
+        raise ValueError("no result was written; pass --on-error nan to leave them empty")
+    return partial
 
 
 def _answer_chunk(classifier: Any, texts: list[Any], rows: list[int]) -> list[dict[str, Any]]:
@@ -114,24 +109,15 @@ def put_out(
     partial: PartialAnswers,
     args: SimpleNamespace,
 ) -> str:
-    """Put columns behind those of the table, under other names where it has these, and write all.
+    """Put columns behind those of the table, and write all.
 
     What was kept on the way is not needed any more. Returns what to say of the file.
     """
-    names = {}
-    for name in columns:
-        names[name] = name
-        while names[name] in table.columns:
-            names[name] = f"predicted_{names[name]}"
-    renamed = [f"'{new}'" for name, new in names.items() if new != name]
+    written, renamed = with_columns(table, columns, cells)
     if renamed:
-        remark(args, f"The file has columns of these names, so ours are {', '.join(renamed)}.")
-    rows = [
-        {**row, **{names[name]: ours.get(name) for name in columns}}
-        for row, ours in zip(table.rows, cells, strict=True)
-    ]
-    ours = list(names.values())
-    write_table(Table([*table.columns, *ours], rows, own=ours), args.out or "-")
+        ours = ", ".join(f"'{name}'" for name in renamed)
+        remark(args, f"The file has columns of these names, so ours are {ours}.")
+    write_table(written, args.out or "-")
     if partial.path is None:
         return ""
     partial.path.unlink(missing_ok=True)

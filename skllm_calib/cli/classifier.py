@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
@@ -30,6 +31,12 @@ def set_resume_hint(args: SimpleNamespace) -> None:
     args.how_to_resume = "Nothing was kept, because of --cache none."
     if cache_of(args) is not None:
         args.how_to_resume = f"Replies so far are kept: {AGAIN}"
+
+
+def given_parameters(estimator: BaseEstimator, args: SimpleNamespace) -> dict[str, Any]:
+    """Return the parameters of an estimator that were given as options."""
+    given = {name: getattr(args, name, None) for name in estimator.get_params(deep=False)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def build_classifier(

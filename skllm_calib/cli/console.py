@@ -1,7 +1,15 @@
 """What the commands print: results on standard output, everything else on standard error."""
 
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+from skllm_calib.utils.files import write_text
+
+_LISTED = 20
 
 
 def say(text: str = "") -> None:
@@ -24,3 +32,23 @@ def remark(args: SimpleNamespace, text: str) -> None:
 def progress_wanted(args: SimpleNamespace) -> int:
     """Return the `verbose` of an estimator: a bar only where somebody watches."""
     return int(not args.quiet and sys.stderr.isatty())
+
+
+def listed(lines: Sequence[str], rest: str = "") -> str:
+    """Lay out a list of which only the beginning is shown; `rest` says where the others are."""
+    more = [f"... and {len(lines) - _LISTED} more{rest}"] * (len(lines) > _LISTED)
+    return "\n".join(f"  {line}" for line in [*lines[:_LISTED], *more])
+
+
+def figures_only(args: SimpleNamespace, figures: Any) -> bool:
+    """Write figures where ``--json`` says; True for standard output, which is theirs alone."""
+    if args.json is None:
+        return False
+    text = json.dumps(figures, indent=2, ensure_ascii=False)
+    if args.json == "-":
+        say(text)
+        return True
+    Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    write_text(args.json, text + "\n")
+    remark(args, f"All figures: {args.json}")
+    return False

@@ -8,19 +8,11 @@ from typing import Any
 import numpy as np
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
+from skllm_calib.cli import rules
 from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
 from skllm_calib.cli.classifier import load_classifier
 from skllm_calib.cli.console import note, remark, say
 from skllm_calib.cli.rows import fresh_rows, table_of
-from skllm_calib.cli.rules import (
-    decide_by_matrix,
-    given_for_fit,
-    impacts_of,
-    load_policy,
-    policy_of,
-    read_matrix,
-    save_policy,
-)
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.operations.records import file_digest
 from skllm_calib.operations.report.evaluation import score
@@ -32,7 +24,7 @@ def run(args: SimpleNamespace) -> int:
     """Fit a policy if there are labelled rows, and decide about the others if there are any."""
     _check_arguments(args)
     check_out(args, args.file, args.labelled)
-    rule: ReviewPolicy | RiskMatrix | None = policy_of(args)
+    rule: ReviewPolicy | RiskMatrix = rules.policy_of(args)
     table = None if args.file is None else table_of(args)
     if table is not None:
         table.column(args.text)
@@ -40,27 +32,23 @@ def run(args: SimpleNamespace) -> int:
     labels = sorted(str(label) for label in classifier.classes_.tolist())
     impacts = None
     if args.risk_matrix is not None:
-        rule = read_matrix(args.risk_matrix, labels)
+        rule = rules.read_matrix(args.risk_matrix, labels)
         assert table is not None  # the arguments have been checked
-        impacts = impacts_of(rule, table, args)
+        impacts = rules.impacts_of(rule, table, args)
     elif args.labelled is not None:
         rule = _fitted(rule, classifier, labels, args)
     else:
-        rule = load_policy(args.classifier)
-    if rule is None:
-        return 1
+        rule = rules.load_policy(args.classifier)
     if table is None:
         return 0
 
     source = [file_digest(Path(args.classifier, "model.joblib"))]
     partial = answer_all(classifier, table, source, args)
-    if partial is None:
-        return 1
     answers = [partial.answers[i] for i in range(len(table.rows))]
     nothing = [np.nan] * len(labels)
     proba = np.array([nothing if a["proba"] is None else a["proba"] for a in answers])
     if isinstance(rule, RiskMatrix):
-        decided = decide_by_matrix(rule, impacts, proba, labels)
+        decided = rules.decide_by_matrix(rule, impacts, proba, labels)
     else:
         actions = rule.decide(proba).tolist()
         decided = (rule.predict(proba).tolist(), actions, rule.explain(proba))
@@ -74,7 +62,7 @@ def run(args: SimpleNamespace) -> int:
 
 
 def _check_arguments(args: SimpleNamespace) -> None:
-    for_fit, matrix = given_for_fit(args), args.risk_matrix is not None
+    for_fit, matrix = rules.given_for_fit(args), args.risk_matrix is not None
     for_policy = for_fit + ["--labelled"] * (args.labelled is not None)
     mistakes = {
         f"{for_policy[0] if for_policy else ''} is about a policy, and --risk-matrix decides "
@@ -101,8 +89,8 @@ def _check_arguments(args: SimpleNamespace) -> None:
 
 def _fitted(
     policy: Any, classifier: CalibratedLLMClassifier, labels: list[str], args: SimpleNamespace
-) -> ReviewPolicy | None:
-    """Fit, show and keep the policy; None if rows failed and that is to stop the command."""
+) -> ReviewPolicy:
+    """Fit, show and keep the policy; ValueError if rows failed and that is to stop the command."""
     table = table_of(args, args.labelled)
     rows, _ = fresh_rows(table, args, classifier.classes_, args.weight)
     scores = score(classifier, rows["text"].tolist())
@@ -110,13 +98,12 @@ def _fitted(
         remark(args, f"{table.name(rows.index[i])} of {args.labelled} failed: {reason}")
     scores.answered()
     if scores.failures and args.on_error == "raise":
-        note("skllm-calib: error: no policy was fitted; pass --on-error nan to go on without them")
-        return None
+        raise ValueError("no policy was fitted; pass --on-error nan to go on without them")
     weights = None if args.weight is None else rows["weight"].to_numpy(dtype=float)
     fitted: ReviewPolicy = policy.fit(
         rows["label"].tolist(), scores.calibrated, weights, classes=labels
     )
-    path = save_policy(fitted, rows, table, args.classifier)
+    path = rules.save_policy(fitted, rows, table, args.classifier)
     if fitted.n_labels_ < len(rows):
         remark(
             args,

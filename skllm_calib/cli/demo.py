@@ -2,25 +2,27 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.cli.classifier import cache_of, set_resume_hint
 from skllm_calib.cli.console import progress_wanted, remark, say
-from skllm_calib.cli.picture import check_picture, draw_before_after
 from skllm_calib.datasets import load_messages
+from skllm_calib.display.plotting import check_figure
 from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.operations.report.evaluation import (
+    PICTURE,
     QUESTION,
     Scores,
     comparison,
+    draw_comparison,
     evaluation,
     score,
     threshold,
@@ -34,6 +36,7 @@ _PROMPT = Prompt(
     instruction="Classify the sentiment of the customer message. Answer with one word: {options}.",
     answer="words",
 )
+Texts = NDArray[np.str_]
 _N_LABELLED = 200
 _FEWEST = 40
 _TARGETS = (0.99, 0.95, 0.90, 0.85, 0.80)
@@ -50,11 +53,10 @@ def run(args: SimpleNamespace) -> int:
             f"--n-rows {args.n_rows} is too few to show anything: take {_FEWEST} at least"
         )
     data = load_messages()
-    every = data.target.tolist()
-    chosen = draw(every, args.n_rows, seed=0)
-    X, y = [data.data[i] for i in chosen], [every[i] for i in chosen]
+    chosen = draw(data.target, args.n_rows, seed=0)
+    X, y = np.array(data.data)[chosen], np.array(data.target)[chosen]
     labelled = draw(y, min(_N_LABELLED, len(y) // 2), seed=0)
-    rest = sorted(set(range(len(y))) - set(labelled))
+    rest = np.setdiff1d(np.arange(len(y)), labelled)
     _tell(
         f"A real language model (SmolLM2, 135 million parameters) reads {len(y)} short customer "
         "messages on this machine, offline, and says of each how likely it is negative or positive."
@@ -64,17 +66,16 @@ def run(args: SimpleNamespace) -> int:
         "smollm2", prompt=_PROMPT, cache=cache_of(args), verbose=progress_wanted(args)
     )
     classifier = CalibratedLLMClassifier(llm)
-    classifier.fit([X[i] for i in labelled], [y[i] for i in labelled])
-    texts, truth = [X[i] for i in rest], [y[i] for i in rest]
-    scores = score(classifier, texts)
+    classifier.fit(X[labelled], y[labelled])
+    scores, truth = score(classifier, X[rest].tolist()), y[rest]
 
-    _show_calibration(scores, truth, Counter(y[i] for i in labelled))
-    _show_decision(scores, truth, texts)
+    _show_calibration(scores, truth, Counter(y[labelled].tolist()))
+    _show_decision(scores, truth, X[rest])
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     classifier.calibration_card_.save(folder / "card.json")
     if plot:
-        draw_before_after(folder / "reliability.png", truth, scores)
+        draw_comparison(folder / "reliability.png", truth.tolist(), scores)
     say(f"\nWritten to {folder}: card.json{', reliability.png' * plot}")
     say(f"Done in {time.perf_counter() - start:.0f} seconds.")
     return 0
@@ -85,17 +86,18 @@ def _tell(text: str) -> None:
 
 
 def _plot_wanted(args: SimpleNamespace) -> bool:
+    if args.no_plot:
+        return False
     try:
-        if not args.no_plot:
-            check_picture("reliability.png")
+        check_figure("reliability.png", PICTURE)
     except MissingDependency as e:
         remark(args, f"No picture: {e}\n")
         return False
-    return not args.no_plot
+    return True
 
 
-def _show_calibration(scores: Scores, truth: list[str], counts: Counter[str]) -> None:
-    figures = evaluation(truth, scores, counts)
+def _show_calibration(scores: Scores, truth: Texts, counts: Counter[str]) -> None:
+    figures = evaluation(truth.tolist(), scores, counts)
     before, after = figures["raw"], figures["calibrated"]
     _tell(
         "Its raw confidence cannot be trusted: on average it claims to be "
@@ -107,11 +109,11 @@ def _show_calibration(scores: Scores, truth: list[str], counts: Counter[str]) ->
     say(comparison(figures) + "\n")
 
 
-def _show_decision(scores: Scores, truth: list[str], texts: Sequence[str]) -> None:
+def _show_decision(scores: Scores, truth: Texts, texts: Texts) -> None:
     """Set the threshold on two thirds of the rows and try it on the others."""
     known = draw(truth, len(truth) * 2 // 3, seed=1)
-    fresh = np.array(sorted(set(range(len(truth))) - set(known)))
-    y = [truth[i] for i in known]
+    fresh = np.setdiff1d(np.arange(len(truth)), known)
+    y = truth[known].tolist()
     found = [threshold(y, scores.calibrated[known], scores.labels, target) for target in _TARGETS]
     _tell(
         f"{QUESTION} {len(known)} of those {len(truth)} messages set the threshold. What "
@@ -126,7 +128,7 @@ def _show_decision(scores: Scores, truth: list[str], texts: Sequence[str]) -> No
     proba = scores.calibrated[fresh]
     passes = proba.max(axis=1) >= best["threshold"]
     labels = np.array(scores.labels)[proba.argmax(axis=1)]
-    right = labels == np.array(truth)[fresh]
+    right = labels == truth[fresh]
     tried = "none reaches it, so all go to a person."
     if passes.any():
         tried = (

@@ -8,18 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from skllm_calib.cli.classifier import given_parameters
 from skllm_calib.cli.console import remark, say
-from skllm_calib.cli.rows import by_label, check_known, leave_out, table_of, weights_of
+from skllm_calib.cli.rows import by_label, check_known, check_same, leave_out, table_of, weights_of
 from skllm_calib.operations.monitor import CalibrationAlarm, CalibrationMonitor
 from skllm_calib.operations.predictions import read_ids, read_probabilities, read_true_labels
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.layout import wrapped
 
 _IN_ALARM = 3  # exit code; 1 is an error, 2 are arguments that make no sense
-_PARAMETERS = (
-    "detectors", "average_run_length", "unlabelled_run_length", "tolerance", "drift", "max_weight",
-    "max_pending",
-)  # fmt: skip
 
 
 def start(args: SimpleNamespace) -> int:
@@ -29,8 +26,7 @@ def start(args: SimpleNamespace) -> int:
             f"{args.state!r} exists already: name another file, or pass --force to begin anew and "
             "lose what it has seen"
         )
-    given = {name: getattr(args, name) for name in _PARAMETERS}
-    monitor = CalibrationMonitor(**{k: v for k, v in given.items() if v is not None})
+    monitor = CalibrationMonitor(**given_parameters(CalibrationMonitor(), args))
     rows = _rows(args, args.max_weight or np.inf, labelled=True)
     monitor.fit(rows.y, rows.proba, rows.weight, classes=rows.labels, fingerprint=args.fingerprint)
     Path(args.state).parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +46,7 @@ def update(args: SimpleNamespace) -> int:
     kept = _Kept(args.state)
     rows = _rows(args, kept.monitor.max_weight_)
     known = by_label(kept.monitor.classes_)
-    if sorted(map(str, known)) != rows.labels:
-        raise ValueError(
-            f"{args.file!r} has probabilities of {', '.join(rows.labels)}, but the monitor watches "
-            f"{', '.join(sorted(map(str, known)))}: start another one for them"
-        )
+    check_same(args.file, rows.labels, known, f"the monitor at {args.state!r} is about")
     proba = rows.proba[:, [rows.labels.index(str(name)) for name in known]]
     y: Any = None if rows.y is None else [None if y is None else known[y] for y in rows.y]
     raised = kept.monitor.update(y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint)

@@ -32,8 +32,6 @@ def run(args: SimpleNamespace) -> int:
         source = [getattr(args, name) for name in names]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
     partial = answer_all(classifier, table, source, args)
-    if partial is None:
-        return 1
     labels = sorted(str(label) for label in classifier.classes_.tolist())
     ours = columns_of(labels)
     cells = [cells_of(partial.answers[i], labels) for i in range(len(table.rows))]

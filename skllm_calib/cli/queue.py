@@ -5,22 +5,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from skllm_calib.cli.console import note, remark, say
-from skllm_calib.cli.rows import by_label, leave_out, table_of, texts_of
+from skllm_calib.cli.console import figures_only, listed, note, remark, say
+from skllm_calib.cli.rows import by_label, check_same, leave_out, table_of, texts_of
 from skllm_calib.exceptions import BadLines
 from skllm_calib.operations.predictions import (
     Probabilities,
+    own_cells,
     own_column,
     read_ids,
     read_probabilities,
 )
 from skllm_calib.operations.queue import ReviewQueue
 from skllm_calib.operations.queue.rows import ACTIONS, Classes, check_row
-from skllm_calib.utils.files import write_text
 from skllm_calib.utils.layout import wrapped
-from skllm_calib.utils.tables import Table, check_format, label_of, text_of, unpaired, write_table
-
-_LISTED = 20
+from skllm_calib.utils.tables import Table, check_format, label_of, unpaired, write_table
 
 
 def _open(args: SimpleNamespace) -> ReviewQueue:
@@ -40,19 +38,15 @@ def add(args: SimpleNamespace) -> int:
     """Add the rows of a table, checked in full before the queue is touched."""
     table = table_of(args)
     found = read_probabilities(table)
-    path, labels = Path(args.queue).expanduser(), found.labels
-    known: dict[str | None, Any] = {label: label for label in labels}
-    if path.is_file() and path.stat().st_size:
+    path = Path(args.queue).expanduser()
+    exists = path.is_file() and path.stat().st_size > 0
+    known: dict[str | None, Any] = {label: label for label in found.labels}
+    if exists:
         known = by_label(ReviewQueue(args.queue).classes)  # integers, perhaps, or in another order
-        if sorted(map(str, known)) != labels:
-            raise ValueError(
-                f"{args.file!r} has probabilities of {', '.join(labels)}, but the queue at "
-                f"{args.queue!r} is about {', '.join(sorted(map(str, known)))}: make another queue "
-                "for them"
-            )
+        check_same(args.file, found.labels, known, f"the queue at {args.queue!r} is about")
     rows = _rows(table, found, known, args)
-    if not path.is_file() or not path.stat().st_size:
-        ReviewQueue(args.queue, classes=labels)
+    if not exists:
+        ReviewQueue(args.queue, classes=found.labels)
     added = ReviewQueue(args.queue, audit_share=args.audit_share).add(rows, replace=args.replace)
     say(
         f"{added.n_new:,} new rows, {added.n_asked:,} of them for a person; "
@@ -76,7 +70,7 @@ def _rows(
     else:
         ids = read_ids(table, args.id or "id", used)
     actions, reasons = _actions(table, args, found)
-    proposed = _cells(table, "label", label_of)
+    proposed = own_cells(table, "label", label_of)
     evidence = {name: table.column(name) for name in args.evidence}
     classes = Classes(list(known.values()))
     rows = []
@@ -116,7 +110,7 @@ def _actions(
     for own, action in args.take_as:
         if action not in ACTIONS:
             raise ValueError(f"--take-as {own} {action}: it must be one of {', '.join(ACTIONS)}")
-    given, why, failure = (_cells(table, name) for name in ("action", "reason", "failure"))
+    given, why, failure = (own_cells(table, name) for name in ("action", "reason", "failure"))
     actions: list[str | None] = [None] * len(table.rows)
     reasons = [f"the model failed: {text or 'no reason is given'}" for text in failure]
     for i in found.answered():
@@ -130,12 +124,6 @@ def _actions(
     return actions, reasons
 
 
-def _cells(table: Table, name: str, read: Any = text_of) -> list[Any]:
-    """Return the cells of a column of ours, None where there is nothing."""
-    column = own_column(table, name)
-    return [None] * len(table.rows) if column is None else table.column(column, read)
-
-
 # -- status ----------------------------------------------------------------------------------------
 
 
@@ -143,30 +131,22 @@ def status(args: SimpleNamespace) -> int:
     """Print the figures, or write them where ``--json`` says."""
     queue = _open(args)
     done, error, disputed = queue.statistics(), queue.accepted_error(), queue.disputed()
-    if args.json is not None:
-        figures = {
-            "classes": queue.classes.tolist(),
-            **done.to_dict(),
-            "accepted_error": error.to_dict(),
-            "disputed": [{"id": row["id"], "labels": row["labels"]} for row in disputed],
-        }
-        text = json.dumps(figures, indent=2, ensure_ascii=False)
-        if args.json == "-":
-            say(text)
-            return 0
-        write_text(args.json, text + "\n")
+    figures = {
+        "classes": queue.classes.tolist(),
+        **done.to_dict(),
+        "accepted_error": error.to_dict(),
+        "disputed": [{"id": row["id"], "labels": row["labels"]} for row in disputed],
+    }
+    if figures_only(args, figures):
+        return 0
     say(str(done))
     if disputed:
         say("\nDisputed, until they agree or somebody says 'queue label ... --final':")
-        for row in disputed[:_LISTED]:
-            said = ", ".join(f"{who} says {label}" for who, label in row["labels"].items())
-            say(f"  {row['id']}: {said}")
-        if len(disputed) > _LISTED:
-            say(f"  ... and {len(disputed) - _LISTED} more; --json has them all")
+        said = [[f"{who} says {y}" for who, y in row["labels"].items()] for row in disputed]
+        lines = [f"{row['id']}: {', '.join(one)}" for row, one in zip(disputed, said, strict=True)]
+        say(listed(lines, "; --json has them all"))
     if error.n_accepted:
         say("\n" + wrapped(str(error)))
-    if args.json is not None:
-        remark(args, f"\nAll figures: {args.json}")
     return 0
 
 
@@ -226,11 +206,11 @@ def take_in(args: SimpleNamespace) -> int:
             raise
         note(f"skllm-calib: error: {len(e.errors)} row(s) of {args.file} cannot be used:")
         nobody = "no reviewer: fill in the column 'reviewer', or pass --reviewer NAME"
-        for number, what in e.errors[:_LISTED]:
-            who = lines[number - 1]["reviewer"]
-            note(f"  {table.name(number - 1)}: {what if who else nobody}")
-        if len(e.errors) > _LISTED:
-            note(f"  ... and {len(e.errors) - _LISTED} more")
+        wrong = [
+            f"{table.name(number - 1)}: {what if lines[number - 1]['reviewer'] else nobody}"
+            for number, what in e.errors
+        ]
+        note(listed(wrong))
         note(f"{e.n_good} other label(s) are kept. Correct the file and take it in again.")
         return 1
     say(f"{n:,} new labels; {queue.statistics().n_waiting:,} rows wait")
@@ -268,17 +248,9 @@ def export(args: SimpleNamespace) -> int:
     found = queue.export()
     if not found.ids:
         raise ValueError(f"no row of the queue at {args.queue!r} has a label yet")
-    names = [f"proba_{label}" for label in queue.classes.tolist()]
-    columns = [found[0], found[1], *(column.tolist() for column in found[2:])]
-    rows = [
-        {"id": name, "text": text, "label": str(label), "weight": weight,
-         **dict(zip(names, proba, strict=True))}
-        for name, text, label, proba, weight in zip(*columns, strict=True)
-    ]  # fmt: skip
-    ours = ["weight", *names]
-    write_table(Table(["id", "text", "label", *ours], rows, own=ours), args.out)
+    write_table(found.to_table(queue.classes), args.out)
     show = note if args.out == "-" else say
-    show(f"Wrote {len(rows):,} rows to {args.out}")
+    show(f"Wrote {len(found.ids):,} rows to {args.out}")
     if waiting := queue.statistics().n_waiting:
         remark(args, f"{waiting:,} rows still wait: until they are done, the weights lack theirs.")
     return 0

@@ -23,13 +23,8 @@ def run(args: SimpleNamespace) -> int:
     set_resume_hint(args)
     _check_arguments(args)
     table = table_of(args)
-    options: dict[str, Any] = {
-        "title": args.title,
-        "n_rows": args.n_listed,
-        "price_per_million": args.price_per_million,
-    }
     make = _from_file if args.classifier is None else _from_classifier
-    report = make(table, args, options)
+    report = make(table, args)
     for path in filter(None, (args.json, args.out)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         report.save(path)
@@ -53,9 +48,7 @@ def _check_arguments(args: SimpleNamespace) -> None:
         raise ValueError("--impact goes with --risk-matrix")
 
 
-def _from_classifier(
-    table: Table, args: SimpleNamespace, options: dict[str, Any]
-) -> CalibrationReport:
+def _from_classifier(table: Table, args: SimpleNamespace) -> CalibrationReport:
     classifier = load_classifier(args)
     rows, _ = fresh_rows(table, args, classifier.classes_, args.weight)
     known = {str(label): label for label in classifier.classes_.tolist()}
@@ -69,14 +62,13 @@ def _from_classifier(
         policy=policy,
         policy_saw_rows=policy is not None and saw(args.classifier, rows),
         **_around(table, args, sorted(known), rows.index.tolist()),
-        **options,
     )
     for failed in report.figures["rows"]["failed"]:
         remark(args, f"row {failed['id']} failed: {failed['reason']}")
     return report
 
 
-def _from_file(table: Table, args: SimpleNamespace, options: dict[str, Any]) -> CalibrationReport:
+def _from_file(table: Table, args: SimpleNamespace) -> CalibrationReport:
     found = read_probabilities(table)
     labels = read_true_labels(table, args.label)
     there = leave_out(table, args, range(len(labels)), labels, "label")
@@ -92,15 +84,19 @@ def _from_file(table: Table, args: SimpleNamespace, options: dict[str, Any]) -> 
         texts=None if texts is None else [texts[i] or "" for i in chosen],
         sample_weight=weights_of(table, args.weight, chosen),
         **_around(table, args, found.labels, chosen),
-        **options,
     )
 
 
 def _around(
     table: Table, args: SimpleNamespace, labels: Sequence[str], positions: Sequence[int]
 ) -> dict[str, Any]:
-    """Return names and impacts of the rows at some positions of the table."""
-    out: dict[str, Any] = {"ids": [i + 1 for i in positions]}
+    """Return what to show, and names and impacts of the rows at some positions of the table."""
+    out: dict[str, Any] = {
+        "title": args.title,
+        "n_rows": args.n_listed,
+        "price_per_million": args.price_per_million,
+        "ids": [i + 1 for i in positions],
+    }
     if args.id is not None:
         out["ids"] = read_ids(table, args.id, positions)
     if args.risk_matrix is not None:

@@ -108,6 +108,15 @@ def check_known(  # noqa: PLR0917 (as the message reads)
             )
 
 
+def check_same(file: str, labels: Sequence[str], known: Iterable[Any], other: str) -> None:
+    """Refuse a file whose probabilities are about other labels than those of a queue or monitor."""
+    if list(labels) != (mine := sorted(map(str, known))):
+        raise ValueError(
+            f"{file!r} has probabilities of {', '.join(labels)}, but {other} {', '.join(mine)}: "
+            "make another one for them"
+        )
+
+
 def known_as(rows: Any, table: Table, classes: Sequence[Any]) -> Any:
     """Return the rows with the classes' own spelling of the labels; refuse other labels."""
     known = {label_of(one): str(one) for one in classes}
@@ -144,7 +153,6 @@ def fresh_rows(
 ) -> tuple[Any, int | None]:
     """Take labelled rows to test on, as many as ``--n-rows`` says, and what `unseen` left out."""
     rows, n_left_out = unseen(labelled_rows(table, args, weight), table, args)
-    rows = rows.iloc[
-        draw(rows["label"].tolist(), getattr(args, "n_rows", None), getattr(args, "seed", 0))
-    ]
+    if getattr(args, "n_rows", None) is not None:
+        rows = rows.iloc[draw(rows["label"].tolist(), args.n_rows, args.seed)]
     return known_as(rows, table, classes.tolist()), n_left_out

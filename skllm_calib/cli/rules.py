@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.cli.classifier import read_object
+from skllm_calib.cli.classifier import given_parameters, read_object
 from skllm_calib.cli.interface.declare import flag_of
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.decisions.policy.targets import resolve_rule
@@ -22,23 +22,17 @@ from skllm_calib.utils.tables.cells import number_of
 
 _FILE = "policy.json"
 _MODEL = "model.joblib"
-# Parameters of ReviewPolicy that the command line sets.
-_PARAMETERS = (
-    "target_precision", "max_error", "max_reviews", "costs", "review_cost", "reject_cost",
-    "per_class", "reject_below", "confidence",
-)  # fmt: skip
 
 
 def given_for_fit(args: SimpleNamespace) -> list[str]:
     """Return the options that were given and say how to fit a policy."""
-    names = [name for name in (*_PARAMETERS, "label", "weight") if getattr(args, name) is not None]
-    return [flag_of(name) for name in names]
+    names = [*given_parameters(ReviewPolicy(), args), "label", "weight"]
+    return [flag_of(name) for name in names if getattr(args, name) is not None]
 
 
 def policy_of(args: SimpleNamespace) -> ReviewPolicy:
     """Return the policy that the arguments describe, not fitted."""
-    given = {name: getattr(args, name) for name in _PARAMETERS}
-    policy = ReviewPolicy(**{name: value for name, value in given.items() if value is not None})
+    policy = ReviewPolicy(**given_parameters(ReviewPolicy(), args))
     resolve_rule(policy.get_params(deep=False))  # what does not go together is said at once
     return policy
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.utils.tables import Table
-from skllm_calib.utils.tables.cells import label_of
+from skllm_calib.utils.tables.cells import label_of, text_of
 
 __all__ = [
-    "Probabilities", "own_column", "proba_columns", "read_ids", "read_probabilities",
-    "read_true_labels",
+    "Probabilities", "own_cells", "own_column", "proba_columns", "read_ids", "read_probabilities",
+    "read_true_labels", "with_columns",
 ]  # fmt: skip
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
@@ -132,3 +133,49 @@ def read_true_labels(table: Table, column: str) -> list[str | None]:
             "'probability': name the column of the true labels (or rename this one, if it is that)"
         )
     return labels
+
+
+def own_cells(table: Table, name: str, read: Callable[[Any], Any] = text_of) -> list[Any]:
+    """Return the cells that ``predict`` or ``decide`` wrote under a name; None without them."""
+    column = own_column(table, name)
+    return [None] * len(table.rows) if column is None else table.column(column, read)
+
+
+def with_columns(
+    table: Table, columns: Sequence[str], cells: Iterable[Mapping[str, Any]]
+) -> tuple[Table, list[str]]:
+    """Put columns of ours behind those of a table; a name that is taken gets ``predicted_``.
+
+    Parameters
+    ----------
+    table : Table
+        The rows that were classified.
+    columns : sequence of str
+        Names of our columns.
+    cells : iterable of mapping
+        Our cells of each row, by name.
+
+    Returns
+    -------
+    table : Table
+        The rows with our columns.
+    renamed : list of str
+        Those of our columns that could not keep their name.
+
+    Examples
+    --------
+    >>> with_columns(Table(["label"], [{"label": "a"}]), ["label"], [{"label": "b"}])[0].rows
+    [{'label': 'a', 'predicted_label': 'b'}]
+    """
+    names = {}
+    for name in columns:
+        names[name] = name
+        while names[name] in table.columns:
+            names[name] = f"predicted_{names[name]}"
+    rows = [
+        {**row, **{new: ours.get(name) for name, new in names.items()}}
+        for row, ours in zip(table.rows, cells, strict=True)
+    ]
+    own = list(names.values())
+    renamed = [new for name, new in names.items() if new != name]
+    return Table([*table.columns, *own], rows, own=own), renamed

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["draw"]
 
 
-def draw(labels: Sequence[str], n: int | None, seed: int) -> list[int]:
+def draw(labels: Sequence[str] | NDArray[Any], n: int | None, seed: int) -> list[int]:
     """Draw rows so that the classes keep their shares, each with a row at least if there is room.
 
     Examples

@@ -245,7 +245,8 @@ def test_rows_of_another_classifier(run, started, tmp_path):
     (tmp_path / "eggs.csv").write_text("proba_eggs,proba_ham\n0.5,0.5\n")
     code, _, err = run("update", "eggs.csv")
     assert code == 1
-    assert "probabilities of eggs, ham, but the monitor watches ham, spam" in err
+    assert "probabilities of eggs, ham, but the monitor at" in err
+    assert "is about ham, spam: make another one for them" in err
     (tmp_path / "failed.csv").write_text("proba_ham,proba_spam,failure\n,,down\n")
     assert "no row of 'failed.csv' has probabilities" in run("update", "failed.csv")[2]
 

@@ -211,7 +211,7 @@ def test_a_queue_is_for_its_labels(run, filled, tmp_path):
     code, _, err = run("add", file, "--text", "message")
     assert code == 1
     assert "probabilities of eggs, ham, but the queue at" in err
-    assert "is about ham, spam: make another queue for them" in err
+    assert "is about ham, spam: make another one for them" in err
 
 
 def test_a_queue_of_integers(run, queue_file, tmp_path):

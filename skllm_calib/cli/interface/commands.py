@@ -1,34 +1,12 @@
 """The commands that ask a model, and the program that holds all commands."""
 
-from collections.abc import Sequence
-
 import rich_click as click
 
 from skllm_calib._version import __version__
 from skllm_calib.cli.interface import shared, values
-from skllm_calib.cli.interface.declare import (
-    FILE,
-    Named,
-    argument,
-    command,
-    commands,
-    switch,
-)
+from skllm_calib.cli.interface.declare import FILE, Named, argument, command, commands, switch
 from skllm_calib.cli.interface.declare import option as opt
 from skllm_calib.cli.interface.operating import monitor, queue
-
-
-def _methods() -> Sequence[str]:
-    from skllm_calib.calibration.calibrators import CALIBRATORS
-
-    return sorted(CALIBRATORS)
-
-
-def _signals() -> Sequence[str]:
-    from skllm_calib.evidence.signals import SIGNALS
-
-    return ["auto", *SIGNALS]
-
 
 demo = command(
     "demo", "demo:run",
@@ -67,11 +45,12 @@ calibrate = command(
      "Evidence and calibration": [
         *(evidence := [
             opt("--signal", "NAME", "What is read from the model: auto, logprobs, self_reported, "
-                "...; several between commas are pooled.", Named(_signals, several=True), "auto"),
+                "...; several between commas are pooled.",
+                Named("evidence.signals:SIGNALS", several=True), "auto"),
             opt("--order-averaging", "N", "Ask with the options in N orders and take the mean.",
                 int, 1)]),
         opt("--method", "NAME", "auto (chosen from the data), temperature, platt, beta, dirichlet, "
-            "isotonic, ...", Named(_methods), "auto"),
+            "isotonic, ...", Named("calibration.calibrators:CALIBRATORS"), "auto"),
         shared.on_error("raise", "A row that fails: stop, or go on without it.")]},
     not_both=[("prompt", "prompt_file")],
 )  # fmt: skip

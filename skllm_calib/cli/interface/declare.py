@@ -1,7 +1,7 @@
 """Options and commands in few words; what a command does is imported when it runs."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +16,22 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def named(where: str) -> Any:
+    """Import what ``module:NAME`` names."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
 class Named(click.ParamType):  # type: ignore[type-arg]
-    """Names out of those that a library module knows, which is imported only when one is given."""
+    """Names out of a table of the library, ``module:NAME``, imported only when one is given."""
 
     name = "name"
 
-    def __init__(self, names: Callable[[], Sequence[str]], *, several: bool = False) -> None:
-        self._names, self._several = names, several
+    def __init__(self, where: str, *, several: bool = False) -> None:
+        self._where, self._several = where, several
+
+    def _names(self) -> list[str]:
+        return list(named(f"skllm_calib.{self._where}"))
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Check the names; several come between commas and become a list."""
@@ -30,7 +39,7 @@ class Named(click.ParamType):  # type: ignore[type-arg]
             return value
         chosen = [name.strip() for name in value.split(",")] if self._several else [value]
         if value != param.default:
-            known = list(self._names())
+            known = self._names()
             for name in chosen:
                 if name not in known:
                     self.fail(f"{name!r} is not one of {', '.join(known)}", param, ctx)
@@ -103,8 +112,7 @@ def command(  # noqa: PLR0917 (read as a table)
                 raise click.UsageError(f"Missing option {' or '.join(flags)}.", context)
         args: SimpleNamespace = context.obj
         vars(args).update(given, flags=[one.opts[0] for one in context.command.params])
-        module, _, function = where.partition(":")
-        code: int = getattr(import_module(f"skllm_calib.cli.{module}"), function)(args)
+        code: int = named(f"skllm_calib.cli.{where}")(args)
         return code
 
     parameters = list(arguments)

@@ -1,26 +1,10 @@
 """The commands of ``queue`` and ``monitor``."""
 
-from collections.abc import Sequence
-
 import rich_click as click
 
 from skllm_calib.cli.interface import shared, values
-from skllm_calib.cli.interface.declare import (
-    FILE,
-    Named,
-    argument,
-    command,
-    commands,
-    switch,
-)
+from skllm_calib.cli.interface.declare import FILE, Named, argument, command, commands, switch
 from skllm_calib.cli.interface.declare import option as opt
-
-
-def _detectors() -> Sequence[str]:
-    from skllm_calib.operations.monitor import CalibrationMonitor
-
-    return list(CalibrationMonitor().detectors)
-
 
 path = argument("queue", "The file of the queue.", FILE)
 written = argument("file", "Rows that 'predict' or 'decide' wrote, or -.", FILE)
@@ -130,7 +114,8 @@ monitor = commands(
         {"Rows": [true_label, shared.weight, *shared.reading],
          "Monitor": [
             opt("--detectors", "A,B", "Detectors to use: cusum, e_detector, confidences, "
-                "predicted_labels [default: all].", Named(_detectors, several=True)),
+                "predicted_labels [default: all].",
+                Named("operations.monitor.alarms:DETECTORS", several=True)),
             opt("--average-run-length", "N", "Mean number of labels until a false alarm, for each "
                 "detector [default: 10,000].", float),
             opt("--unlabelled-run-length", "N", "The same in rows, for detectors that need no "

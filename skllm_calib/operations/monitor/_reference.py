@@ -17,9 +17,9 @@ from skllm_calib.operations.monitor._model import ModelWatch
 from skllm_calib.operations.monitor._run_length import cusum_thresholds
 from skllm_calib.operations.monitor._state import MonitorState
 from skllm_calib.operations.monitor._watches import LabelWatch, Reference, RowWatch
+from skllm_calib.operations.monitor.alarms import DETECTORS
 
 __all__ = [
-    "DETECTORS",
     "check_detectors",
     "new_state",
 ]
@@ -27,7 +27,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 _MODEL = ("fingerprint", "probes")
-DETECTORS = ("cusum", "e_detector", "confidences", "predicted_labels")
 
 # A gap of this many standard errors beyond the tolerance is not due to chance.
 _STANDARD_ERRORS = 3

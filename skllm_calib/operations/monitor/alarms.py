@@ -6,7 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["CalibrationAlarm", "labels_to_recalibrate"]
+__all__ = ["DETECTORS", "CalibrationAlarm", "labels_to_recalibrate"]
+
+# What can be chosen; alarms of the model itself cannot be turned off.
+DETECTORS = ("cusum", "e_detector", "confidences", "predicted_labels")
 
 # A recalibration is worth its name if the error that is left is about two points.
 _ERROR_LEFT = 0.02

@@ -28,12 +28,11 @@ from skllm_calib.operations.monitor._incoming import (
 from skllm_calib.operations.monitor._model import check_fingerprint
 from skllm_calib.operations.monitor._prometheus import prometheus_text
 from skllm_calib.operations.monitor._reference import (
-    DETECTORS,
     check_detectors,
     new_state,
 )
 from skllm_calib.operations.monitor._state import MonitorState, read_json, write_json
-from skllm_calib.operations.monitor.alarms import CalibrationAlarm
+from skllm_calib.operations.monitor.alarms import DETECTORS, CalibrationAlarm
 from skllm_calib.utils.files import write_text
 
 __all__ = ["CalibrationMonitor"]

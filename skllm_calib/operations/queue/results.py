@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.utils.layout import aligned
+from skllm_calib.utils.tables import Table
 
 __all__ = ["Added", "LabelledRows", "QueueStatistics"]
 
@@ -43,6 +44,23 @@ class LabelledRows(NamedTuple):
     y: NDArray[Any]
     proba: NDArray[np.float64]
     sample_weight: NDArray[np.float64]
+
+    def to_table(self, classes: NDArray[Any]) -> Table:
+        """Return the rows as a table with a column ``proba_<label>`` for each of the classes."""
+        names = [f"proba_{label}" for label in classes.tolist()]
+        rows = [
+            {"id": name, "text": text, "label": str(label), "weight": weight}
+            | dict(zip(names, proba, strict=True))
+            for name, text, label, proba, weight in zip(
+                self.ids,
+                self.texts,
+                self.y.tolist(),
+                self.proba.tolist(),
+                self.sample_weight.tolist(),
+                strict=True,
+            )
+        ]
+        return Table(["id", "text", "label", "weight", *names], rows, own=["weight", *names])
 
 
 @dataclass(frozen=True)

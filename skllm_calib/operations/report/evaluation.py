@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.decisions import accept_threshold
+from skllm_calib.display import CalibrationComparisonDisplay
+from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
@@ -22,10 +25,11 @@ from skllm_calib.operations.report.words import about
 from skllm_calib.utils.layout import aligned
 
 __all__ = [
-    "QUESTION", "Scores", "comparison", "evaluation", "prior_log_loss", "score", "threshold",
-    "thresholds",
+    "PICTURE", "QUESTION", "Scores", "comparison", "draw_comparison", "evaluation", "in_words",
+    "prior_log_loss", "score", "threshold", "thresholds",
 ]  # fmt: skip
 
+PICTURE = "the reliability diagram"
 QUESTION = "Which answers may pass without a person?"
 
 
@@ -122,6 +126,15 @@ def comparison(figures: Mapping[str, Any]) -> str:
     return aligned(rows, ["", *(remark for _, remark in meaning.values())])
 
 
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Say what `evaluation` returned: the comparison, and what may be accepted."""
+    return (
+        f"{comparison(figures)}\n\n{QUESTION} What can be promised with "
+        f"{100 * DEFAULT_CONFIDENCE:.0f} % confidence:\n\n"
+        f"{thresholds(figures['thresholds'], figures['n'])}"
+    )
+
+
 def threshold(
     y: Sequence[str], proba: NDArray[np.float64], labels: Sequence[str], target: float
 ) -> dict[str, Any]:
@@ -159,3 +172,22 @@ def _said(one: Mapping[str, Any], n_rows: int) -> str:
         return "not certifiable; the model is wrong too often, even when surest"
     how_many = about(one["n_more"]) if one["n_more"] else "a few"
     return f"not certifiable with these labels; {how_many} more needed"
+
+
+def draw_comparison(path: str | Path, y: Sequence[str], scores: Scores) -> None:
+    """Draw the reliability diagrams before and after into one file, side by side.
+
+    Raises
+    ------
+    ValueError
+        If the extension is not that of a picture.
+    MissingDependency
+        If matplotlib is missing.
+    """
+    names = ("Raw probabilities", "Calibrated probabilities")
+    display = CalibrationComparisonDisplay.from_predictions(
+        y, scores.raw, scores.calibrated, names=names, labels=scores.labels
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    display.figure_.savefig(path, dpi=150)
+    import_pyplot(PICTURE).close(display.figure_)
