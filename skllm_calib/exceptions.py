@@ -55,7 +55,15 @@ class SkllmCalibError(Exception):
 
 
 class BackendError(SkllmCalibError):
-    """A request could not be answered by the model behind it."""
+    """A request could not be answered by the model behind it.
+
+    Attributes
+    ----------
+    is_billed : bool
+        Whether the server counted tokens for it, so that asking again would cost again.
+    """
+
+    is_billed: bool = False
 
 
 class AuthenticationFailed(BackendError):

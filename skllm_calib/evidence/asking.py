@@ -10,6 +10,8 @@ from itertools import chain
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.cache import failure_key
+from skllm_calib.evidence.kept_failures import read_failure, write_failure
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
@@ -84,6 +86,7 @@ class _Exchange:
     def __init__(self, model: BoundModel, progress: Callable[[int, int], None] | None) -> None:
         self._model = model
         self._worker = None if model.cache is None else Worker(model.cache, Reply.from_json)
+        self._keeps_failures = model.cache is not None and model.cache.keep_failures
         self._progress = progress
         self.answers: dict[str, Answered] = {}
         self.from_cache: set[str] = set()  # also what another worker asked meanwhile
@@ -92,6 +95,7 @@ class _Exchange:
 
     def answer(self, requests: Mapping[str, Request]) -> None:
         """Get the answers to requests by their keys, but for those that are known."""
+        self._recall([key for key in requests if key not in self.answers])
         unknown = {key: r for key, r in requests.items() if key not in self.answers}
         self._n_needed = len(self.answers) + len(unknown)
         # Closed at once when the backend raises, so that nobody waits for what will not come.
@@ -133,8 +137,22 @@ class _Exchange:
     def _take(self, key: str, answer: Answered) -> None:
         if self._worker is not None and isinstance(answer, Reply):
             self._worker.keep(key, answer.to_json())  # safe before it is used
+        elif isinstance(answer, BackendError) and answer.is_billed:
+            self._model.paid_failures[key] = answer
+            if self._worker is not None and self._keeps_failures:
+                self._worker.keep(failure_key(key), write_failure(answer))
         self.answers[key] = answer
         self._report()
+
+    def _recall(self, keys: list[str]) -> None:
+        """Take what is known of failures that were paid for."""
+        known = self._model.paid_failures
+        if self._keeps_failures and self._model.cache is not None:
+            kept = self._model.cache.get_failures([key for key in keys if key not in known])
+            for key, value in kept.items():
+                if (failure := read_failure(value)) is not None:
+                    known[key] = failure
+        self.answers |= {key: known[key] for key in keys if key in known}
 
     def _report(self) -> None:
         if self._progress is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.questions import BoundPrompt, Question
 from skllm_calib.evidence.signals import OrderAveragedSignal, Signal
+from skllm_calib.exceptions import BackendError
 
 __all__ = ["BoundModel", "Example"]
 
@@ -58,6 +59,8 @@ class BoundModel:
         What to do about rows without an answer.
     verbose : int
         Whether to show a progress bar.
+    paid_failures : dict of str to BackendError
+        By the keys of requests, failures that the server charged for: not asked again in this call.
     """
 
     backend: BaseBackend
@@ -73,6 +76,7 @@ class BoundModel:
     label_bias: NDArray[np.float64] | None = None
     on_error: Literal["raise", "nan"] = "raise"
     verbose: int = 0
+    paid_failures: dict[str, BackendError] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

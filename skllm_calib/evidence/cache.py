@@ -61,6 +61,8 @@ SCHEMA = Schema(
         ),
     ),
 )
+_FAILURE = "failure-"
+_IS_REPLY = f"key NOT LIKE '{_FAILURE}%'"
 _BATCH = 500  # keys per query; SQLite allows 999 parameters in its oldest builds
 
 
@@ -83,6 +85,12 @@ class ResponseCache:
         File to keep them in, created when first written to. None takes the path in the environment
         variable ``SKLLM_CALIB_CACHE``, else ``skllm-calib/replies.sqlite`` in the user's cache
         folder.
+    keep_failures : bool, default=False
+        Whether to keep also failures that the server charged for, such as a refusal or a reply
+        without an answer in it, and not to ask for such a row again: in a search that asks for it
+        in every fold it is then paid for once. False asks again, also for failures that are in the
+        file; :meth:`clear_failures` removes them. Failures that cost nothing (no connection, too
+        many requests) are never kept.
 
     Notes
     -----
@@ -115,10 +123,13 @@ class ResponseCache:
     1
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._set_up(default_cache_path() if path is None else path)
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, keep_failures: bool = False
+    ) -> None:
+        self._set_up(default_cache_path() if path is None else path, keep_failures)
 
-    def _set_up(self, path: str | os.PathLike[str]) -> None:
+    def _set_up(self, path: str | os.PathLike[str], keep_failures: bool) -> None:
+        self.keep_failures = keep_failures
         self._file = SQLiteFile(path, SCHEMA)
         self.path = self._file.path
         self._hits = self._misses = 0
@@ -161,11 +172,36 @@ class ResponseCache:
         with self._file.writing() as connection:
             insert_replies(connection, items)
 
+    def get_failures(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the failures that are kept for those of `keys` that have no reply."""
+        if not (keys and self._file.exists()):
+            return {}
+        marked = self._select([failure_key(key) for key in keys])
+        failed = {key: marked[failure_key(key)] for key in keys if failure_key(key) in marked}
+        replied = self._select(list(failed))
+        return {key: value for key, value in failed.items() if key not in replied}
+
+    def clear_failures(self) -> int:
+        """Remove the failures that were kept, so that these rows are asked again; return how many.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "replies.sqlite")
+        >>> ResponseCache(path, keep_failures=True).clear_failures()
+        0
+        """
+        if not self._file.exists():
+            return 0
+        with self._file.writing() as connection:
+            n = connection.execute(f"DELETE FROM replies WHERE NOT {_IS_REPLY}").rowcount
+        return int(n)
+
     def __len__(self) -> int:
         if not self._file.exists():
             return 0
         with self._file.reading() as connection:
-            (n,) = connection.execute("SELECT COUNT(*) FROM replies").fetchone()
+            (n,) = connection.execute(f"SELECT COUNT(*) FROM replies WHERE {_IS_REPLY}").fetchone()
         return int(n)
 
     def stats(self) -> CacheStats:
@@ -185,6 +221,7 @@ class ResponseCache:
         n = 0
         if self._file.exists():
             with self._file.writing() as connection:
+                connection.execute(f"DELETE FROM replies WHERE NOT {_IS_REPLY}")
                 n = connection.execute("DELETE FROM replies").rowcount
                 for table in ("claims", "owners"):
                     connection.execute(f"DELETE FROM {table}")
@@ -199,19 +236,23 @@ class ResponseCache:
         return n
 
     def __repr__(self) -> str:
-        return f"ResponseCache({str(self.path)!r})"
+        kept = ", keep_failures=True" if self.keep_failures else ""
+        return f"ResponseCache({str(self.path)!r}{kept})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ResponseCache) and self.path == other.path
+        if not isinstance(other, ResponseCache):
+            return False
+        return (self.path, self.keep_failures) == (other.path, other.keep_failures)
 
     def __hash__(self) -> int:
         return hash(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": str(self.path)}  # a Path of one system cannot be loaded on another
+        # A Path of one system cannot be loaded on another.
+        return {"path": str(self.path), "keep_failures": self.keep_failures}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._set_up(state["path"])
+        self._set_up(state["path"], state.get("keep_failures", False))
 
     def __sklearn_clone__(self) -> ResponseCache:
         return self  # has no parameters a search could change, and its counts are worth sharing
@@ -248,6 +289,11 @@ def resolve_cache(
         f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None to "
         "disable caching"
     )
+
+
+def failure_key(key: str) -> str:
+    """Return the key under which the failure to answer a request is kept, beside its reply."""
+    return f"{_FAILURE}{key}"
 
 
 def select_replies(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str | None]:

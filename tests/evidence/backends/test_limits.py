@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from loopback import refusal, servers
+from loopback import completion, refusal, servers
 from test_stopping import Server
 
 from skllm_calib import LLMClassifier
@@ -101,6 +101,22 @@ def test_no_quota_costs_one_request(serve, status):
     with pytest.raises(RateLimited, match="add credit"):
         failures(model, 20)
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_billed"),
+    [
+        (completion("", finish_reason="content_filter"), True),
+        (completion("", finish_reason="length"), True),
+        (completion(None, refusal="I cannot"), True),
+        (refusal(400, "no", code="content_filter"), False),
+        (refusal(503, "later"), False),
+    ],
+)
+def test_what_a_server_charged_for_is_marked(serve, answer, is_billed):
+    server = serve(lambda body: answer)
+    (failure,), _ = failures(OpenAIBackend("m", base_url=server.base_url, max_retries=0))
+    assert failure.is_billed == is_billed
 
 
 def test_a_channel_that_was_cut_is_not_used_again():

@@ -9,6 +9,7 @@ from typing import Any
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
 from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts, refused_parameter
 from skllm_calib.evidence.backends.base import Message, Reply, Request
+from skllm_calib.evidence.backends.hosted.answer import Usage
 from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import refused_wish
@@ -62,8 +63,14 @@ class ClaudeModel:
             body = self._body(request)
             reply = self._send(body)
             if not isinstance(reply, Problem):
-                self._check(reply)
-                return self._read(reply, request, body)
+                try:
+                    self._check(reply)
+                    return self._read(reply, request, body)
+                except (Refused, UnreadableReply) as failure:
+                    usage = Usage()
+                    usage.add(reply)
+                    failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+                    raise
             if not self._facts.learn(reply, body, request.schema):
                 raise self._failure_of(reply, body)
 

@@ -15,7 +15,7 @@ from skllm_calib.evidence.backends.hosted.text import read_text
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.label_tokens import LabelTree
-from skllm_calib.exceptions import BackendError, SignalUnavailable
+from skllm_calib.exceptions import BackendError, Refused, SignalUnavailable, UnreadableReply
 
 __all__ = ["Run", "answer_or_stop", "check_budget"]
 
@@ -72,14 +72,20 @@ class Run:
 
     def _answer_now(self, request: Request) -> Reply:
         usage = Usage()
-        if request.choices and self._decide is not None:
-            reply = self._decide(request, usage)
-        elif request.answers:
-            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
-            reply = LabelReader(self._model, tree, request, usage, self._top_logprobs).read()
-        else:
-            reply = read_text(self._model, request, usage, self._budget)
+        try:
+            reply = self._read(request, usage)
+        except (Refused, UnreadableReply) as failure:
+            failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+            raise
         return replace(reply, **asdict(usage))
+
+    def _read(self, request: Request, usage: Usage) -> Reply:
+        if request.choices and self._decide is not None:
+            return self._decide(request, usage)
+        if request.answers:
+            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
+            return LabelReader(self._model, tree, request, usage, self._top_logprobs).read()
+        return read_text(self._model, request, usage, self._budget)
 
 
 def check_budget(budget: int | None) -> None:

@@ -1,0 +1,115 @@
+"""Failures that the server charged for are paid once."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skllm_calib import LLMClassifier, ResponseCache
+from skllm_calib.backends import TestingBackend
+from skllm_calib.evidence.asking import ask_rows
+from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.kept_failures import read_failure, write_failure
+from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.exceptions import BackendUnavailable, Refused, UnreadableReply
+from skllm_calib.signals import LogprobSignal
+
+asked: Counter[str] = Counter()
+
+
+class Moody(TestingBackend):
+    """Answers, refuses for money, writes nonsense for money, or is away, by the text."""
+
+    def run(self, requests):
+        for i, request in enumerate(requests):
+            text = request.messages[-1].content
+            kind = next((k for k in ("refuse", "nonsense", "away", "free") if k in text), "good")
+            asked[kind] += 1
+            if kind == "good":
+                yield i, next(super().run([request]))[1]
+                continue
+            kinds = {"refuse": Refused, "away": BackendUnavailable}
+            failure = kinds.get(kind, UnreadableReply)(f"{kind}: as it is")
+            failure.is_billed = kind in ("refuse", "nonsense")
+            yield i, failure
+
+
+@pytest.fixture(autouse=True)
+def none_asked():
+    asked.clear()
+
+
+TEXTS = ["good", "refuse", "nonsense", "away", "free"]
+
+
+def predict(cache):
+    llm = LLMClassifier(Moody(), classes=["ham", "spam"], cache=cache, on_error="nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return llm.predict_proba(TEXTS)
+
+
+def test_kept_failures_are_paid_once_and_can_be_asked_again(tmp_path):
+    cache = ResponseCache(tmp_path / "c.sqlite", keep_failures=True)
+    first = predict(cache)
+    assert np.isnan(first[1:]).all()
+    np.testing.assert_array_equal(predict(pickle.loads(pickle.dumps(cache))), first)
+    assert asked == {"good": 1, "refuse": 1, "nonsense": 1, "away": 2, "free": 2}
+    assert len(cache) == cache.stats().n_replies == 1
+    predict(ResponseCache(tmp_path / "c.sqlite"))  # keeps none, and reads none
+    assert (asked["refuse"], asked["nonsense"]) == (2, 2)
+    assert cache.clear_failures() == 2
+    predict(cache)
+    assert (asked["good"], asked["refuse"], asked["nonsense"]) == (1, 3, 3)
+    assert cache.clear() == 1
+    assert cache.clear_failures() == 0
+
+
+def test_by_default_no_failure_is_kept(tmp_path):
+    cache = ResponseCache(tmp_path / "c.sqlite")
+    predict(cache)
+    predict(cache)
+    assert asked == {"good": 1, "refuse": 2, "nonsense": 2, "away": 2, "free": 2}
+    assert "keep_failures" not in repr(cache)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_in_one_call_a_failure_is_paid_once_without_being_kept(tmp_path, cached):
+    cache = ResponseCache(tmp_path / "c.sqlite") if cached else None
+    model = BoundModel(
+        backend=Moody(),
+        cache=cache,
+        prompt=Prompt("{text}", answer="words").bind(["ham", "spam"]),
+        signal=LogprobSignal(),
+        classes=["ham", "spam"],
+    )
+    for _ in range(3):
+        ask_rows(model, [{"text": text} for text in TEXTS])
+    assert asked["refuse"] == asked["nonsense"] == 1
+    assert asked["away"] == asked["free"] == 3
+
+
+def test_a_reply_that_came_later_counts(tmp_path):
+    cache = ResponseCache(tmp_path / "c.sqlite", keep_failures=True)
+    cache.set_many({"failure-a": write_failure(Refused("no")), "a": "{}", "failure-b": "x"})
+    assert cache.get_failures(["a", "b", "c"]) == {"b": "x"}
+    assert clone(cache) is cache
+
+
+@pytest.mark.parametrize("kind", [Refused, UnreadableReply])
+def test_a_kept_failure_says_how_to_ask_again(kind):
+    failure = read_failure(write_failure(kind("the model declined: no")))
+    assert type(failure) is kind
+    assert failure.is_billed
+    assert "the model declined: no" in str(failure)
+    assert "clear_failures" in str(failure)
+
+
+@pytest.mark.parametrize("damaged", ["", "x", "[]", '["Exit", "x"]', "{}", "3", '["Refused"]'])
+def test_a_damaged_failure_is_none(damaged):
+    assert read_failure(damaged) is None
