@@ -44,6 +44,7 @@ DEFENCES = {
     "none": Defence(Prompt(fence=False)),
     "fence (built in)": Defence(Prompt()),
     "question after the text": Defence(Prompt(AFTER)),
+    "question before and after": Defence(Prompt(AFTER, instruction="Classify the text. {hint}")),
     "fence, question after": Defence(Prompt(AFTER, fence=True)),
     "spotlighting": Defence(Prompt(instruction=SPOTLIGHT), lambda text: "^".join(text.split())),
 }
@@ -54,13 +55,15 @@ def main() -> None:
     parser.add_argument("--n-texts", type=int, default=6, help="texts that are attacked")
     parser.add_argument("--n-rows", type=int, default=60, help="rows for accuracy and AUC")
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
     args = parser.parse_args()
 
     X, y = load_messages(return_X_y=True)
     n = args.n_texts
     print(f"{n * len(ATTACKS)} attacks, {n} texts, {args.n_rows} rows for accuracy and AUC")
     print("flips: of attacks / of harmless texts; shift: towards the attacker, nats (median)")
-    for name, defence in DEFENCES.items():
+    for name in args.defences:
+        defence = DEFENCES[name]
         clf = LLMClassifier(args.model, classes=CLASSES, prompt=defence.prompt, cache=None)
 
         def margin(texts: list[str], clf: LLMClassifier = clf, defence: Defence = defence):
@@ -81,7 +84,7 @@ def main() -> None:
                 harmless.append(f"{text} {(FILLER * 3)[: len(injected)]}")
         before = np.repeat(clean[:n], len(ATTACKS))
         sign = -np.sign(before)
-        shown = [f"{name:<24}"]
+        shown = [f"{name:<26}"]
         moved = [sign * (margin(texts) - before) for texts in (attacked, harmless)]
         flips = [int((shift > np.abs(before)).sum()) for shift in moved]
         shown.append(f"flips {flips[0]:3d} / {flips[1]:3d}")

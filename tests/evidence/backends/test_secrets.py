@@ -159,7 +159,7 @@ def test_a_long_text_takes_no_time():
 
 @each_backend
 @pytest.mark.parametrize("status", [401, 418, 200])
-@pytest.mark.parametrize("form", ["message", "detail", "page"])
+@pytest.mark.parametrize("form", ["message", "detail", "page", "carried"])
 def test_no_echo_reaches_the_user(serve, kind, name, status, form):
     url = None
 
@@ -169,6 +169,7 @@ def test_no_echo_reaches_the_user(serve, kind, name, status, form):
         return {
             "message": Answer(status, {"error": {"message": said, "code": KEY, "type": KEY}}),
             "detail": Answer(status, {"detail": padded}),
+            "carried": Answer(status, {"error": padded, "choices": []}),
             "page": Answer(status, f"<html>{padded}{said}</html>"),
         }[form]
 
