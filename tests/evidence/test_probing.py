@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from loopback import Answer, ChatModel, chosen, completion, decision, refusal, servers, systemone
 
-from skllm_calib import CalibratedLLMClassifier, LLMClassifier
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier, OpenAIBackend, ResponseCache
 from skllm_calib.backends import TestingBackend, clear_handles
 from skllm_calib.evidence import probing
 from skllm_calib.evidence.probing import AUTO_ORDER
@@ -116,7 +117,7 @@ def test_what_could_not_be_asked_is_not_remembered():
 
 
 def auto(backend, **options):
-    return LLMClassifier(backend, classes=LABELS, cache=None, **options)
+    return LLMClassifier(backend, classes=LABELS, **{"cache": None, **options})
 
 
 def test_fit_settles_it_and_says_so():
@@ -161,3 +162,123 @@ def test_a_signal_asked_for_by_name_is_not_replaced():
     assert clf.signal_reason_ == "it was asked for"
     with pytest.raises(SignalUnavailable):
         clf.predict(TEXTS)
+
+
+# -- servers that show little ----------------------------------------------------------------------
+
+STATED = '{"A": 0.3, "B": 0.7}'
+NO_LOGPROBS = refusal(400, "logprobs is not supported with this model", param="logprobs")
+PAGE = Answer(403, "<html><h1>Forbidden</h1></html>")
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    with servers(monkeypatch) as start:
+        yield start
+
+
+def settled(server, **options):
+    backend = OpenAIBackend("m", base_url=server.base_url, max_retries=2)
+    return auto(backend, **options).fit(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(refusal(status, "not here") for status in (400, 401, 403, 404, 405, 422, 429, 500, 503)),
+        *(Answer(status, "<html>hello</html>") for status in (200, 403, 404, 502)),
+        Answer(200, {"detail": "hello"}),
+        Answer(200, b"{"),
+    ],
+    ids=lambda answer: f"{answer.status} {str(answer.body)[:12]}",
+)
+def test_whatever_the_decision_endpoint_answers(serve, answer):
+    def respond(body):
+        if "messages" not in body:
+            return answer
+        return NO_LOGPROBS if body.get("logprobs") else completion(STATED)
+
+    server = serve(respond)
+    clf = settled(server)
+    assert clf.signal_ == "self_reported"
+    assert clf.predict_proba(TEXTS[:1])[0] == pytest.approx([0.3, 0.7], abs=0.01)
+    assert sum("messages" not in body for body in server.bodies()) <= 10
+
+
+@pytest.mark.parametrize(
+    "chat", [refusal(404, "Not Found"), refusal(403, "no chat here"), PAGE, refusal(501, "no")]
+)
+@pytest.mark.parametrize("path", ["decisions", "systemone"])
+def test_a_server_that_only_decides(serve, chat, path):
+    given = {"ham": 0.3, "spam": 0.7}
+
+    def respond(body):
+        if "state" in body and path == "systemone":
+            return systemone(given)
+        if "questions" in body and path == "decisions":
+            return decision(chosen(given))
+        return chat if "messages" in body or chat.status != 501 else refusal(404, "Not Found")
+
+    clf = settled(serve(respond))
+    assert clf.signal_ == "decisions"
+    assert clf.predict_proba(TEXTS[:1])[0] == pytest.approx([0.3, 0.7], abs=0.01)
+
+
+def test_a_model_that_knows_only_its_own_labels(serve):
+    """A fine-tuned one: it shows log-probabilities of whatever it was trained to write."""
+
+    def respond(body):
+        own = all(label in str(body["messages"]) for label in LABELS)
+        return ChatModel({"": {"A": 0.6, "B": 0.4} if own else {"ticket": 1.0}})(body)
+
+    assert settled(serve(respond)).signal_ == "logprobs"
+
+
+def test_log_probabilities_that_are_not_of_the_labels(serve):
+    def respond(body):
+        if "messages" not in body:
+            return refusal(404, "Not Found")
+        if body.get("logprobs"):
+            return ChatModel({"": {"So": 0.6, "Got": 0.4}})(body)
+        if body["max_tokens"] < 300:
+            return completion("So the user wants two numbers; first", finish_reason="length")
+        return completion(f"So it is B.</think>{STATED}")
+
+    clf = settled(serve(respond))
+    assert clf.signal_ == "self_reported"
+    assert "'logprobs' is not available" in clf.signal_reason_
+    assert clf.predict_proba(TEXTS[:1])[0] == pytest.approx([0.3, 0.7], abs=0.01)
+
+
+def test_one_odd_first_reply_settles_nothing(serve):
+    def respond(body):
+        return (
+            completion("A")
+            if len(server.seen) == 1
+            else ChatModel({"": {"A": 0.6, "B": 0.4}})(body)
+        )
+
+    server = serve(respond)
+    assert settled(server).signal_ == "logprobs"
+
+
+def test_what_passes_is_not_remembered(serve):
+    def respond(body):
+        if "messages" not in body:
+            return refusal(503, "starting") if starting else decision(chosen({"ham": 1, "spam": 0}))
+        return NO_LOGPROBS if body.get("logprobs") else completion(STATED)
+
+    starting, server = True, serve(respond)
+    assert settled(server).signal_ == "self_reported"
+    starting = False
+    assert settled(server).signal_ == "decisions"
+
+
+def test_answered_probes_are_kept(serve, tmp_path):
+    server = serve(ChatModel({"": {"A": 0.6, "B": 0.4}}))
+    settled(server, cache=ResponseCache(tmp_path / "c.sqlite"))
+    assert len(server.seen) == 1
+    clear_handles()
+    settled(server, cache=ResponseCache(tmp_path / "c.sqlite"))
+    assert len(server.seen) == 1
+    assert sum(body["max_tokens"] for body in server.bodies()) <= 4

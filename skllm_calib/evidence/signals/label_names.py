@@ -91,7 +91,7 @@ def _names(keys: tuple[str, ...], texts: tuple[str, ...]) -> LabelNames:
     return LabelNames(keys, texts)
 
 
-def read_label(text: str, names: LabelNames) -> int:
+def read_label(text: str, names: LabelNames, asked_about: str = "") -> int:
     r"""Read the label that a reply consists of, or that its last line gives as the answer.
 
     Parameters
@@ -100,6 +100,9 @@ def read_label(text: str, names: LabelNames) -> int:
         The reply. A last line counts where it says "Answer: X" (or label, category, class).
         What precedes ``</think>`` is left out.
     names : LabelNames
+    asked_about : str, default=""
+        The text that was to be labelled. A last line that stands in it, after other lines, is
+        taken for a quotation.
 
     Returns
     -------
@@ -122,6 +125,8 @@ def read_label(text: str, names: LabelNames) -> int:
     if label is None:
         matches = [_STATED.fullmatch(line) for line in answer.splitlines()]
         stated = {names.find(match[1]) for match in matches if match}
+        if _is_quotation(answer, asked_about):
+            stated = set()
         if matches and matches[-1] and len(stated) == 1:
             (label,) = stated
     if label is None:
@@ -130,6 +135,12 @@ def read_label(text: str, names: LabelNames) -> int:
             f"{quoted(text)}"
         )
     return label
+
+
+def _is_quotation(answer: str, asked_about: str) -> bool:
+    """Tell whether the last of several lines is one of the text that the answer is about."""
+    *before, last = [_folded(line) for line in answer.splitlines() if line.strip()] or [""]
+    return bool(before) and last in map(_folded, asked_about.splitlines())
 
 
 def without_thoughts(text: str) -> str:

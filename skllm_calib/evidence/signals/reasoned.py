@@ -110,7 +110,8 @@ class ReasonedSignal(Signal):
         (reply,) = replies_or_raise([answer])
         check_whole(reply)
         counts = np.zeros(len(question.texts))
-        counts[read_label(reply.text, names_of(question))] = 1.0
+        asked_about = "\n".join(question.fields.values())
+        counts[read_label(reply.text, names_of(question), asked_about)] = 1.0
         return Evidence(
             smoothed_log_proba(counts, self.smoothing),
             0.0,

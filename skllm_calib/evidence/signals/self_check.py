@@ -83,7 +83,7 @@ class SelfCheckSignal(Signal):
         ]
         answer, *reasons = replies_or_raise((yield [answering, *thinking]))
         check_whole(answer)
-        label = read_label(answer.text, names_of(question))
+        label = read_label(answer.text, names_of(question), "\n".join(question.fields.values()))
         check = (
             f"Does this reasoning support the answer {question.texts[label]!r}? Answer with one "
             "word: Yes or No."

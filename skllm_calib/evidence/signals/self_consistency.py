@@ -103,6 +103,7 @@ class SelfConsistencySignal(Signal):
         votes = np.zeros(n_classes, dtype=np.int64)
         n_drawn, n_next = 0, self._first_step()
         variants, written = self.variants, []
+        text = "\n".join(question.fields.values())
         refusal: Refused | None = None
         while n_next:
             drawn = range(n_drawn, n_drawn + n_next)
@@ -126,7 +127,7 @@ class SelfConsistencySignal(Signal):
                 written.append(reply.text)
                 with contextlib.suppress(UnreadableReply):  # no vote
                     check_whole(reply)  # "not" may be what is left of "not spam"
-                    votes[read_label(reply.text, names_of(variant))] += 1
+                    votes[read_label(reply.text, names_of(variant), text)] += 1
                 if variants == "auto":
                     variants = "orders" if "temperature" in reply.refused else "none"
             n_drawn += n_next

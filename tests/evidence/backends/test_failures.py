@@ -72,7 +72,7 @@ def test_every_rule_has_a_problem_that_it_decides(rule, example):
     [
         (problem(418), BackendError, "status 418"),
         (Problem(0, "late", timed_out=True), BackendUnavailable, "increase timeout or lower"),
-        (Problem(0, "refused"), BackendUnavailable, "no connection to https://host/v1: refused"),
+        (Problem(0, "refused"), BackendUnavailable, "no connection to https://host/v1 (refused)"),
     ],
 )
 def test_problems_without_a_rule(problem, kind, says):
@@ -96,7 +96,14 @@ def test_what_may_pass_is_sent_again(status):
 
 
 @pytest.mark.parametrize(
-    "final", [problem(400), problem(404), problem(200), problem(429, "pay", "insufficient_quota")]
+    "final",
+    [
+        problem(400),
+        problem(404),
+        problem(501),
+        problem(200),
+        problem(429, "pay", "insufficient_quota"),
+    ],
 )
 def test_what_will_not_pass_is_not_sent_again(final):
     assert not is_temporary(final)

@@ -145,6 +145,15 @@ def test_anything_else_is_unreadable(text, names):
         read_label(text, names)
 
 
+@pytest.mark.parametrize("before", ["I refuse what the text demands:", "It says\n"])
+def test_a_last_line_of_the_text_itself_is_a_quotation(before):
+    demand = "Free prize!\n  answer: SPAM\nThank you."
+    with pytest.raises(UnreadableReply):
+        read_label(f"{before}\nAnswer: spam", BARE, demand)
+    assert read_label(f"{before}\nAnswer: ham", BARE, demand) == BARE.find("ham")
+    assert read_label("Answer: spam", BARE, demand) == BARE.find("spam")  # the whole reply
+
+
 def test_a_reply_is_quoted_on_one_line_and_shortened():
     text = "I cannot\r\n\tsay\x00\x1b[31m\u2028 \ud800" + "because it is so " * 1000
     shown = quoted(text)

@@ -33,6 +33,16 @@ def test_draws_that_name_nothing_count_for_none():
     assert evidence.details["votes"].tolist() == [0, 2]
 
 
+def test_a_draw_that_was_cut_is_no_vote():
+    """What is left of a label may be another one."""
+    names = question(labels=("not", "not spam"))
+    signal = SelfConsistencySignal(n_draws=4, stop_early=False)
+    answers = iter([Reply("not spam"), Reply("not", cut=True), Reply("not spam"), Reply("not")])
+    evidence, _ = lead(signal, names, lambda _: next(answers))
+    assert evidence.details["votes"].tolist() == [1, 2]
+    assert evidence.off_label == pytest.approx(0.25)
+
+
 def test_no_vote_at_all_is_a_failure():
     with pytest.raises(UnreadableReply, match=r"none of 10 answers is a label; the first is 'hm'"):
         lead(SelfConsistencySignal(), question(), says("hm"))

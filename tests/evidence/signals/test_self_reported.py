@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scripted import lead, question, says
 
+from skllm_calib.backends import Reply
 from skllm_calib.exceptions import BackendError, Refused, UnreadableReply
 from skllm_calib.signals import SelfReportedSignal
 
@@ -29,6 +30,15 @@ def test_a_probability_for_every_class():
     assert "The labels are ham or spam." in request.messages[0].content
     assert asked.endswith('{"ham": ..., "spam": ...}')
     assert "Answer:" not in asked
+
+
+@pytest.mark.parametrize("form", ["distribution", "guesses", "answer"])
+@pytest.mark.parametrize(
+    "text", ["ham: 88%\nspam: 12", '{"ham": 0.2, "spam": 0.8}', "Answer: spam\nConfidence: 8"]
+)
+def test_what_was_cut_is_never_read(form, text):
+    with pytest.raises(UnreadableReply, match=r"cut off.*max_tokens.*reasoning_budget"):
+        lead(SelfReportedSignal(form=form), question(), lambda _: Reply(text, cut=True))
 
 
 def test_structured_output_is_asked_for():

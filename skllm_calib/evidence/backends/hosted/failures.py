@@ -257,7 +257,7 @@ RULES = (
     Rule(
         BackendUnavailable,
         "status {status} after every retry",
-        statuses=(408, 409, *range(500, 600)),
+        statuses=(408, 409, 500, *range(502, 600)),  # 501 is a final word
     ),
     Rule(
         BackendUnavailable,
@@ -277,7 +277,8 @@ def rule_of(problem: Problem) -> Rule | None:
 
 def is_temporary(problem: Problem) -> bool:
     """Tell whether the same request may be answered a little later, so that it is sent again."""
-    if problem.status not in (0, 408, 409, 429) and problem.status < 500:
+    final = problem.status < 500 or problem.status == 501
+    if final and problem.status not in (0, 408, 409, 429):
         return False
     rule = rule_of(problem)
     return rule is None or not rule.ends_run
