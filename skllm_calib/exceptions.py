@@ -20,7 +20,8 @@
     ├── StorageError                  a file of ours is damaged, read-only, ... (also an OSError)
     └── BadLines                      lines of a file that cannot be used (also a ValueError)
 
-`FailedRowsWarning` is the one warning class: some rows could not be scored.
+Two warnings have classes of their own: `FailedRowsWarning` (some rows could not be scored) and
+`OffLabelWarning` (most of the evidence fell on no label).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "MissingDependency",
     "ModelNotFound",
     "NotCertifiableError",
+    "OffLabelWarning",
     "PromptError",
     "RateLimited",
     "Refused",
@@ -233,3 +235,7 @@ class BadLines(SkllmCalibError, ValueError):
 
 class FailedRowsWarning(UserWarning):
     """Some rows could not be scored and are NaN."""
+
+
+class OffLabelWarning(UserWarning):
+    """Most of the evidence fell on no label: the probabilities compare what little is left."""

@@ -13,7 +13,7 @@ from skllm_calib.exceptions import (
     SkllmCalibError,
 )
 
-ALL = [getattr(exceptions, name) for name in exceptions.__all__ if name != "FailedRowsWarning"]
+ALL = [getattr(exceptions, name) for name in exceptions.__all__ if not name.endswith("Warning")]
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -26,6 +26,7 @@ from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.calibration.card_content import (
     describe_estimator,
     describe_method,
+    describe_off_label,
     describe_rows,
     held_out_figures,
 )
@@ -187,6 +188,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 **describe_estimator(self.estimator_, fingerprint, scores.served_model),
                 **describe_method(self.method, self.calibrator_),
                 "n_failed_rows": int((counting & ~scored).sum()),
+                **describe_off_label(scores.off_label, usable),
                 "scores": how,
                 "held_out": held_out_figures(calibrator, log_proba, labels, self.classes_, weight),
             }
@@ -236,7 +238,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         check_is_fitted(self)
         prepared = prepare_rows(self.estimator_, X)
         self._check_match(identity_of(prepared.fingerprint, None))
-        log_proba, served_model = prepared.score()
+        log_proba, served_model, _ = prepared.score()
         self._check_match({"model as served": served_model})
         usable = ~np.isnan(log_proba).any(axis=1)
         out = np.full(log_proba.shape, np.nan)

@@ -21,7 +21,13 @@ from skllm_calib.log_proba.numerics import Floats, log_normalise
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.metrics.headline import measure
 
-__all__ = ["describe_estimator", "describe_method", "describe_rows", "held_out_figures"]
+__all__ = [
+    "describe_estimator",
+    "describe_method",
+    "describe_off_label",
+    "describe_rows",
+    "held_out_figures",
+]
 
 
 def describe_rows(y: NDArray[Any], classes: NDArray[Any]) -> dict[str, Any]:
@@ -51,6 +57,17 @@ def describe_estimator(
         "signal_reason": getattr(estimator, "signal_reason_", None),
         **{k: fingerprint[k] for k in ("prior_correction",) if k in fingerprint},
     }
+
+
+def describe_off_label(
+    off_label: NDArray[np.float64] | None, usable: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Say how much of the evidence on the rows fell on no label, where that is known."""
+    known = np.empty(0) if off_label is None else off_label[usable]
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return {}
+    return {"off_label": {"mean": float(known.mean()), "most": float(known.max())}}
 
 
 def describe_method(method: Any, calibrator: BaseCalibrator) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
             exchange.answer(unique)
             for dialogue in waiting:
                 dialogue.advance(exchange)
-    records = [dialogue.record() for dialogue in dialogues]
+    records = [dialogue.record(model.max_off_label) for dialogue in dialogues]
     fatal = exchange.fatal
     if fatal is not None and all(isinstance(r.failure, type(fatal)) for r in records):
         raise fatal
@@ -196,8 +196,24 @@ class _RowDialogue:
         except BackendError as failure:
             self._failure = failure
 
-    def record(self) -> RowRecord:
+    def record(self, max_off_label: float) -> RowRecord:
+        evidence = self._evidence
+        if evidence is not None and evidence.off_label > max_off_label:
+            self._evidence, self._failure = None, _off_label(evidence, max_off_label)
         return RowRecord(self._evidence, self._failure, tuple(self._replies), self._usage)
+
+
+def _off_label(evidence: Evidence, limit: float) -> UnreadableReply:
+    """Say where the evidence went that fell on no label."""
+    top = evidence.details.get("top_tokens") or []
+    likeliest = ", ".join(f"{text!r} ({p:.0%})" for text, p in top[:3])
+    where = f"; the likeliest beginnings are {likeliest}" if likeliest else ""
+    written = "" if likeliest else f"; the model wrote {evidence.details.get('written', '')!r:.200}"
+    return UnreadableReply(
+        f"{evidence.off_label:.1%} of the evidence is on none of the labels "
+        f"(max_off_label={limit:g}){where}{written}. Ask for the bare label in the prompt, or "
+        "increase max_off_label"
+    )
 
 
 def _turns(

@@ -55,6 +55,8 @@ class BoundModel:
         The `prior_correction`, as :func:`~skllm_calib.evidence.priors.check_prior` returns it.
     label_bias : ndarray of shape (n_classes,) or None
         What to subtract from the log-probabilities.
+    max_off_label : float
+        Largest part of the evidence on a row that may fall on no label.
     on_error : {"raise", "nan"}
         What to do about rows without an answer.
     verbose : int
@@ -74,6 +76,7 @@ class BoundModel:
     n_orders: int = 1
     prior: str | NDArray[np.float64] | None = None
     label_bias: NDArray[np.float64] | None = None
+    max_off_label: float = 1.0
     on_error: Literal["raise", "nan"] = "raise"
     verbose: int = 0
     paid_failures: dict[str, BackendError] = field(default_factory=dict)

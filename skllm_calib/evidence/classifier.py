@@ -23,7 +23,7 @@ from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache, resolve_cache
 from skllm_calib.evidence.examples import select_examples
-from skllm_calib.evidence.failures import check_usable
+from skllm_calib.evidence.failures import check_usable, resolve_max_off_label
 from skllm_calib.evidence.prepared_rows import PreparedRows
 from skllm_calib.evidence.priors import check_prior, fit_label_bias
 from skllm_calib.evidence.probing import Chosen, first_available
@@ -90,6 +90,13 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         In how many orders of the options to ask about each row, one request per order: their mean
         reduces the effect of the position in the list; as many orders as classes remove it [5]_.
         Applied before `prior_correction`.
+    max_off_label : float or "auto", default="auto"
+        Largest part of the evidence on a row that may fall on no label, in [0, 1]: a row above it
+        fails, and the reason says what the model wanted to write instead. "auto" takes 0.8 where
+        the model is asked for option keys, and 0.95 where it is asked for words: small local
+        models spread over many wordings and still tell the labels apart (SmolLM2 leaves .15 to
+        .93 of the probability off the labels, .45 to .68 with keys), while a refusal of a hosted
+        model leaves more than .95. 1 accepts every row.
     on_error : {"raise", "nan"}, default="raise"
         What to do with a row that cannot be answered. "raise": raise an error, after all other
         rows have been answered and kept in the cache. "nan": return a row of NaN and None as its
@@ -166,6 +173,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         | ArrayLike
         | None = None,
         order_averaging: int = 1,
+        max_off_label: float | Literal["auto"] = "auto",
         on_error: Literal["raise", "nan"] = "raise",
         cache: ResponseCache | str | os.PathLike[str] | None = "default",
         random_state: int | None = None,
@@ -180,6 +188,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self.n_shots = n_shots
         self.prior_correction = prior_correction
         self.order_averaging = order_averaging
+        self.max_off_label = max_off_label
         self.on_error = on_error
         self.cache = cache
         self.random_state = random_state
@@ -320,6 +329,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             backend, cache, prompt, classes.tolist(), columns=columns, examples=examples
         )
         prior = self.prior_correction
+        prompt = resolve_prompt(self.prompt).bind(
+            label_wording(labels, self.label_texts),
+            [notes.get(label) for label in labels],
+            answer_form=backend.answer_form,
+            columns=columns,
+        )
         return BoundModel(
             backend=backend,
             cache=cache,
@@ -332,6 +347,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             examples=examples,
             prior=None if prior is None else check_prior(prior, labels),
             label_bias=getattr(self, "label_bias_", None),
+            max_off_label=resolve_max_off_label(self.max_off_label, prompt.form),
             on_error=self.on_error,
             verbose=self.verbose,
         )

@@ -1,4 +1,4 @@
-"""What the parameter `on_error` means for rows that cannot be used, or were not answered."""
+"""What becomes of rows that cannot be used, were not answered, or hardly say anything of labels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ import warnings
 from collections.abc import Sequence
 
 from skllm_calib.evidence.asking import RowRecord
+from skllm_calib.evidence.backends.base import AnswerForm
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.text_input import TextRows
-from skllm_calib.exceptions import FailedRowsWarning, InvalidInput
+from skllm_calib.exceptions import FailedRowsWarning, InvalidInput, OffLabelWarning
+from skllm_calib.log_proba.parameters import check_fraction
 
-__all__ = ["check_usable", "report_failures"]
+__all__ = ["check_usable", "report_failures", "report_off_label", "resolve_max_off_label"]
+
+# Of models that are asked for keys, and for words, as measured: see LLMClassifier.
+_MAX_OFF_LABEL = {"keys": 0.8, "words": 0.95}
+# A mean share from which on a user is told that the question does not suit the model.
+_LARGE = 0.7
+
+
+def resolve_max_off_label(value: object, form: AnswerForm) -> float:
+    """Return the largest share of the evidence that may fall on no label."""
+    if isinstance(value, str) and value == "auto":
+        return _MAX_OFF_LABEL[form]
+    return check_fraction(value, "max_off_label", include="both", hint="or 'auto'")
 
 
 def check_usable(rows: TextRows, on_error: str) -> None:
@@ -25,6 +39,20 @@ def check_usable(rows: TextRows, on_error: str) -> None:
             "for such rows",
             "X",
             row,
+        )
+
+
+def report_off_label(records: Sequence[RowRecord]) -> None:
+    """Warn where much of the evidence of all rows that were answered fell on no label."""
+    shares = [record.evidence.off_label for record in records if record.evidence is not None]
+    if shares and (mean := sum(shares) / len(shares)) > _LARGE:
+        # The line of the user's code that called predict_log_proba
+        warnings.warn(
+            f"{mean:.0%} of the evidence, on average over {len(shares)} rows, fell on no label "
+            f"({max(shares):.0%} at most): the probabilities compare what is left. explain shows "
+            "what the model would write; ask for the bare label in the prompt",
+            OffLabelWarning,
+            stacklevel=4,
         )
 
 

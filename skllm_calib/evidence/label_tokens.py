@@ -12,6 +12,7 @@ It is pure: bytes and numbers in, numbers out. Backends use it to decide what to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,56 +20,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.evidence.token_lists import Distribution, Sent, Token, read_list
+
 __all__ = ["Distribution", "LabelMass", "LabelTree", "Token"]
 
-# What a model may put before its answer without changing what it says. The last three are the
-# marks with which tokenizers write a leading space (U+2581, U+0120) and a leading line break.
-_OPENING = (b" ", b"\n", b"\t", b"\r", b'"', b"'", b"`", b"*", b"(", b"[")
+# What a model may put before its answer without changing what it says: ASCII blanks and marks; a
+# byte order mark, blanks of other scripts, and opening quotes.
+_WIDE_OPENING = tuple(
+    mark.encode() for mark in "\ufeff\u00a0\u3000\u2002\u2003\u2009\u200b\u2028\u2060“‘„«「『【（"
+)
+_OPENING = (*(bytes([mark]) for mark in b" \n\t\r\f\v\"'`*(["), *_WIDE_OPENING)
+# With these tokenizers write a leading space (U+2581, U+0120) and a leading line break.
 _SPACE_MARKS = (b"\xe2\x96\x81", b"\xc4\xa0", b"\xc4\x8a")
+# What goes on with a word or number, so that this was not all of it; after an opening quote a
+# closing one does not.
+_GOES_ON = re.compile(r"[\w+#%&@]|['’]|-$|[-./](?=\w)")
+_GOES_ON_QUOTED = re.compile(r"[\w+#%&@]|['’](?=\w)|-$|[-./](?=\w)")
+# Behind a number also digits; behind an option key or a number another word: "A customer", "I am".
+_NEXT_DIGITS = re.compile(r"[,:]\d")
+_NEXT_WORD = re.compile(r"[ \t]+[^\W_]")
+_KEY = re.compile(r"[^\W_]|\d+")
 # Tokens kept only to be shown to the user: the model's own favourites, whatever they mean.
 N_SHOWN = 5
-
-
-class Token(NamedTuple):
-    """One token a model may write next: its bytes and its log-probability (natural log)."""
-
-    text: bytes
-    logprob: float
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """What a model would write after `prefix`, as far as it is shown.
-
-    Attributes
-    ----------
-    prefix : bytes
-        The part of the answer written so far (empty at its start).
-    tokens : tuple of Token
-        The tokens that matter for the labels, and the few likeliest ones.
-    listed_mass : float
-        Probability of all the tokens that the model listed, also of those not kept here.
-    smallest : float
-        The smallest probability in the model's list: no token left out can have more.
-    n_listed : int
-        How many tokens were listed, also those not kept here.
-    followed : bool
-        True if every token that goes on to a label was followed up, as a backend that knows the
-        tokenizer can do: a beginning without a distribution of its own is then known to lead to
-        no label worth counting. False leaves it as a possibility.
-    """
-
-    prefix: bytes
-    tokens: tuple[Token, ...]
-    listed_mass: float
-    smallest: float
-    n_listed: int = 0
-    followed: bool = False
-
-    @property
-    def residual(self) -> float:
-        """Probability of everything that was not listed, in [0, 1]."""
-        return min(1.0, max(0.0, 1.0 - self.listed_mass))
+# Blanks before an answer are looked behind from this share of the labels' probability on.
+_BLANK = 0.05
+_LONGEST_BLANK = 8  # bytes: a model that goes on with blanks writes no label
+# Most of the labels' probability that may belong to one label or to another.
+_UNSETTLED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +64,13 @@ class LabelMass:
         False where no token of the label was listed, so that `point` is bounded, not observed.
     shared : float
         Probability of beginnings that fit several labels and were not followed up.
+    unsettled : float
+        Probability of what may be one label or another, also a label that may go on to be a
+        longer one: the most by which `point` may be wrong for lack of what was written next.
+    blank : float
+        Probability of blanks and opening marks behind which nothing is known.
+    left : float
+        Probability of texts that begin like a label and go on as another word.
     """
 
     point: NDArray[np.float64]
@@ -93,11 +78,20 @@ class LabelMass:
     high: NDArray[np.float64]
     seen: NDArray[np.bool_]
     shared: float
+    unsettled: float = 0.0
+    blank: float = 0.0
+    left: float = 0.0
 
     @property
     def off_label(self) -> float:
         """Probability that the answer is none of the labels, in [0, 1]."""
         return float(min(1.0, max(0.0, 1.0 - self.point.sum())))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nearly all of the probability was followed to where it tells labels apart."""
+        total = float(self.point.sum())
+        return self.unsettled <= _UNSETTLED * total and self.blank <= total
 
 
 class _Match(NamedTuple):
@@ -123,10 +117,15 @@ class _Tally:
         What is assumed of a label that no list shows.
     seen : ndarray of bool of shape (n_labels,)
         Whether a list shows the label.
-    shared : float
-        Probability of beginnings that fit several labels.
+    shared, unsettled : float
+        Probability of beginnings that fit several labels; and of those for which no label that
+        they fit was listed in full beside them.
+    left : float
+        Probability of what began like a label and went on as another word.
     open : dict of bytes to (float, frozenset of int)
         Probability of each beginning that was not followed up, and the labels it fits.
+    blank : dict of bytes to float
+        Probability of blanks and opening marks behind which nothing is known.
     cut : list of (float, bytes, int)
         The most that a label may have behind the end of the list of a prefix.
     """
@@ -134,7 +133,8 @@ class _Tally:
     def __init__(self, n_labels: int) -> None:
         self.low, self.begun, self.split, self.hidden, self.imputed = np.zeros((5, n_labels))
         self.seen = np.zeros(n_labels, dtype=bool)
-        self.shared = 0.0
+        self.shared = self.unsettled = self.left = 0.0
+        self.blank: dict[bytes, float] = {}
         self.open: dict[bytes, tuple[float, frozenset[int]]] = {}
         self.cut: list[tuple[float, bytes, int]] = []
 
@@ -143,19 +143,31 @@ class _Tally:
         """The estimate for each label, as far as it was listed."""
         return self.low + self.begun + self.split
 
-    def add_unfollowed(self, written: bytes, match: _Match, p: float, followed: bool) -> None:
-        """Count a text behind which nothing is known, by what it spells or may become."""
+    def add_unfollowed(
+        self, written: bytes, match: _Match, p: float, followed: bool, complete: set[int]
+    ) -> None:
+        """Count a text behind which nothing is known, by what it spells or may become.
+
+        `complete` are the labels that were listed in full at the same place: a tokenizer that
+        writes them so does not begin them with a shorter token.
+        """
         labels = list(match.partial)
-        if labels and not match.blank:
+        if match.blank:
+            # What the model chooses after it is not known; to count it would be to invent.
+            self.blank[written] = self.blank.get(written, 0.0) + p
+            self.hidden[labels] += p
+            return
+        if labels:
             # Several cuts into tokens may lead to the same beginning.
             so_far = self.open[written][0] if written in self.open else 0.0
             self.open[written] = (so_far + p, match.partial)
+        n_possible = len(match.partial - complete) + (match.complete is not None)
+        if n_possible > 1 and not followed:
+            self.unsettled += p
         if match.complete is not None:
             (self.begun if labels else self.low)[match.complete] += p
             self.hidden[labels] += p
-        elif match.blank or followed or not labels:
-            # After a mere quote or line break the model chooses as it would without it:
-            # following would cost much and change little, counting would invent.
+        elif followed or not labels:
             pass
         elif len(labels) == 1:
             self.begun[labels] += p
@@ -239,23 +251,37 @@ class LabelTree:
             return known
         bare = _strip_opening(written)
         complete, length, partial = None, 0, set()
+        quoted = written[: len(written) - len(bare)].strip().endswith((b"'", b"\xe2\x80\x98"))
         for variant, k in self._variants.items():
             if bare.startswith(variant):
-                if len(variant) > length and _ends_word(bare[len(variant) :]):
+                if len(variant) > length and _ends_word(variant, bare[len(variant) :], quoted):
                     complete, length = k, len(variant)
             elif variant.startswith(bare):
                 partial.add(k)
         if complete is not None:
             partial.discard(complete)
+        elif not partial and _begins_opening(bare):
+            bare, partial = b"", set(range(self.n_labels))
         found = _Match(complete, frozenset(partial), not bare)
         if len(self._matches) < 100_000:  # a bound for very long runs, far above any vocabulary
             self._matches[written] = found
         return found
 
-    def distribution(self, prefix: bytes, listed: Iterable[Token]) -> Distribution:
-        """Keep of a listed distribution what can matter, so that it is cheap to store."""
-        tokens = sorted(listed, key=lambda t: -t.logprob)
-        probabilities = np.exp([t.logprob for t in tokens])
+    def distribution(
+        self, prefix: bytes, listed: Iterable[Sent | Token], written: Sent | None = None
+    ) -> Distribution:
+        """Keep of a list of tokens what can matter, so that it is cheap to store.
+
+        Parameters
+        ----------
+        prefix : bytes
+            What was written before them.
+        listed : iterable of Sent
+            The list as it was sent; what no model can have is an UnreadableReply.
+        written : Sent or None, default=None
+            The token that was then written.
+        """
+        tokens, mass, smallest = read_list(listed, written)
         firsts = self._first_bytes(prefix)
         kept = [
             token
@@ -266,9 +292,7 @@ class LabelTree:
                 and self._matters(prefix, prefix + token.text)
             )
         ]
-        # An empty list bounds nothing: the token left out may have it all.
-        smallest = float(probabilities.min(initial=1.0))
-        return Distribution(prefix, tuple(kept), float(probabilities.sum()), smallest, len(tokens))
+        return Distribution(prefix, tuple(kept), mass, smallest, len(tokens))
 
     def _first_bytes(self, prefix: bytes) -> set[bytes] | None:
         """Return with which bytes a label goes on after `prefix`; None where any may matter.
@@ -287,6 +311,21 @@ class LabelTree:
         match = self.match(written)
         # What merely goes on behind a finished label stays that label's without being listed.
         return bool(match.partial) or match.complete != self.match(prefix).complete
+
+    def leaves(self, at: Distribution) -> float:
+        """Return the probability with which a finished label goes on as something else."""
+        label = self.match(at.prefix).complete
+        if label is None:
+            return 0.0
+        others = (t for t in at.tokens if self.match(at.prefix + t.text).complete != label)
+        return float(sum(np.exp(t.logprob) for t in others))
+
+    def _left(self, at: Distribution) -> float:
+        """Return the probability with which a finished label goes on as no label."""
+        goes_on = ((t, self.match(at.prefix + t.text)) for t in at.tokens if t.text)
+        return sum(
+            float(np.exp(t.logprob)) for t, m in goes_on if m.complete is None and not m.partial
+        )
 
     def reduce(self, distributions: Mapping[bytes, Distribution]) -> LabelMass:
         """Sum what the distributions say of each label.
@@ -309,7 +348,10 @@ class LabelTree:
             point /= total
         high = np.minimum(1.0, np.maximum(point, tally.low + tally.begun + tally.hidden))
         low = np.minimum(tally.low, point)
-        return LabelMass(point, low, high, tally.seen, tally.shared)
+        blank = sum(tally.blank.values())
+        return LabelMass(
+            point, low, high, tally.seen, tally.shared, tally.unsettled, blank, tally.left
+        )
 
     def pending(
         self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
@@ -327,6 +369,11 @@ class LabelTree:
             (-mass, prefix)
             for prefix, (mass, labels) in tally.open.items()
             if any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
+        ]
+        worth += [
+            (-p, prefix)
+            for prefix, p in tally.blank.items()
+            if p > _BLANK * point.sum() and len(prefix) <= _LONGEST_BLANK
         ]
         return [prefix for _, prefix in sorted(worth)]
 
@@ -367,19 +414,22 @@ class LabelTree:
                 p = p_prefix * float(np.exp(token.logprob))
                 written_so_far[written] = written_so_far.get(written, 0.0) + p
         shown: set[int] = set()
+        matches = {written: self.match(written) for written in written_so_far}
+        complete = {m.complete for m in matches.values() if m.complete is not None}
         for written, p in written_so_far.items():
-            match = self.match(written)
+            match = matches[written]
             if not match.blank:  # opening marks say nothing of a label: they do not show it
                 shown |= match.partial
             if match.complete is not None:
                 shown.add(match.complete)
                 tally.seen[match.complete] = True
-            if match.partial and written in distributions:
+            if written in distributions:
                 self._add(tally, distributions, written, p)
                 if match.complete is not None:
                     tally.add_stop(match.complete, p, distributions[written])
+                    tally.left += p * self._left(distributions[written])
             else:
-                tally.add_unfollowed(written, match, p, at.followed)
+                tally.add_unfollowed(written, match, p, at.followed, complete)
         tally.add_unlisted(self.match(prefix).partial, shown, p_prefix, at)
 
 
@@ -397,13 +447,22 @@ def _strip_opening(written: bytes) -> bytes:
     for mark in _SPACE_MARKS:
         written = written.replace(mark, b" ")
     while written.startswith(_OPENING):
-        written = written[1:]
+        written = written[next(len(mark) for mark in _OPENING if written.startswith(mark)) :]
     return written
 
 
-def _ends_word(rest: bytes) -> bool:
-    """Tell whether a word may end before `rest`."""
+def _begins_opening(written: bytes) -> bool:
+    """Tell whether these bytes are a part of an opening mark of several bytes."""
+    return bool(written) and any(mark.startswith(written) for mark in _WIDE_OPENING)
+
+
+def _ends_word(word: bytes, rest: bytes, quoted: bool) -> bool:
+    """Tell whether a word ends before `rest`; `quoted` says whether it stands in single quotes."""
     if not rest:
         return True
-    first = rest.decode(errors="ignore")[:1]
-    return bool(first) and not (first.isalnum() or first == "_")
+    text, label = rest.decode(errors="ignore"), word.decode(errors="ignore")
+    if not text or (_GOES_ON_QUOTED if quoted else _GOES_ON).match(text):
+        return False
+    if label[-1:].isdigit() and _NEXT_DIGITS.match(text):
+        return False
+    return not (_KEY.fullmatch(label) and _NEXT_WORD.match(text))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skllm_calib.evidence.asking import RowRecord, ask_rows
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.explaining import explain_row
-from skllm_calib.evidence.failures import check_usable, report_failures
+from skllm_calib.evidence.failures import check_usable, report_failures, report_off_label
 from skllm_calib.evidence.text_input import TextRows
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError
@@ -57,7 +57,10 @@ class PreparedRows:
         check_usable(self.rows, self.model.on_error)
         records = self._records()
         report_failures(records, self.model)
-        return Scores(log_proba_of_records(records, self.model), _served_model(records))
+        report_off_label(records)
+        scores = log_proba_of_records(records, self.model)
+        off_label = [r.evidence.off_label if r.evidence else np.nan for r in records]
+        return Scores(scores, _served_model(records), np.array(off_label, dtype=np.float64))
 
     def explain(self) -> Explained:
         """Ask, and return what is known of each row; the record of a failed row says why."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,8 @@ def fit_label_bias(
     else:
         positions, weight = list(range(len(texts))), np.ones(len(texts))
         asked = [dict.fromkeys(("text", *rows.columns), text) for text in texts]
+        # A text without content may well make a model ask back; its bias shows all the same.
+        model = replace(model, max_off_label=1.0)
     records = ask_rows(model, asked)
     report_failures(records, model, positions)
     return estimate_bias(model.prior, log_proba_of_records(records, model), weight)

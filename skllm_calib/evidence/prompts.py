@@ -7,13 +7,19 @@ is kept inside a fence that it cannot close.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sklearn.base import BaseEstimator
 
 from skllm_calib.evidence.backends.base import AnswerForm, Message
-from skllm_calib.evidence.questions import BoundPrompt, check_fields, field_names
+from skllm_calib.evidence.questions import (
+    BoundPrompt,
+    check_fields,
+    field_names,
+    option_keys,
+)
 from skllm_calib.exceptions import PromptError
 
 __all__ = ["Prompt", "resolve_prompt"]
@@ -44,7 +50,8 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
     answer : {"auto", "keys", "words"}, default="auto"
         The form of the answer: an option key (A, B, ...; two or three digits for more than 26
         classes) or the words of the label. "auto" uses what works best with the backend: words
-        for small local models, keys for hosted ones.
+        for small local models, keys for hosted ones, but only where the template shows them with
+        ``{options}`` (or lists them itself, as in "A) ham"); else words.
     fence : bool or "auto", default="auto"
         Whether the row's texts are put between marks with a number that is not in the text, so
         that a text cannot end its own part of the prompt and pose as instructions. "auto" fences
@@ -104,14 +111,15 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         PromptError
-            If a field is unknown, or the template has no field of the row.
+            If a field is unknown, the template has no field of the row, or the answer is to be a
+            key and the template shows none.
         """
         if self.answer not in ("auto", "keys", "words"):
             raise PromptError(f"answer={self.answer!r}: must be 'auto', 'keys' or 'words'")
         if self.fence not in (True, False, "auto"):
             raise PromptError(f"fence={self.fence!r}: must be True, False or 'auto'")
-        form: AnswerForm = answer_form if self.answer == "auto" else self.answer
         texts = tuple(text.strip() for text in label_texts)
+        form = self._form(answer_form, texts)
         notes = tuple(descriptions) if descriptions is not None else (None,) * len(texts)
         head, item = self._parts(form)
         bound = BoundPrompt(
@@ -136,6 +144,30 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
                 "the row belongs"
             )
         return bound
+
+    def _form(self, by_backend: AnswerForm, texts: Sequence[str]) -> AnswerForm:
+        """Return the form of the answer: keys only where the model is shown them."""
+        form: AnswerForm = by_backend if self.answer == "auto" else self.answer
+        if form == "words" or self._shows_keys(texts):
+            return form
+        if self.answer == "auto":
+            return "words"
+        raise PromptError(
+            "answer='keys' with a template that does not show the keys: put {options} where the "
+            "labels belong, or use answer='words'"
+        )
+
+    def _shows_keys(self, texts: Sequence[str]) -> bool:
+        """Tell whether the prompt lists the keys with their labels, by the field or by itself."""
+        head, item = self._parts("keys")
+        whole = "\n".join([*(message.content for message in head), item])
+        if "options" in field_names(whole):
+            return True
+        pairs = zip(option_keys(len(texts)), texts, strict=True)
+        return all(
+            re.search(rf"(?<!\w){key}\W{{1,3}}{re.escape(text)}(?!\w)", whole, re.I)
+            for key, text in pairs
+        )
 
     def _parts(self, form: AnswerForm) -> tuple[list[Message], str]:
         """Return what comes before the first row, and the template of a row."""

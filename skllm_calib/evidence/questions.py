@@ -83,6 +83,12 @@ class BoundPrompt:
         hint = _hint(*listed) if self.closing is None else _listing(*listed)
         return {"options": _options(*listed), "hint": hint}
 
+    @property
+    def lists_options(self) -> bool:
+        """Whether ``{options}`` is a field of the prompt."""
+        templates = (*(message.content for message in self.head), self.item)
+        return any("options" in field_names(template) for template in templates)
+
     def render(
         self,
         fields: Mapping[str, str],
@@ -204,7 +210,17 @@ class Question:
         """Return the question with the list of options rotated by some positions.
 
         Over all K shifts each class is once at each position and has each key once.
+
+        Raises
+        ------
+        PromptError
+            If the prompt lists the options by itself, so that they have one order only.
         """
+        if by and self.prompt.form == "keys" and not self.prompt.lists_options:
+            raise PromptError(
+                "the template lists the options by itself, in one order: put {options} there, so "
+                "that order_averaging can change it"
+            )
         shift = (self.prompt.shift + by) % len(self.texts)
         return replace(self, prompt=replace(self.prompt, shift=shift))
 
@@ -214,12 +230,19 @@ class Question:
         Raises
         ------
         PromptError
-            If it uses another field.
+            If it uses another field, or leaves out the options of which the model is to name one.
         """
         check_fields(instruction, set(), self.prompt.constants, "instruction")
         head = [m for m in self.prompt.head if m.role != "instruction"]
         head.append(Message("instruction", instruction))
-        return replace(self, prompt=replace(self.prompt, head=tuple(head)))
+        prompt = replace(self.prompt, head=tuple(head))
+        is_lost = self.prompt.lists_options and not prompt.lists_options
+        if prompt.form == "keys" and is_lost:
+            raise PromptError(
+                f"the instruction {instruction!r} does not show the keys that the model is to "
+                "answer with: put {options} into it, or use Prompt(answer='words')"
+            )
+        return replace(self, prompt=prompt)
 
 
 def option_keys(n_classes: int) -> list[str]:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from skllm_calib.evidence.label_tokens import N_SHOWN, Distribution, LabelTree, Token
+from skllm_calib.evidence.label_tokens import N_SHOWN, LabelTree
+from skllm_calib.evidence.token_lists import Distribution, Sent, Token
 
 __all__ = ["Spellings"]
 
@@ -64,9 +65,16 @@ class Spellings:
                         prefix, ids = prefix + piece, (*ids, token_id)
                         self.depth = max(self.depth, len(ids))
 
-    def distribution(self, prefix: bytes, listed: Mapping[int, Token]) -> Distribution:
-        """Keep of the listed tokens those that spell an answer, and the likeliest few."""
-        found = self.tree.distribution(prefix, listed.values())
+    def distribution(
+        self, prefix: bytes, listed: Mapping[int, Token], forced: int | None = None
+    ) -> Distribution:
+        """Keep of the listed tokens those that spell an answer, and the likeliest few.
+
+        `forced` is the token that was made to be written, which is listed without having a rank.
+        """
+        sent = {i: Sent(token.text, token.logprob, i) for i, token in listed.items()}
+        written = None if forced is None else sent[forced]
+        found = self.tree.distribution(prefix, sent.values(), written)
         wanted = {listed[i].text for i in self.steps.get(prefix, ()) if i in listed}
         kept = (
             t

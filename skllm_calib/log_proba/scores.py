@@ -37,10 +37,13 @@ class Scores(NamedTuple):
         NaN for rows that could not be scored.
     served_model : str or None
         The model that answered, as its provider names it; None if that is not known.
+    off_label : ndarray of shape (n_samples,) or None
+        Part of the evidence on each row that fell on no label; None if that is not known.
     """
 
     log_proba: NDArray[np.float64]
     served_model: str | None = None
+    off_label: NDArray[np.float64] | None = None
 
 
 class Explained(NamedTuple):
@@ -189,15 +192,18 @@ def cross_fitted(
     """
     X = indexed(X)
     out = np.full((len(y), len(classes)), np.nan)
+    off_label, knows_off_label = np.full(len(y), np.nan), False
     served = None
     for train, test in splits:
         estimator = fit(_safe_indexing(X, train), train)
         scores = score(estimator, _safe_indexing(X, test), classes)
         out[test] = scores.log_proba
         served = served or scores.served_model
+        if scores.off_label is not None:
+            off_label[test], knows_off_label = scores.off_label, True
         if blank_unknown:
             out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
-    return Scores(out, served)
+    return Scores(out, served, off_label if knows_off_label else None)
 
 
 def indexed(X: Any) -> Any:

@@ -92,7 +92,7 @@ def test_spellings_begin_with_the_label_as_given():
 
 
 def test_rounding_of_a_server_does_not_make_more_than_one():
-    mass = reduce(["A", "B"], {"A": 0.7, "B": 0.302})
+    mass = reduce(["A", "B"], {"A": 0.7, "B": 0.3008})
     assert mass.point.sum() == pytest.approx(1.0)
     assert mass.off_label == pytest.approx(0.0)
 
@@ -345,3 +345,68 @@ def test_many_labels():
         nexts = sorted({k[: len(prefix) + 1] for k in keys if k.startswith(prefix)})
         after[prefix.encode()] = {k[-1]: share(k) / share(prefix) for k in nexts}
     np.testing.assert_allclose(points(keys, after), p)
+
+
+# ----------------------------------------------------------------- where a label begins and ends
+
+
+@pytest.mark.parametrize("blank", ["\n", " ", "\n\n", "\ufeff", "\u00a0", "\u3000", "“", "\t"])
+def test_a_label_is_read_behind_a_blank(blank):
+    first = {blank: 0.97, "A": 0.02, "B": 0.01}
+    mass = reduce(["A", "B"], {b"": first, blank.encode(): {"B": 0.9, "A": 0.1}})
+    np.testing.assert_allclose(mass.point, [0.97 * 0.1 + 0.02, 0.97 * 0.9 + 0.01])
+    assert mass.is_settled
+    unread = reduce(["A", "B"], first)
+    assert not unread.is_settled
+    assert unread.blank == pytest.approx(0.97)
+
+
+def test_bytes_of_a_blank_may_be_tokens_of_their_own():
+    assert LabelTree(["A", "B"]).match("\ufeff".encode()[:2]).blank
+    assert not LabelTree(["\N{THUMBS UP SIGN}", "B"]).match(b"\xf0\x9f").blank
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [
+        ("I", "I'm"),
+        ("I", "I’m"),
+        ("I", "I am"),
+        ("A", "A customer"),
+        ("E", "e-mail"),
+        ("3", "3 reasons"),
+        ("90", "90% of"),
+        ("1", "1,000"),
+        ("C", "C++"),
+        ("C", "C#"),
+        ("no", "no-one"),
+        ("U", "U.S"),
+    ],
+)
+def test_the_beginning_of_another_word_is_not_the_label(label, written):
+    assert LabelTree([label, "other"]).match(written.encode()).complete is None
+
+
+@pytest.mark.parametrize("rest", ["", ".", ")", ":", ",", "\n", "**", '"', ") ham", ": ham", " -"])
+def test_a_key_ends_before_marks(rest):
+    assert LabelTree(["A", "B"]).match(f"A{rest}".encode()).complete == 0
+    assert LabelTree(["A", "B"]).match(b"'A'").complete == 0
+
+
+def test_what_follows_a_key_is_taken_from_it():
+    after = {b"": {"A": 0.97, "B": 0.03}, b"A": {" customer": 0.95, ".": 0.05}}
+    mass = reduce(["A", "B"], after)
+    np.testing.assert_allclose(mass.point, [0.97 * 0.05, 0.03])
+    assert mass.left == pytest.approx(0.97 * 0.95)
+
+
+@pytest.mark.parametrize("labels", [("C", "C#", "C++"), ("not spam", "not sure"), ("no", "nope")])
+def test_beginnings_that_are_not_followed_are_not_settled(labels):
+    shared = labels[0].split(" ")[0]
+    mass = reduce([*labels, "other"], {shared: 0.9, "other": 0.1})
+    assert not mass.is_settled
+    assert mass.unsettled == pytest.approx(0.9)
+
+
+def test_a_label_that_is_listed_in_full_has_no_shorter_beginning():
+    assert reduce(["1", "10"], {"1": 0.5, "10": 0.5}).is_settled

@@ -75,7 +75,7 @@ def fence():
 
 
 def test_a_text_that_ends_like_the_prompt_keeps_its_end():
-    asked = question(template="{hint}\n{text}", text="My Answer:").messages("Why?")
+    asked = question(template="{options} {hint}\n{text}", text="My Answer:").messages("Why?")
     assert asked[0].content.endswith("My Answer:\n\nWhy?")
 
 

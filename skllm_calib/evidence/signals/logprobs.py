@@ -8,10 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from skllm_calib.evidence.backends.base import Request
-from skllm_calib.evidence.label_tokens import Distribution, LabelTree
+from skllm_calib.evidence.label_tokens import Distribution, LabelMass, LabelTree
 from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, replies_or_raise
 from skllm_calib.evidence.signals.label_names import quoted
+from skllm_calib.evidence.token_lists import check_distribution
 from skllm_calib.exceptions import UnreadableReply
 from skllm_calib.log_proba.numerics import log_normalise
 
@@ -73,6 +74,8 @@ def read_labels(
         raise UnreadableReply(
             f"the reply has no token probabilities; the model wrote {quoted(written)}"
         )
+    for at in distributions:
+        check_distribution(at)
     mass = _tree(answers).reduce({d.prefix: d for d in distributions})
     root = distributions[0]
     if not mass.seen.any():
@@ -82,6 +85,13 @@ def read_labels(
             "bare label in the prompt, or for the other form of answer with "
             "Prompt(answer='words' or 'keys')"
         )
+    if mass.left > mass.point.sum():
+        raise UnreadableReply(
+            f"the answer begins like a label and goes on as another word ({mass.left:.0%} of the "
+            f"probability): it is no answer to the question; the model wrote {quoted(written)}"
+        )
+    if not mass.is_settled:
+        raise UnreadableReply(_unsettled(mass, root))
     log_mass = np.log(np.maximum(mass.point, np.finfo(np.float64).tiny))
     log_mass = np.maximum(log_mass, log_mass.max() - _FLOOR)
     return Evidence(
@@ -97,6 +107,21 @@ def read_labels(
             ],
             "written": written,
         },
+    )
+
+
+def _unsettled(mass: LabelMass, root: Distribution) -> str:
+    """Say what could not be followed."""
+    if mass.blank > mass.point.sum():
+        return (
+            f"the answer begins with a blank or a mark ({mass.blank:.0%}; the list begins with "
+            f"{_shown(root)}), and what comes behind it could not be read. Ask for the bare label "
+            "at the end of the prompt"
+        )
+    return (
+        f"{mass.unsettled:.1%} of the probability is on texts that may become one label or "
+        f"another (the list begins with {_shown(root)}), and this server does not show how they "
+        "go on. Use Prompt(answer='keys'), or label_texts that do not begin alike"
     )
 
 

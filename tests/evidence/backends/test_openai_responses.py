@@ -85,6 +85,7 @@ def test_label_request_is_sent_as_documented(serve):
         "store": False,
         "max_output_tokens": 16,
         "temperature": 1.0,
+        "top_p": 1.0,
         "top_logprobs": 20,
         "include": ["message.output_text.logprobs"],
     }

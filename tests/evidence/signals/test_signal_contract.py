@@ -24,7 +24,7 @@ OTHERS = {
     "guesses": SelfReportedSignal(form="guesses", n_guesses=2),
     "answer": SelfReportedSignal(form="answer", max_tokens=50),
     "orders": SelfConsistencySignal(n_draws=3, variants="orders", stop_early=False),
-    "instructions": SelfConsistencySignal(n_draws=3, variants=["Which? {hint}"]),
+    "instructions": SelfConsistencySignal(n_draws=3, variants=["Which? {options} {hint}"]),
     "three reasons": SelfCheckSignal(n_draws=3),
     "candidates": PTrueSignal(candidates="all"),
     "label": ReasonedSignal(read="label", max_tokens=20),

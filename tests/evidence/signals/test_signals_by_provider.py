@@ -26,7 +26,7 @@ from skllm_calib.backends import (
     TestingBackend,
     TransformersBackend,
 )
-from skllm_calib.exceptions import BackendError, SignalUnavailable
+from skllm_calib.exceptions import BackendError, OffLabelWarning, SignalUnavailable
 from skllm_calib.signals import (
     SIGNALS,
     MCDropoutSignal,
@@ -258,6 +258,8 @@ def test_a_cell_of_the_table(provider, signal, cache):
         asked = SHORT.get(signal, signal) if provider in REAL else signal
         on_error = "nan" if provider in REAL and signal in QUIET else "raise"
         clf = LLMClassifier(backend, classes=LABELS, signal=asked, cache=cache, on_error=on_error)
+        if provider in REAL:  # a tiny model, which hardly ever writes these labels
+            clf.set_params(max_off_label=1.0)
         if said == "no":
             with pytest.raises(SignalUnavailable, match=r"self_reported|mc_dropout|logprobs"):
                 clf.predict_proba(TEXTS)
@@ -297,6 +299,7 @@ def warnings_of_failed_rows(on_error):
     import warnings
 
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OffLabelWarning)
         if on_error == "nan":
             warnings.simplefilter("ignore")
         yield

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from skllm_calib.evidence.backends.handles import get_handle
@@ -54,6 +55,12 @@ class Access:
     def public_address(self) -> str:
         """The base URL without user, password and query."""
         return self.parts.public
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether OpenAI itself answers, or Azure."""
+        host = urlsplit(self.address).hostname or ""
+        return host == "api.openai.com" or host.endswith(".azure.com")
 
     @property
     def hint(self) -> str:

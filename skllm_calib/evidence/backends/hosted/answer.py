@@ -12,19 +12,27 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.hosted.endings import is_cut
-from skllm_calib.evidence.label_tokens import Token
+from skllm_calib.evidence.token_lists import Sent
 
 __all__ = ["Answer", "Position", "Usage", "first", "positions_of"]
 
-# Servers write minus infinity as a large negative number: JSON has no infinity.
-_IMPOSSIBLE = -9000.0
-
 
 class Position(NamedTuple):
-    """What was listed at one position of the answer, the likeliest first."""
+    """What was sent of one position of the answer, as it came: nobody has checked it.
+
+    Attributes
+    ----------
+    prefix : bytes
+        The answer before it.
+    listed : tuple of Sent
+        The likeliest tokens.
+    written : Sent
+        The token that was written.
+    """
 
     prefix: bytes
-    listed: tuple[Token, ...]
+    listed: tuple[Sent, ...]
+    written: Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +110,12 @@ def positions_of(entries: Iterable[Any]) -> tuple[Position, ...]:
     """
     positions, prefix = [], b""
     for entry in entries:
-        listed = filter(None, map(_token, first(entry, "top_logprobs") or []))
-        by_rank = tuple(sorted(listed, key=lambda token: -token.logprob))
-        positions.append(Position(prefix, by_rank))
-        prefix += _bytes(entry)
+        listed = tuple(map(_sent, first(entry, "top_logprobs") or []))
+        written = _sent(entry)
+        positions.append(Position(prefix, listed, written))
+        if written.text is None:
+            break  # where the next position is cannot be known
+        prefix += written.text
     return tuple(positions)
 
 
@@ -118,18 +128,19 @@ def _field(item: Any, name: str) -> Any:
     return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
-def _bytes(entry: Any) -> bytes:
-    raw = _field(entry, "bytes")
+def _sent(entry: Any) -> Sent:
+    value, number = _field(entry, "logprob"), _field(entry, "id")
+    logprob = float(value) if isinstance(value, int | float) else None
+    return Sent(_bytes(entry), logprob, number if isinstance(number, int) else None)
+
+
+def _bytes(entry: Any) -> bytes | None:
+    raw, text = _field(entry, "bytes"), _field(entry, "token")
     if raw is None:
         raw = _field(entry, "bytes_")  # Mistral's SDK
-    return str(_field(entry, "token")).encode() if raw is None else bytes(raw)
-
-
-def _token(entry: Any) -> Token | None:
-    logprob = _field(entry, "logprob")
-    if logprob is None or not math.isfinite(logprob) or logprob < _IMPOSSIBLE:
-        return None
-    return Token(_bytes(entry), logprob)
+    if raw or (raw is not None and not text):
+        return bytes(raw)
+    return text.encode(errors="replace") if isinstance(text, str) else None
 
 
 def _count(usage: Any, *names: str) -> int:

@@ -1,8 +1,9 @@
 """Label probabilities from the alternatives that a server lists, for all hosted providers.
 
-They come from the first position of the answer. Where a label is not told apart there (several
-tokens, a beginning that labels share), the answer is begun for the model and the next position
-read, where the server allows that; else one sampled answer is all there is to look at.
+They come from the first position of the answer, and from what was written behind it: the label may
+begin behind a blank, a key may be the beginning of another word, and labels of several tokens or
+of one beginning are told apart further on. Where the server continues an answer that was begun
+for the model, all of that is read; else along sampled answers, with bounds for the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from skllm_calib.evidence.backends.hosted.facts import NO_LOGPROBS, Continuation
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
+from skllm_calib.evidence.token_lists import read_list
 from skllm_calib.exceptions import (
     BackendError,
     BackendUnavailable,
@@ -26,12 +28,18 @@ from skllm_calib.exceptions import (
 
 __all__ = ["LabelReader"]
 
-# Most tokens that are sampled to see how an answer goes on.
-_MAX_SAMPLED = 4
+# Tokens that are sampled to see how an answer goes on: a blank, a key, and what follows it.
+_LEAST_SAMPLED, _MOST_SAMPLED = 3, 4
+# How often another answer is sampled where the ones before do not settle what the label is.
+_MORE_SAMPLES = 3
 # What hosted models document as their most; what a server of one's own lists at no cost; and what
 # it lists for rows where the labels hold so little that they hide even behind that.
 _LISTED = (20, 500, 5_000, 50_000)
 _SAME_LOGPROB = 0.1
+# A label that goes on as another word with less than this is left as it is.
+_OTHER_WORD = 0.05
+# Seeds of further samples of a draw are not those of the next draws.
+_DRAWS_APART = 100_003
 
 
 class LabelReader:
@@ -69,33 +77,61 @@ class LabelReader:
     def read(self) -> Reply:
         """Return text, distributions and notes."""
         tree = self._tree
-        seen = self._look(self._n_to_sample())
-        found = {b"": tree.distribution(b"", seen.positions[0].listed)}
+        seen = self._look(self._n_to_sample)
+        found = {b"": self._distribution(seen.positions[0])}
         while tree.doubtful(found) and self._may_list_more():
             seen = self._look_further(seen)
-            found = {b"": tree.distribution(b"", seen.positions[0].listed)}
+            found = {b"": self._distribution(seen.positions[0])}
         notes = self._dialect.notes(seen.left_out, self._n_listed)
-        if tree.pending(found):
-            if self._can_continue(seen.positions[1:]):
-                found = self._follow(found)
-            else:
-                found = self._along_the_sample(found, seen.positions[1:])
-            if tree.pending(found):
-                notes += (self._not_told_apart(),)
+        if self._pending(found) and self._can_continue(seen.positions[1:]):
+            found = self._follow(found)
+        found = self._along_the_sample(found, seen)
+        for n in range(1, _MORE_SAMPLES + 1):
+            if tree.reduce(found).is_settled:
+                break
+            found = self._along_the_sample(found, self._look(self._n_to_sample, again=n))
+        if self._pending(found):
+            notes += (self._not_told_apart(),)
         distributions = tuple(found[prefix] for prefix in sorted(found))
         return Reply(seen.text, distributions, notes=notes, refused=seen.left_out)
 
+    def _distribution(self, position: Position) -> Distribution:
+        # Where nothing but the token that was written is shown, that is something.
+        listed = position.listed or (position.written,)
+        return self._tree.distribution(position.prefix, listed, position.written)
+
+    def _pending(self, found: Mapping[bytes, Distribution]) -> list[bytes]:
+        """Return beginnings to continue: no blanks, which chat templates trim."""
+        return [p for p in self._tree.pending(found) if not self._tree.match(p).blank]
+
     def _along_the_sample(
-        self, found: dict[bytes, Distribution], sampled: Sequence[Position]
+        self, found: dict[bytes, Distribution], seen: Answer
     ) -> dict[bytes, Distribution]:
-        """Add what was listed along the one answer that was sampled."""
-        found = dict(found)
-        for position in sampled:
-            if not self._tree.match(position.prefix).partial:
+        """Add what was listed along an answer that was sampled, as far as it matters.
+
+        Where beginnings were continued, hardly anything does: what is read of a row should not
+        depend on a draw.
+        """
+        tree, found = self._tree, dict(found)
+        for position in seen.positions[1:]:
+            prefix = position.prefix
+            match = tree.match(prefix)
+            if not match.partial and match.complete is None:
                 break
-            there = self._tree.distribution(position.prefix, position.listed)
-            found.setdefault(position.prefix, there)
+            try:
+                there = self._distribution(position)
+            except UnreadableReply:  # nothing is known from there on
+                break
+            if prefix in found:
+                continue
+            open_here = prefix in tree.pending(found) or (match.partial and not self._continues)
+            if open_here or tree.leaves(there) > _OTHER_WORD:
+                found[prefix] = there
         return found
+
+    @property
+    def _continues(self) -> bool:
+        return bool(self._dialect.can_continue)
 
     def _not_told_apart(self) -> str:
         note = "labels that begin alike were not all told apart"
@@ -122,7 +158,7 @@ class LabelReader:
             if known.lists_many is None:
                 known.lists_many = True
                 try:
-                    further = self._look(self._n_to_sample())
+                    further = self._look(self._n_to_sample)
                 except (BackendUnavailable, ContextTooLong):
                     known.lists_many = None  # says nothing of the list; the next row tries again
                     raise
@@ -131,16 +167,13 @@ class LabelReader:
                     return seen
                 known.lists_many = len(further.positions[0].listed) > _LISTED[0]
                 return further
-        return self._look(self._n_to_sample()) if known.lists_many else seen
+        return self._look(self._n_to_sample) if known.lists_many else seen
 
+    @property
     def _n_to_sample(self) -> int:
-        """Return how many tokens to have written.
-
-        One, where the answer can be continued at will; else enough to follow the likeliest one.
-        """
-        if self._dialect.can_continue:
-            return 1
-        return min(_MAX_SAMPLED, max(len(answer.encode()) for answer in self._tree.answers))
+        """How many tokens to have written: enough to see where the label begins and ends."""
+        longest = max(len(answer.encode()) for answer in self._tree.answers)
+        return min(_MOST_SAMPLED, max(_LEAST_SAMPLED, longest))
 
     def _follow(self, found: dict[bytes, Distribution]) -> dict[bytes, Distribution]:
         """Read what follows each beginning that could still change a label."""
@@ -148,15 +181,15 @@ class LabelReader:
         assert how is not None
         # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
         for _ in range(4 * tree.n_labels + 64):
-            prefix = next(filter(_is_text, tree.pending(found)), None)
+            prefix = next(filter(_is_text, self._pending(found)), None)
             if prefix is None:
                 break
             try:
-                listed = self._look(1, (how, prefix)).positions[0].listed
+                there = self._look(1, (how, prefix)).positions[0]
+                found[prefix] = self._distribution(there._replace(prefix=prefix))
             except UnreadableReply:  # the model ended there: nothing proven, all of it possible
-                listed = ()
-            found[prefix] = tree.distribution(prefix, listed)
-        if tree.pending(found):
+                found[prefix] = tree.distribution(prefix, ())
+        if self._pending(found):
             return found
         # What is still open was too little to follow: too little to count, too.
         return {prefix: replace(there, followed=True) for prefix, there in found.items()}
@@ -189,8 +222,13 @@ class LabelReader:
                 return how
         return None
 
-    def _look(self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None) -> Answer:
-        """Return what was written and listed, at the first position at least."""
+    def _look(
+        self, n_tokens: int, begun: tuple[Continuation, bytes] | None = None, *, again: int = 0
+    ) -> Answer:
+        """Return what was written and listed, at the first position at least.
+
+        `again` counts the samples of one answer: with a seed, each has its own.
+        """
         known, model, messages = self._dialect, self._model, self._messages
         if known.no_logprobs is not None and known.is_known(NO_LOGPROBS):
             raise model.no_logprobs(known.no_logprobs)
@@ -206,19 +244,22 @@ class LabelReader:
         answer = model.request(
             messages,
             self._usage,
-            draw=self._draw,
+            draw=self._draw + again * _DRAWS_APART,
             extra=extra,
+            **model.pinned,
             max_tokens=n_tokens,
             temperature=1.0,
             top_logprobs=self._n_listed,
         )
         positions = answer.positions
-        listed = positions[0].listed if positions else ()
+        listed = read_list(positions[0].listed, positions[0].written) if positions else None
         # Where there is a list, the text may be an unlikely draw from it.
-        likeliest = listed[0].text.decode(errors="replace") if listed else answer.text
+        likeliest = answer.text
+        if listed is not None and listed.tokens:
+            likeliest = listed.tokens[0].text.decode(errors="replace")
         if answer.thought or begins_to_think(likeliest):
             raise model.reasons_first()
-        if listed:
+        if listed is not None and listed.tokens:
             known.shows_logprobs = True
             return answer
         if not positions and not answer.text.strip():
@@ -248,6 +289,7 @@ def _is_word(prefix: bytes) -> bool:
 
 def _look_alike(a: Position, b: Position) -> bool:
     """Tell whether two lists are those of the same place, up to a server's rounding."""
-    if not a.listed or not b.listed or a.listed[0].text != b.listed[0].text:
+    seen, again = read_list(a.listed).tokens, read_list(b.listed).tokens
+    if not seen or not again or seen[0].text != again[0].text:
         return False
-    return abs(a.listed[0].logprob - b.listed[0].logprob) < _SAME_LOGPROB
+    return abs(seen[0].logprob - again[0].logprob) < _SAME_LOGPROB

@@ -48,9 +48,13 @@ class HostedModel(ABC):
         The ways of having a begun answer continued that the API may know.
     reasoning_off : str
         How reasoning is turned off, as messages put it.
+    pinned : mapping of str to float
+        What would cut or bend the distribution, set to where it does not: some servers report
+        log-probabilities after it, and take its values from the model's own settings.
     """
 
     continuations: tuple[Continuation, ...] = ()
+    pinned: Mapping[str, float] = {}
     reasoning_off: str = "reasoning_effort='none' where the model takes it"
 
     def __init__(

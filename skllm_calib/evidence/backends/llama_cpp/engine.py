@@ -167,7 +167,7 @@ class LlamaEngine:
                 here = prompt.then(paths[prefix])
                 top, text = self._next(here, () if prefix else request.answers)
                 written = written or text
-                found[prefix] = spelled.distribution(prefix, top)
+                found[prefix] = spelled.distribution(prefix, top, forced=next(iter(top)))
                 for token_id, token in top.items():
                     paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
             self._read_behind_the_cut(prompt, spelled, found)
@@ -189,7 +189,7 @@ class LlamaEngine:
             if found[prefix].n_listed < _N_LISTED_LONG:
                 here = prompt.then(spelled.paths[prefix])
                 top, _ = self._listed(here, _N_LISTED_LONG, logit_bias=self._write_plain)
-                found[prefix] = spelled.distribution(prefix, top)
+                found[prefix] = spelled.distribution(prefix, top, forced=next(iter(top)))
         for prefix, k in spelled.tree.doubtful(found):
             if (token_id := spelled.own_next.get((prefix, k))) is None:
                 continue
@@ -226,8 +226,8 @@ class LlamaEngine:
         """Let one token be written and read the list; empty if the token is no text by itself.
 
         llama.cpp reports nothing for a token that writes nothing yet (the end of the text, a part
-        of a character). What is written can be chosen with a bias or a grammar; the reported
-        probabilities are those without it.
+        of a character). The first of the list is the one that was written. It can be chosen with a
+        bias or a grammar; the reported probabilities are those without it.
         """
         reply = self._complete(prompt, n_predict=1, n_probs=n_probs, temperature=0.0, **options)
         choice = reply["choices"][0]

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MistralDialect", "MistralModel"]
 
+# Where nothing of the distribution is cut or bent.
+_PINNED = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 # What is left out when a model refuses it, by what Mistral calls it.
-_OPTIONAL = {"temperature": "temperature", "random_seed": "seed", "response_format": "schema"}
+_OPTIONAL = {"temperature": "temperature", "random_seed": "seed", "response_format": "schema"} | {
+    name: name for name in _PINNED
+}
 _AT_MOST = re.compile(
     r"(?:less than or equal to|at most|up to|<=|between \d+ and|max(?:imum)?(?: of| is|:)?) (\d+)",
     re.I,
@@ -73,6 +77,7 @@ class MistralModel(HostedModel):
     connection: MistralConnection
     # That the answer goes on after a prefix is documented, what is listed then is not.
     continuations = (Continuation({"prefix": True}),)
+    pinned = _PINNED
 
     def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
         body = {"model": self.model, "messages": list(messages), **self._wishes, **sent}

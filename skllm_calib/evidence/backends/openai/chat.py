@@ -10,7 +10,12 @@ from skllm_calib.evidence.backends.hosted.endings import is_filtered
 from skllm_calib.evidence.backends.hosted.failures import Problem
 from skllm_calib.evidence.backends.hosted.model import HostedModel, schema_form
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
-from skllm_calib.evidence.backends.openai.dialect import CONTINUATIONS, LENGTH_NAMES, OpenAIDialect
+from skllm_calib.evidence.backends.openai.dialect import (
+    CONTINUATIONS,
+    LENGTH_NAMES,
+    PINNED,
+    OpenAIDialect,
+)
 from skllm_calib.exceptions import Refused
 
 __all__ = ["ChatModel", "OpenAIModel"]
@@ -42,6 +47,11 @@ class ChatModel(OpenAIModel):
     """A model reached through Chat Completions."""
 
     continuations = CONTINUATIONS
+
+    @property
+    def pinned(self) -> Mapping[str, float]:  # type: ignore[override]
+        """As in HostedModel; these are OpenAI's own defaults, and its models refuse some."""
+        return {} if self.connection.access.is_openai else PINNED
 
     def _setting(self, field: str) -> str:
         return {"response_format": "schema", "logprobs": "top_logprobs"}.get(field, field)

@@ -16,7 +16,7 @@ from typing import Any
 from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
 from skllm_calib.evidence.backends.hosted.failures import Problem
 
-__all__ = ["CONTINUATIONS", "LENGTH_NAMES", "OpenAIDialect"]
+__all__ = ["CONTINUATIONS", "LENGTH_NAMES", "PINNED", "OpenAIDialect"]
 
 # Enough for any model that thinks of a budget of one token as an error.
 _ENOUGH_LENGTH = 16
@@ -26,7 +26,17 @@ LENGTH_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _SCHEMA_FIELDS = ("response_format", "text.format", "json_schema")
 _SCHEMA_NAMES = (*_SCHEMA_FIELDS, "schema")
 _EFFORT_NAMES = ("reasoning_effort", "reasoning.effort", "reasoning effort")
+# All of the distribution: 0 tokens means no bound; servers that refuse it take -1 for that.
+PINNED: Mapping[str, float] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+}
 _OPTIONAL = (
+    *PINNED,
     *LENGTH_NAMES,
     *_SCHEMA_NAMES,
     *_EFFORT_NAMES,
@@ -75,6 +85,8 @@ class OpenAIDialect(Dialect):
         The path where decisions are requested, as far as is known.
     decides : bool
         Whether decisions have been answered.
+    no_top_k : int
+        What the server takes for a distribution that is not cut.
     """
 
     length_name: str = "max_tokens"  # what the most servers understand; the newer name follows
@@ -84,6 +96,7 @@ class OpenAIDialect(Dialect):
     no_decisions: str | None = None
     decision_path: str = "/decisions"
     decides: bool = False
+    no_top_k: int = 0
 
     def phrase(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Write the settings as this server takes them; the bound of the answer is `max_tokens`."""
@@ -91,6 +104,8 @@ class OpenAIDialect(Dialect):
         settings = {name: v for name, v in settings.items() if name not in self.absent}
         if settings.get("schema") in self.refused_schemas:
             del settings["schema"]
+        if "top_k" in settings:
+            settings["top_k"] = self.no_top_k
         settings[self.length_name] = max(self.least_length, settings.pop("max_tokens"))
         return settings
 
@@ -102,7 +117,9 @@ class OpenAIDialect(Dialect):
             if (settled := learn(problem, sent)) is not None:
                 return settled
         return problem.status != 403 and (
-            self._learn_refusal(problem, sent) or self._learn_schema(problem, sent)
+            self._learn_pinned(problem, sent)
+            or self._learn_refusal(problem, sent)
+            or self._learn_schema(problem, sent)
         )
 
     def refuses(self, problem: Problem, wish: str) -> bool:
@@ -143,6 +160,17 @@ class OpenAIDialect(Dialect):
             return True
         self.no_logprobs = problem.message
         return False
+
+    def _learn_pinned(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+        """Learn that the server does not know what we only set to where it changes nothing."""
+        name = next((name for name in PINNED if name in sent and _names(problem, name)), None)
+        if name is None:
+            return False
+        if name == "top_k" and self.no_top_k == 0:
+            self.no_top_k = -1
+        else:
+            self.dropped.add(name)
+        return True
 
     def _learn_refusal(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
         """Learn that a parameter has another name or has to be left out."""

@@ -60,6 +60,11 @@ class ResponsesModel(OpenAIModel):
                 "pip install --upgrade openai, or use api='chat'"
             )
 
+    @property
+    def pinned(self) -> Mapping[str, float]:  # type: ignore[override]
+        """As in HostedModel; the API has no penalties."""
+        return {} if self.connection.access.is_openai else {"top_p": 1.0}
+
     def _setting(self, field: str) -> str:
         return {"include": "top_logprobs"}.get(field, field)
 
