@@ -235,9 +235,9 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
 
         # First, so that it asks a language model about all rows at once.
         fitted = self._fitted(X, y, params)
-        proba, _ = cross_fitted(
+        proba = cross_fitted(
             fit, X, y, np.asarray(fitted.classes_), splits, score=_proba_of, blank_unknown=False
-        )
+        ).log_proba
         judged = np.unique(np.concatenate([test for _, test in splits]))
         return fitted, judged, proba[judged]
 

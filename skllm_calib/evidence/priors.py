@@ -91,9 +91,10 @@ def fit_label_bias(
     ndarray of shape (n_classes,)
         As :func:`estimate_bias` returns it.
     """
-    assert model.prior is not None
+    prior = model.prior
+    assert prior is not None
     used = [text for text, w in zip(rows.texts, weight, strict=True) if w]
-    texts = reference_texts(model.prior, used, seed)
+    texts = reference_texts(prior, used, seed)
     if texts is None:
         positions = [i for i, fields in enumerate(rows.fields) if fields and weight[i]]
         asked, weight = [rows.fields[i] for i in positions], weight[positions]
@@ -104,7 +105,7 @@ def fit_label_bias(
         model = replace(model, max_off_label=1.0)
     records = ask_rows(model, asked)
     report_failures(records, model, positions)
-    return estimate_bias(model.prior, log_proba_of_records(records, model), weight)
+    return estimate_bias(prior, log_proba_of_records(records, model), weight)
 
 
 def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] | None:
