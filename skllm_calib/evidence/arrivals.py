@@ -9,6 +9,7 @@ however the process ends, and a file without a lock is taken in by whoever asks 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import json
@@ -53,7 +54,7 @@ class Arrivals:
     def create(self) -> None:
         """Make the file and lock it."""
         for _ in range(_ATTEMPTS):
-            # The folder may vanish meanwhile, with the last file of another worker.
+            # The folder may vanish meanwhile, at the end of another process.
             with contextlib.suppress(FileNotFoundError, FileExistsError):
                 make_private_folder(self.path.parent)
                 self._open(_FLAGS | os.O_CREAT | os.O_EXCL)
@@ -119,12 +120,10 @@ class Arrivals:
             os.truncate(self.path if self._descriptor is None else self._descriptor, 0)
 
     def remove(self) -> None:
-        """Remove the file, and the folder with the last one."""
+        """Remove the file; its folder goes at the end of the process, if it is empty then."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         self.close()
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()
 
     def close(self) -> None:
         """Unlock the file and leave it."""
@@ -136,6 +135,7 @@ class Arrivals:
     def _open(self, flags: int) -> None:
         self._descriptor = os.open(self.path, flags, 0o600)
         _open_ones.add(self)
+        _folders.add(self.path.parent)
 
     def _lock(self) -> bool | None:
         """Lock the file; False if another holds it, None where there are no locks."""
@@ -155,11 +155,19 @@ class Arrivals:
 
 
 _open_ones: weakref.WeakSet[Arrivals] = weakref.WeakSet()
+_folders: set[Path] = set()
 
 
 def _leave_all() -> None:
     for arrivals in list(_open_ones):
         arrivals.close()
+
+
+@atexit.register
+def _remove_folders() -> None:
+    for folder in _folders:  # once: to remove one takes longer than to keep a reply
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 if hasattr(os, "register_at_fork"):

@@ -68,7 +68,7 @@ def test_the_way_of_a_reply(cache, worker):
     worker.release()
     assert rows(cache, "replies") == 1
     assert rows(cache, "claims") == rows(cache, "owners") == 0
-    assert not folder(cache).exists()
+    assert list(folder(cache).iterdir()) == []
     assert Worker(cache, read).claim(["a", "b"]) == ({"a": "1"}, ["b"])
 
 
@@ -441,8 +441,10 @@ def test_clear_while_another_process_reads(cache, monkeypatch):
             with pytest.raises(StorageError, match=r"another process is reading it\. End that"):
                 cache.clear()
         assert len(cache) == 0
-        threading.Timer(0.5, lambda: reader.communicate(b"\n")).start()
+        end = threading.Timer(0.5, lambda: os.write(reader.stdin.fileno(), b"\n"))
+        end.start()
         assert cache.clear() == 0  # waits for the reader
+        end.join()
     assert not any(b"secret" in path.read_bytes() for path in cache.path.parent.iterdir())
 
 
