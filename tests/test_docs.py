@@ -1,5 +1,6 @@
 """The Python blocks of the README and the documentation run, and the reference is complete."""
 
+import ast
 import importlib
 import re
 import sys
@@ -10,9 +11,10 @@ import pytest
 
 import skllm_calib
 import skllm_calib.evidence.classifier
-from skllm_calib import backends, calibrators, datasets, exceptions, metrics, signals
+from skllm_calib import Prompt, backends, calibrators, datasets, exceptions, metrics, signals
 from skllm_calib.backends import TestingBackend, resolve_model
 from skllm_calib.datasets import load_messages
+from skllm_calib.evidence.prompts import resolve_prompt
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.rst")])
@@ -78,6 +80,31 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page):
         exec(code, names)
     if "matplotlib.pyplot" in sys.modules:
         importlib.import_module("matplotlib.pyplot").close("all")
+
+
+def prompts_shown():
+    """Yield the page and the source of each prompt and template in the code of the pages."""
+    for page in PAGES:
+        for block in python_blocks(page):
+            for node in ast.walk(ast.parse(block)):
+                is_prompt = isinstance(node, ast.Call) and ast.unparse(node.func) == "Prompt"
+                text = node.value if isinstance(node, ast.Constant) else None
+                if is_prompt or (isinstance(text, str) and "{hint}" in text and "\n\n" in text):
+                    yield page.name, ast.unparse(node)
+
+
+@pytest.mark.parametrize(("page", "source"), list(prompts_shown()))
+@pytest.mark.parametrize("form", ["keys", "words"])
+def test_prompts_that_are_shown_can_be_answered(page, source, form):
+    """Whatever the backend prefers, the model is shown all that it may answer."""
+    prompt = eval(source, {"Prompt": Prompt})  # of our own pages
+    prompt = resolve_prompt(prompt)
+    columns = re.findall(r"{(\w+)}", str(prompt.template))
+    rows = [name for name in columns if name not in ("options", "hint")]
+    bound = prompt.bind(["ham", "spam"], answer_form=form, columns=rows)
+    whole = "\n".join(m.content for m in bound.render(dict.fromkeys(["text", *rows], "?")))
+    for answer in bound.answers:
+        assert re.search(rf"\b{answer}\b", whole), (page, whole)
 
 
 def test_there_are_blocks_to_run():
