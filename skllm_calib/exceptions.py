@@ -18,6 +18,7 @@
     ├── CalibrationMismatch           a saved calibration used with another model or prompt
     ├── NotCertifiableError           too few labels for the promise asked for (also a ValueError)
     ├── StorageError                  a file of ours is damaged, read-only, ... (also an OSError)
+    ├── DamagedFile                   a saved file that cannot be read back (also a ValueError)
     └── BadLines                      lines of a file that cannot be used (also a ValueError)
 
 Two warnings have classes of their own: `FailedRowsWarning` (some rows could not be scored) and
@@ -36,6 +37,7 @@ __all__ = [
     "BadLines",
     "CalibrationMismatch",
     "ContextTooLong",
+    "DamagedFile",
     "FailedRowsWarning",
     "InvalidInput",
     "MissingDependency",
@@ -166,6 +168,10 @@ class PromptError(SkllmCalibError, ValueError):
 
 class CalibrationMismatch(SkllmCalibError):
     """A saved calibration was used with another model, prompt or label set."""
+
+
+class DamagedFile(SkllmCalibError, ValueError):
+    """A saved file is damaged or of another kind; the message names it and the way out."""
 
 
 class NotCertifiableError(SkllmCalibError, ValueError):

@@ -30,6 +30,7 @@ from skllm_calib.calibration.card_content import (
     describe_rows,
     held_out_figures,
 )
+from skllm_calib.calibration.doubts import warn_of_doubts
 from skllm_calib.exceptions import CalibrationMismatch
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
@@ -163,7 +164,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             raise ValueError(f"X has {_num_samples(X)} rows and y has {len(labels)} labels")
         self.classes_ = np.asarray(self.estimator_.classes_)
         # Refuses labels that the estimator does not know.
-        encode(counting_labels(labels, weight), self.classes_)
+        codes = encode(counting_labels(labels, weight), self.classes_)
         splits = self._splits(labels, to_splitter)
         if splits is None:
             prepared = prepare_rows(self.estimator_, X)
@@ -180,6 +181,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             raise ValueError("the estimator scored none of the rows: there is nothing to calibrate")
         log_proba, labels = scores.log_proba[usable], labels[usable]
         weight = weight[usable] if weight is not None else None
+        warn_of_doubts(log_proba, codes[usable], self.classes_)
         self.calibrator_ = calibrator.fit(log_proba, labels, weight, classes=self.classes_)
         self.calibrated_for_ = identity_of(fingerprint, scores.served_model)
         self.calibration_card_ = CalibrationCard(

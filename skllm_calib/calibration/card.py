@@ -6,8 +6,9 @@ import html
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from skllm_calib.utils.files import read_saved, write_text
 
 __all__ = ["CalibrationCard"]
 
@@ -54,12 +55,19 @@ class CalibrationCard(Mapping[str, Any]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the card to a JSON file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationCard:
         """Read a card that :meth:`save` wrote."""
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+        return read_saved(path, "calibration card", cls._from_json, "Save the card again.")
+
+    @classmethod
+    def _from_json(cls, text: str) -> CalibrationCard:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("it does not hold an object")
+        return cls(content)
 
     def __repr__(self) -> str:
         rows = list(self.rows())

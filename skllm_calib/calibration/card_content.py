@@ -138,8 +138,14 @@ def _describe_calibrator(calibrator: BaseCalibrator) -> dict[str, Any]:
         if scores:
             out["calibrator"] = f"mean of {len(weights)}, mostly {calibrator.chosen_}"
             out["members"] = {n: {"weight": w} | scores[n] for n, w in weights.items()}
-        out["expected_ece"] = calibrator.expected_ece_
+        out["expected_ece"] = _known(calibrator.expected_ece_)
+    if calibrator.score_scale_ != 1:
+        out["score_scale"] = calibrator.score_scale_
     return out | {"parameters": calibrator.parameters_}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _signal_text(signal: Any) -> str | None:

@@ -1,7 +1,8 @@
 """Watch whether a calibration still holds: new rows and labels in, alarms out."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,8 +50,9 @@ def update(args: SimpleNamespace) -> int:
     check_same(args.file, rows.labels, known, f"the monitor at {args.state!r} is about")
     proba = rows.proba[:, [rows.labels.index(str(name)) for name in known]]
     y: Any = None if rows.y is None else [None if y is None else known[y] for y in rows.y]
-    raised = kept.monitor.update(y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint)
-    return kept.save(raised)
+    with kept.updating() as monitor:
+        raised = monitor.update(y, proba, rows.weight, ids=rows.ids, fingerprint=args.fingerprint)
+    return kept.report(raised)
 
 
 def labels(args: SimpleNamespace) -> int:
@@ -63,18 +65,20 @@ def labels(args: SimpleNamespace) -> int:
     of = ", ".join(sorted(map(str, known)))
     check_known(table, used, truth, args.label, known, of)
     weight = weights_of(table, args.weight, used, zero=True, largest=kept.monitor.max_weight_)
-    before = kept.monitor.n_labels_
+    ids = read_ids(table, args.id, used)
     args.name_of_row = lambda i: table.name(used[i])
-    raised = kept.monitor.add_labels(
-        read_ids(table, args.id, used),
-        [known[truth[i]] for i in used],
-        weight,
-        unknown="ignore" if args.ignore_unknown else "raise",
-    )
-    taken = kept.monitor.n_labels_ - before
+    with kept.updating() as monitor:
+        before = monitor.n_labels_
+        raised = monitor.add_labels(
+            ids,
+            [known[truth[i]] for i in used],
+            weight,
+            unknown="ignore" if args.ignore_unknown else "raise",
+        )
+    taken = monitor.n_labels_ - before
     if taken < len(used):
         remark(args, f"Skipped {len(used) - taken:,} of {len(used):,} labels.")
-    return kept.save(raised)
+    return kept.report(raised)
 
 
 def status(args: SimpleNamespace) -> int:
@@ -102,9 +106,9 @@ def status(args: SimpleNamespace) -> int:
 def reset(args: SimpleNamespace) -> int:
     """Acknowledge the alarms, and keep monitoring with the same reference."""
     kept = _Kept(args.state)
-    n = len(kept.monitor.alarms_)
-    kept.monitor.reset()
-    kept.write()
+    with kept.updating() as monitor:
+        n = len(monitor.alarms_)
+        monitor.reset()
     say(f"Acknowledged {n} alarm(s). Status: {kept.monitor.status}")
     return 0
 
@@ -141,29 +145,22 @@ class _Kept:
     """The monitor in a file, which is replaced as a whole or not at all."""
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        if not self._path.is_file():
+        self._path = path
+        if not Path(path).is_file():
             raise ValueError(f"there is no monitor at {path!r}: 'monitor start' makes one")
-        self._found = self._path.read_bytes()
-        try:
-            self.monitor = CalibrationMonitor.from_json(self._found.decode())
-        except ValueError as e:
-            raise ValueError(f"{path!r} cannot be used: {e}") from e
-        except (KeyError, TypeError) as e:
-            raise ValueError(f"{path!r} is the state of a monitor, but damaged ({e!r})") from e
+        self.monitor = CalibrationMonitor.load(path)
 
-    def write(self) -> None:
-        """Replace the file, unless another command has done so."""
-        if self._path.read_bytes() != self._found:  # another job would lose its rows
-            raise ValueError(
-                f"{str(self._path)!r} was changed by another command meanwhile: nothing was saved, "
-                "run this one again"
-            )
-        write_text(self._path, self.monitor.to_json())
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[CalibrationMonitor]:
+        """Load the monitor again, as another command may have changed it, and save it at the end.
 
-    def save(self, raised: Sequence[CalibrationAlarm]) -> int:
-        """Save, print new alarms and how the monitor stands, and return the exit code."""
-        self.write()
+        Files are read before, so that nobody waits for a pipe of another one.
+        """
+        with CalibrationMonitor.updating(self._path) as self.monitor:
+            yield self.monitor
+
+    def report(self, raised: Sequence[CalibrationAlarm]) -> int:
+        """Print new alarms and how the monitor stands, and return the exit code."""
         for alarm in raised:
             say(wrapped(f"ALARM {alarm}"))
         status = self.monitor.status

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
-from skllm_calib.utils.files import write_text
+from skllm_calib.utils.saved import SavedAsText
 
 __all__ = ["JsonMixin"]
 
 
-class JsonMixin:
+class JsonMixin(SavedAsText):
     """JSON and files for a class with ``to_dict`` and ``from_dict``."""
 
     @abstractmethod
@@ -62,29 +60,3 @@ class JsonMixin:
                 f"This is not a saved {cls.__name__}: it is not JSON ({error})."
             ) from None
         return cls.from_dict(content)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write :meth:`to_json` to a file, which is replaced in one step or not at all.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-        """
-        write_text(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-
-        Returns
-        -------
-        loaded : object
-            An equal object.
-        """
-        return cls.from_json(Path(path).read_bytes())

@@ -30,6 +30,7 @@ from skllm_calib.evidence.probing import Chosen, first_available
 from skllm_calib.evidence.prompts import Prompt, resolve_prompt
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
@@ -38,6 +39,7 @@ from skllm_calib.log_proba.labels import (
     distinct,
     encode,
     label_wording,
+    shown,
 )
 from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.predicting import LogProbaMixin
@@ -59,7 +61,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         The labels to choose from (str, int or bool). With it the classifier works without
         ``fit``, and `y` may lack some of them. A `y` of other labels may hold their positions
         in sorted order (0, 1, ...), as votes, stacks and ``cross_val_predict`` of scikit-learn
-        pass them; the classifier then predicts positions. None takes the labels of `y`.
+        pass them; the classifier then predicts positions. With classes that are listed in another
+        order such a `y` is an error, as 0 could mean either class. None takes the labels of `y`.
     label_texts : dict or None, default=None
         The wording of labels in the prompt, by label, for example ``{0: "no", 1: "yes"}``. A
         label without one is written as ``str(label)``.
@@ -274,7 +277,18 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         if not given <= set(declared.tolist()) and given <= set(positions.tolist()):
             # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
             # calibration) replace labels by their positions before they call fit. The model must
-            # still be asked for the labels that were declared.
+            # still be asked for the labels that were declared. They count in sorted order, and
+            # whoever listed the classes in another order may count in that one.
+            listed = check_labels(self.classes).tolist()
+            if listed != declared.tolist():
+                raise InvalidInput(
+                    f"y holds {shown(present.tolist())}, none of the classes "
+                    f"{shown(listed)}, which are not sorted: whether 0 "
+                    "is the first listed or the first sorted class cannot be known. Pass y with "
+                    "the labels, or sort classes if y holds positions in sorted order",
+                    "y",
+                    value=present.tolist(),
+                )
             return positions
         return declared
 

@@ -21,6 +21,7 @@ from skllm_calib.evidence.questions import (
     option_keys,
 )
 from skllm_calib.exceptions import PromptError
+from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = ["Prompt", "resolve_prompt"]
 
@@ -122,6 +123,11 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
         form = self._form(answer_form, texts)
         notes = tuple(descriptions) if descriptions is not None else (None,) * len(texts)
         head, item = self._parts(form)
+        for part in (*(message.content for message in head), item, *filter(None, notes)):
+            if unpaired(part):
+                raise PromptError(
+                    f"the prompt contains an unpaired surrogate, which is no character: {part!r}"
+                )
         bound = BoundPrompt(
             head=tuple(head),
             item=item,

@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from skllm_calib.log_proba.labels import is_missing
+from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = ["TextRows", "read_texts"]
 
@@ -111,6 +112,8 @@ def _from_texts(items: Sequence[Any]) -> TextRows:
             problems[i] = f"row {i} is missing ({item!r})"
         elif not text.strip():
             problems[i] = f"row {i} is an empty text"
+        elif unpaired(text):
+            problems[i] = f"row {i} contains an unpaired surrogate, which is no character"
         fields.append({} if i in problems else {"text": text or ""})
     return TextRows(fields, problems)
 
@@ -184,6 +187,9 @@ def _table_rows(columns: tuple[str, ...], values: Sequence[Sequence[Any]]) -> Te
             problems[i] = f"row {i} has no value in column {missing!r}"
         elif not any(cell.strip() for cell in known.values()):
             problems[i] = f"row {i} is empty in every column"
+        elif broken := [name for name, cell in known.items() if unpaired(cell)]:
+            where = f"in column {broken[0]!r}"
+            problems[i] = f"row {i} contains an unpaired surrogate {where}, which is no character"
         fields.append({} if i in problems else _with_text(known))
     return TextRows(fields, problems, columns)
 

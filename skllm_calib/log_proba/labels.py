@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = [
     "check_classes",
@@ -314,6 +315,13 @@ def label_wording(labels: Sequence[Any], label_texts: Mapping[Any, str] | None) 
         if not text:
             raise InvalidInput(
                 f"the text of label {label!r} is empty: give it one in label_texts",
+                "label_texts",
+                value=text,
+            )
+        if unpaired(text):
+            raise InvalidInput(
+                f"the text of label {label!r} contains an unpaired surrogate, which is no "
+                "character: write it in other words in label_texts",
                 "label_texts",
                 value=text,
             )

@@ -15,6 +15,8 @@ Codes = NDArray[np.intp]
 FLOOR_NATS = 25.0
 """How far below the best class of its row a log-probability may lie (e**-25 is about 1e-11)."""
 
+_LAST_NATS = 0.01  # of the 25, for what lies deeper
+
 LOWEST_LOG_PROBA = -700.0
 """No output lies below it, so that its exponential is a positive, normal float64."""
 
@@ -39,18 +41,49 @@ def log_normalise(scores: Floats) -> Floats:
 
 
 def floor_and_normalise(scores: Floats) -> Floats:
-    """Lift entries to 25 nats below the best of their row, then normalise.
+    """Lift entries to at most 25 nats below the best of their row, then normalise.
 
     A label outside the list of alternatives a server returned, or one ruled out by a grammar,
     comes as minus infinity. It is unlikely, not impossible, and one such row must not decide
-    alone about the temperature.
+    alone about the temperature. Minus infinity becomes 25 nats, entries down to 24.99 stay as they
+    are, and what lies deeper shares the last hundredth in its order: no two scores become equal.
     """
     out = np.empty(scores.shape)
     for rows in blocks(scores.shape):
         part = scores[rows].T.copy()
-        np.maximum(part, part.max(axis=0) - FLOOR_NATS, out=part)
+        part -= part.max(axis=0)
+        low = part < _LAST_NATS - FLOOR_NATS
+        if low.any():
+            beyond = _LAST_NATS - FLOOR_NATS - part[low]
+            part[low] = _LAST_NATS / (1.0 + np.log1p(beyond)) - FLOOR_NATS
         out[rows] = _log_normalised(part).T
     return out
+
+
+def spread_of(scores: Floats, weight: Floats) -> float:
+    """Return by what scores are to be divided, so that 25 nats hold the distances of most rows.
+
+    Log-probabilities of a language model stay within that, and the answer is 1. The margins of
+    other classifiers have a unit of their own, and may be hundreds of thousands: they are
+    divided so that in nine rows of ten the best class leads by 25 nats at most.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_classes)
+    weight : ndarray of shape (n_samples,)
+        A row of weight two counts as two rows.
+    """
+    if scores.shape[1] < 2:
+        return 1.0
+    top = np.partition(scores, -2, axis=1)[:, -2:]
+    lead = top[:, 1] - top[:, 0]
+    known = np.isfinite(lead)
+    if not known.any() or lead[known].max() <= FLOOR_NATS:
+        return 1.0
+    order = lead[known].argsort()
+    reached = np.cumsum(weight[known][order])
+    place = np.searchsorted(reached, 0.9 * reached[-1] * (1 - 1e-12))
+    return max(1.0, float(lead[known][order][place]) / FLOOR_NATS)
 
 
 def _log_normalised(columns: Floats) -> Floats:

@@ -140,21 +140,45 @@ def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.fl
 
 
 def _any_log_proba(estimator: Any, X: Any) -> NDArray[np.float64]:
-    if hasattr(estimator, "predict_log_proba") and hasattr(estimator, "decision_function"):
-        return np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
-    if hasattr(estimator, "predict_proba"):
-        # Forests give exact zeros; the calibrator knows what to do with minus infinity.
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64)))
+    # Forests give exact zeros; the calibrator knows what to do with minus infinity.
+    with np.errstate(divide="ignore"):
+        if hasattr(estimator, "predict_log_proba"):
+            found = np.asarray(estimator.predict_log_proba(X), dtype=np.float64)
+        elif hasattr(estimator, "predict_proba"):
+            found = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64))
+        else:
+            found = None
+    if found is not None:
+        if hasattr(estimator, "decision_function") and not np.isfinite(found).all():
+            return _saturated(found, estimator, X)
+        return found
     if hasattr(estimator, "decision_function"):
-        margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
-        if margin.ndim == 1:
-            margin = np.column_stack([np.zeros_like(margin), margin])
-        return log_normalise(margin)
+        return _margins(estimator, X)
     raise TypeError(
         f"{type(estimator).__name__} has neither predict_proba nor decision_function: there are no "
         "scores to calibrate"
     )
+
+
+def _margins(estimator: Any, X: Any) -> NDArray[np.float64]:
+    margin = np.asarray(estimator.decision_function(X), dtype=np.float64)
+    if margin.ndim == 1:
+        margin = np.column_stack([np.zeros_like(margin), margin])
+    return log_normalise(margin)
+
+
+def _saturated(log_proba: NDArray[np.float64], estimator: Any, X: Any) -> NDArray[np.float64]:
+    """Return the margins in place of log-probabilities that came from probabilities of zero.
+
+    Where a probability is too small for a number, its logarithm is minus infinity, and rows are
+    equal whose margins are not. Only where the finite entries show that both mean the same.
+    """
+    margins = _margins(estimator, X)
+    known = np.isfinite(log_proba)
+    same = margins.shape == log_proba.shape and np.allclose(
+        margins[known], log_proba[known], rtol=1e-6, atol=1e-6
+    )
+    return margins if same else log_proba
 
 
 def cross_fitted(

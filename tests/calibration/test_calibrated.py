@@ -175,7 +175,8 @@ def test_rare_classes(counted):
     clf = CalibratedLLMClassifier(words(), method="temperature").fit(TEXTS, y)
     assert clf.classes_.tolist() == ["a", "b", "c", "d"]
     assert clf.calibration_card_["n"] == 58
-    few = calibrated(counted(), n_shots=1).fit(TEXTS[:4], list("abca"))
+    with pytest.warns(UserWarning, match="calibrated on 4 rows, which is very few"):
+        few = calibrated(counted(), n_shots=1).fit(TEXTS[:4], list("abca"))
     assert few.calibration_card_["held_out"] is None
 
 

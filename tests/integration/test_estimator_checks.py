@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sklearn.base import is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -36,6 +37,9 @@ CLASSIFIERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:calibrated on .* rows, which is very few")
+@pytest.mark.filterwarnings("ignore:every row .* has the label")
+@pytest.mark.filterwarnings("ignore:the classifier is right in .* are labels swapped")
 @parametrize_with_checks(CLASSIFIERS)
 def test_all_checks_pass(estimator, check):
     check(estimator)

@@ -130,7 +130,7 @@ RECENT = parse_version(sklearn.__version__) >= parse_version("1.9")
 @pytest.mark.skipif(not RECENT, reason="of the scikit-learn in the table of the documentation")
 @pytest.mark.parametrize("tool", sorted(set(tools.NOT_SUPPORTED) - QUIET))
 def test_most_tools_that_do_not_work_say_so(tool, bench):
-    with pytest.raises(ValueError, match=r"string to float|not in classes|coef_"):
+    with pytest.raises(ValueError, match=r"string to float|not one of the labels|coef_"):
         tools.NOT_SUPPORTED[tool][1](bench)
 
 

@@ -110,7 +110,9 @@ class AutoCalibrator(BaseCalibrator):
         only so many labels were there: ``sqrt(2 a (1 - a) / (pi n))``, which is the mean error of
         a single proportion, the accuracy ``a``, estimated from ``n`` rows. The members share few
         parameters among many rows and come somewhat below it where their form is right, and above
-        it where it is not.
+        it where it is not. Where all rows are right, their number still bounds what can be known:
+        ``a (1 - a)`` is never taken to be less than with ``a = (n + 1) / (n + 2)``. NaN where all
+        rows have the same label.
     classes_ : ndarray of shape (n_classes,)
         The classes in sorted order.
     n_features_in_ : int
@@ -194,7 +196,9 @@ class AutoCalibrator(BaseCalibrator):
                 member._fit_encoded(log_proba, codes, weight, self.classes_)
         self.calibrators_ = members
         right = np.average(self._transform(log_proba).argmax(axis=1) == codes, weights=weight)
-        self.expected_ece_ = float(np.sqrt(2 * right * (1 - right) / (np.pi * weight.sum())))
+        self.expected_ece_ = _expected_ece(right, weight.sum())
+        if self.n_features_in_ > 1 and codes.min() == codes.max():
+            self.expected_ece_ = np.nan
 
     def _held_out(
         self,
@@ -245,6 +249,12 @@ def merge_copies(log_proba: Floats, codes: Codes, weight: Floats) -> tuple[Float
     total = np.zeros(len(first))
     np.add.at(total, copy_of.ravel(), weight)
     return log_proba[first], codes[first], total
+
+
+def _expected_ece(accuracy: float, n: float) -> float:
+    least = (n + 1) / (n + 2) ** 2  # the variance after n rows without an error, by Laplace's rule
+    variance = max(accuracy * (1 - accuracy), least)
+    return float(np.sqrt(2 * variance / (np.pi * n)))
 
 
 def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:

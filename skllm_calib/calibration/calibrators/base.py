@@ -17,6 +17,7 @@ from skllm_calib.log_proba.numerics import (
     Floats,
     floor_and_normalise,
     log_normalise,
+    spread_of,
 )
 from skllm_calib.log_proba.tables import column_names, column_order
 from skllm_calib.log_proba.validation import check_log_input, check_log_proba
@@ -31,8 +32,10 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
 
     The matrix ``log_proba`` has one row per item and one column per class, in the sorted order
     of the classes. A calibrator knows nothing about where it came from. Rows need not be
-    normalised: a log-softmax is applied first, after lifting everything that lies more than 25
-    nats below the best class of its row (minus infinity above all) to those 25 nats.
+    normalised: a log-softmax is applied first. Nothing may lie more than 25 nats below the best
+    class of its row: minus infinity is lifted to there, deeper finite scores to hardly above it, in
+    their order. The margins of other classifiers may be any size: they are divided by
+    ``score_scale_`` first, and so keep their order and their proportions.
 
     Subclasses write `_fit`, `_transform` and `parameters_`, and may rely on clean input.
 
@@ -42,12 +45,16 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
         The classes in sorted order, also those that no calibration row had.
     n_features_in_ : int
         Number of columns, which is the number of classes.
+    score_scale_ : float
+        By what scores are divided before anything else: 1 for log-probabilities, more where the
+        best class leads by more than 25 in over a tenth of the rows.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
     classes_: NDArray[Any]
     n_features_in_: int
+    score_scale_: float
 
     @abstractmethod
     def _fit(self, log_proba: Floats, codes: Codes, weight: Floats) -> None:
@@ -102,9 +109,10 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
         self._check_names(log_proba, checked.classes, reset=True)
         scores, weight = checked.proba, np.ascontiguousarray(checked.weight)
         _warn_if_probabilities(scores)
-        return self._fit_encoded(
-            floor_and_normalise(scores), checked.codes, weight, checked.classes
-        )
+        _warn_if_one_class(checked.codes, checked.classes)
+        self.score_scale_ = spread_of(scores, weight)
+        scores = floor_and_normalise(scores / self.score_scale_)
+        return self._fit_encoded(scores, checked.codes, weight, checked.classes)
 
     def _fit_encoded(
         self, log_proba: Floats, codes: Codes, weight: Floats, classes: NDArray[Any]
@@ -169,9 +177,9 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
         """Return rows to be calibrated, checked and normalised."""
         check_is_fitted(self)
         self._check_names(log_proba, self.classes_, reset=False)
-        return floor_and_normalise(
-            check_log_proba(log_proba, classes=self.classes_, normalise=False)
-        )
+        scores = check_log_proba(log_proba, classes=self.classes_, normalise=False)
+        # Calibrators of earlier releases have no scale.
+        return floor_and_normalise(scores / getattr(self, "score_scale_", 1.0))
 
     def _check_names(self, log_proba: Any, classes: NDArray[Any], *, reset: bool) -> None:
         """Let scikit-learn compare names of columns, unless they are those of the classes."""
@@ -195,6 +203,17 @@ def _warn_if_probabilities(scores: Floats) -> None:
         warnings.warn(
             "log_proba looks like probabilities: no entry is negative and every row sums to one. "
             "Pass their logarithms.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_if_one_class(codes: Codes, classes: NDArray[Any]) -> None:
+    if len(classes) > 1 and codes.min() == codes.max():
+        warnings.warn(
+            f"every row ({len(codes)} in all) has the label {classes[codes[0]].item()!r}: nothing "
+            "is learned about the other classes, and how good the probabilities are is not known. "
+            "Add rows of every class.",
             UserWarning,
             stacklevel=3,
         )

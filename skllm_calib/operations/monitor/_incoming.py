@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.log_proba.validation import Checked, check_weight
 
 __all__ = [
     "Floats",
@@ -20,6 +20,8 @@ __all__ = [
     "check_new",
     "check_waiting",
     "check_weights",
+    "is_empty",
+    "scored_rows",
     "watched",
 ]
 
@@ -42,6 +44,24 @@ def watched(proba: Floats, column: int | None) -> tuple[Floats, NDArray[np.intp]
         return proba[:, column], np.full(len(proba), column)
     top = proba.argmax(axis=1)
     return proba[np.arange(top.size), top], top
+
+
+def is_empty(*given: Any) -> bool:
+    """Tell whether there are no rows at all; None does not count."""
+    return all(
+        values is None or (hasattr(values, "__len__") and not len(values)) for values in given
+    )
+
+
+def scored_rows(given: Checked) -> Checked:
+    """Return the reference rows that have probabilities; those that failed are left out."""
+    scored = ~np.isnan(given.proba).any(axis=1)
+    if scored.all():
+        return given
+    if not scored.any():
+        raise InvalidInput("proba is NaN in every row: no row was scored", "proba")
+    proba, codes, classes, weight = given
+    return Checked(proba[scored], codes[scored], classes, weight[scored])
 
 
 def check_ids(ids: Any, *, n_rows: int | None = None) -> list[RowId]:

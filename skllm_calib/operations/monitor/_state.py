@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.operations.monitor._drift import uniform_draws
 from skllm_calib.operations.monitor._incoming import Floats, RowId, Waiting, watched
 from skllm_calib.operations.monitor._model import ModelWatch
@@ -62,6 +63,7 @@ class MonitorState:
     alarms: list[CalibrationAlarm] = field(init=False)
     pending: dict[RowId, Waiting] = field(default_factory=dict)
     n_dropped: int = 0
+    n_unscored: int = 0
     n_rows: int = 0
     n_labels: int = 0
 
@@ -88,12 +90,18 @@ class MonitorState:
     ) -> list[CalibrationAlarm]:
         """Take rows in their order, each before its label; -1 is the code of one to come."""
         confidence, code = (values.tolist() for values in watched(rows, self.column))
+        unscored: list[bool] = np.asarray(np.isnan(rows).any(axis=1)).tolist()
         predicted = rows.argmax(axis=1).tolist()
         draws = [uniform_draws(seed, stream, self.n_rows, len(rows)).tolist() for stream in (0, 1)]
         raised: list[CalibrationAlarm] = []
         for k, label in enumerate(codes.tolist()):
             waiting = Waiting(self.n_rows, confidence[k], code[k], float(weight[k]))
             self.n_rows += 1
+            if unscored[k]:  # a row that failed is counted, and its label tells nothing
+                self.n_unscored += 1
+                if label < 0 and names is not None:
+                    self.pending[names[k]] = Waiting(waiting.row, 0.0, -1, 0.0)
+                continue
             chances = (draws[0][k], draws[1][k])
             raised += self.note(self.rows.step(confidence[k], predicted[k], chances, self.now))
             if label >= 0:
@@ -116,7 +124,7 @@ class MonitorState:
         return raised
 
     def _take_label(self, waiting: Waiting, truth: int) -> list[CalibrationAlarm]:
-        if waiting.weight == 0:
+        if waiting.weight == 0 or waiting.code < 0:
             return []
         self.n_labels += 1
         row, confidence, code, weight = waiting
@@ -145,6 +153,7 @@ class MonitorState:
             "labels": self.n_labels,
             "pending_rows": len(self.pending),
             "dropped_rows": self.n_dropped,
+            "failed_rows": self.n_unscored,
             "mean_confidence": self.rows.mean_confidence,
             "labelled_confidence": self.labels.mean_confidence,
             "labelled_accuracy": self.labels.accuracy,
@@ -188,6 +197,7 @@ class MonitorState:
             "model": self.model.to_dict(),
             "pending": [[name, *waiting] for name, waiting in self.pending.items()],
             "n_dropped": self.n_dropped,
+            "n_unscored": self.n_unscored,
             "n_alarms": self.n_alarms,
             "n_rows": self.n_rows,
             "n_labels": self.n_labels,
@@ -204,6 +214,7 @@ class MonitorState:
             reference=reference,
             model=ModelWatch.from_dict(content["model"], reference),
             pending={name: Waiting(*rest) for name, *rest in content["pending"]},
+            n_unscored=content.get("n_unscored", 0),  # files of earlier releases have none
             n_rows=content["n_rows"],
             n_labels=content["n_labels"],
             **{name: content[name] for name in plain},
@@ -229,7 +240,7 @@ def read_json(text: str) -> tuple[dict[str, Any], MonitorState]:
     """Return the parameters and the state that `write_json` wrote."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"not the JSON of a CalibrationMonitor: {error}") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"not the state of a CalibrationMonitor: 'format' is not {_FORMAT!r}")
@@ -238,7 +249,27 @@ def read_json(text: str) -> tuple[dict[str, Any], MonitorState]:
             f"the state has version {content.get('version')!r}, and this release of skllm-calib "
             f"reads version {_VERSION}: update the package, or fit a new monitor"
         )
-    return content["parameters"], MonitorState.from_dict(content["state"])
+    try:
+        state = MonitorState.from_dict(content["state"])
+        _check(state, content["state"])
+        return dict(content["parameters"]), state
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"the state of a CalibrationMonitor, but damaged ({error!r})") from None
+
+
+def _check(state: MonitorState, content: Mapping[str, Any]) -> None:
+    """Refuse values that would be found wrong only later, or never."""
+    for name in ("n_rows", "n_labels", "n_dropped", "n_unscored"):
+        value = getattr(state, name)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name} is {value!r}")
+    check_classes(state.classes, at_least=2)
+    for waiting in state.pending.values():
+        if not (0 <= waiting.row < state.n_rows and 0 <= waiting.confidence <= 1):
+            raise ValueError(f"a row that waits for its label is {tuple(waiting)}")
+    state.summary()
+    if json.loads(json.dumps(state.to_dict())) != {"n_unscored": 0, **content}:
+        raise ValueError("it does not read back as it was written")
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
@@ -24,6 +25,8 @@ from skllm_calib.operations.monitor._incoming import (
     check_new,
     check_waiting,
     check_weights,
+    is_empty,
+    scored_rows,
 )
 from skllm_calib.operations.monitor._model import check_fingerprint
 from skllm_calib.operations.monitor._prometheus import prometheus_text
@@ -33,12 +36,13 @@ from skllm_calib.operations.monitor._reference import (
 )
 from skllm_calib.operations.monitor._state import MonitorState, read_json, write_json
 from skllm_calib.operations.monitor.alarms import DETECTORS, CalibrationAlarm
-from skllm_calib.utils.files import write_text
+from skllm_calib.utils.files import locked
+from skllm_calib.utils.saved import SavedAsText
 
 __all__ = ["CalibrationMonitor"]
 
 
-class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
+class CalibrationMonitor(SavedAsText, BaseEstimator):  # type: ignore[misc]
     """Watch a calibrated classifier in production, and raise an alarm when its calibration fails.
 
     Rows come with their probabilities; their labels may come at once, later, or never. Every
@@ -225,7 +229,9 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
             sample_weight=sample_weight,
             names=FIT_NAMES,
             allow_unlabelled=y is None,
+            allow_unscored=True,
         )
+        given = scored_rows(given)
         answers = None if probes is None else check_proba(probes, "probes", classes=given.classes)
         served = check_fingerprint(fingerprint)
         self._state = new_state(given, self.get_params(), fingerprint=served, probes=answers)
@@ -247,7 +253,8 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or None
             Labels; None or NaN for a row without one, None for no labels at all.
         proba : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Calibrated probabilities as in :meth:`fit`. A single row has the shape (1, n_classes).
+            Calibrated probabilities as in :meth:`fit`, shape (1, n_classes) for a single row; there
+            may be none. A row of NaN, which failed, is counted and not watched.
         sample_weight : array-like of shape (n_samples,), default=None
             One over the probability with which a row was chosen to be labelled. Rows whose label
             comes later keep theirs; None weighs all rows alike.
@@ -268,7 +275,10 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         state = self._state
-        rows = check_proba(proba, classes=state.classes)
+        if is_empty(proba, y):
+            rows, y = np.empty((0, len(state.classes))), None
+        else:
+            rows = check_proba(proba, classes=state.classes, allow_unscored=True)
         codes = encode_labels(y, state.classes, n_rows=len(rows))
         weight = self._check_weights(sample_weight, len(rows))
         names = None
@@ -317,6 +327,8 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         check_choice(unknown, "unknown", ("raise", "ignore"))
         state = self._state
         names = check_ids(ids)
+        if not names and is_empty(y):
+            return []
         codes = encode(check_labels(y, n_rows=len(names)), state.classes)
         weight = None
         if sample_weight is not None:
@@ -449,11 +461,6 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         text : str
             JSON of :meth:`to_json`. No code in it is run.
 
-        Returns
-        -------
-        monitor : CalibrationMonitor
-            A monitor that continues as the saved one would have.
-
         Raises
         ------
         ValueError
@@ -464,31 +471,21 @@ class CalibrationMonitor(BaseEstimator):  # type: ignore[misc]
         monitor._state = state
         return monitor
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write :meth:`to_json` to a file, which is replaced in one step or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-        """
-        write_text(path, self.to_json())
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that :meth:`save` wrote.
+    @contextlib.contextmanager
+    def updating(cls, path: str | os.PathLike[str]) -> Iterator[Self]:
+        """Load a monitor, let the block update it, and save it, one process at a time.
 
         Parameters
         ----------
         path : path-like
-            The file.
+            The file. If the block raises, it stays as it is.
 
-        Returns
-        -------
-        monitor : CalibrationMonitor
-            A monitor that continues as the saved one would have.
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        with locked(path):
+            monitor = cls.load(path)
+            yield monitor
+            monitor.save(path)
 
     def _check_weights(self, sample_weight: ArrayLike | None, n_rows: int) -> Floats:
         weight = check_weights(

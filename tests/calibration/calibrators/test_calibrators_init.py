@@ -50,7 +50,7 @@ def test_names(name, kind):
 
 
 def test_object_is_copied_unfitted():
-    mine = VectorScaling(bias_scale=0.5).fit([[0.0, -1.0]], [0], classes=[0, 1])
+    mine = VectorScaling(bias_scale=0.5).fit([[0.0, -1.0], [-1.0, 0.0]], [0, 1])
     copy = resolve_calibrator(mine)
     assert copy is not mine
     assert copy.get_params() == mine.get_params()

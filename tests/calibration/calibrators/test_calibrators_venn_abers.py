@@ -52,7 +52,8 @@ def test_exact(seed, decimals):
 @pytest.mark.parametrize("label", [0, 1])
 def test_exact_when_all_labels_are_equal(label):
     odds, _ = binary(30)
-    calibrator = VennAbersCalibration().fit(pair(odds), np.full(30, label), classes=[0, 1])
+    with pytest.warns(UserWarning, match="Add rows of every class"):
+        calibrator = VennAbersCalibration().fit(pair(odds), np.full(30, label), classes=[0, 1])
     expected = by_definition(odds, np.full(30, label), np.ones(30), odds)
     np.testing.assert_allclose(calibrator.predict_interval(pair(odds)), expected, atol=1e-12)
 
