@@ -12,6 +12,7 @@ from typing import Any
 from skllm_calib.exceptions import BadLines
 from skllm_calib.utils.files import replacing
 from skllm_calib.utils.tables import Table, write_table
+from skllm_calib.utils.tables.cells import unguarded
 
 __all__ = ["bad_lines", "read_lines", "write_lines", "write_sheet"]
 
@@ -95,7 +96,7 @@ def _csv_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | str]
         if len(cells) != len(header):
             yield number, f"{len(cells)} cells, but the header has {len(header)}"
         elif _is_utf8(cells):
-            yield number, dict(zip(header, cells, strict=True))
+            yield number, dict(zip(header, map(unguarded, cells), strict=True))
         else:
             yield number, "not UTF-8"
 
@@ -128,13 +129,5 @@ def write_sheet(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]])
     if Path(path).suffix.lower() in (".jsonl", ".ndjson"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return write_lines(path, lines)
-    for line in lines:
-        # Texts come from strangers, and a spreadsheet would run one that looks like a formula.
-        line |= {name: _no_formula(line.get(name)) for name in ("text", "reason")}
     write_table(Table(list(_SHEET), lines), os.fspath(path))
     return len(lines)
-
-
-def _no_formula(text: Any) -> str:
-    text = str(text or "")
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

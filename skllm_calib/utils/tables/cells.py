@@ -11,9 +11,12 @@ import math
 import re
 from typing import Any
 
-__all__ = ["label_of", "number_of", "text_of", "unpaired"]
+__all__ = ["guarded", "label_of", "number_of", "text_of", "unguarded", "unpaired"]
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d*),(\d+)")
 
 
@@ -62,6 +65,27 @@ def number_of(text: str | None, *, decimal_comma: bool = False) -> float:
     if decimal_comma and (found := _DECIMAL_COMMA.fullmatch(text.strip())):
         text = f"{found[1]}.{found[2]}"
     return float(text)
+
+
+def guarded(cell: Any) -> Any:
+    """Return a cell for a text file that spreadsheets open, where no text may run as a formula.
+
+    Texts come from strangers. One that begins like a formula (``=``, ``+``, ``-``, ``@``, a tab or
+    a carriage return) gets an apostrophe in front, unless it is a number; `unguarded` takes it off.
+
+    Examples
+    --------
+    >>> [guarded(cell) for cell in ("=1+1", "-1.5", -1.5, "- no", "'=1", "fine", None)]
+    ["'=1+1", '-1.5', -1.5, "'- no", "''=1", 'fine', None]
+    """
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def unguarded(cell: str) -> str:
+    """Return what `guarded` was given."""
+    return cell[1:] if cell[:1] == "'" and _GUARDED.match(cell) else cell
 
 
 def unpaired(text: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from skllm_calib.exceptions import MissingDependency
 from skllm_calib.utils.files import replacing
-from skllm_calib.utils.tables.cells import label_of, number_of, text_of
+from skllm_calib.utils.tables.cells import guarded, label_of, number_of, text_of, unguarded
 from skllm_calib.utils.tables.delimited import decode, parse
 
 __all__ = ["Table", "check_format", "read_table", "write_table"]
@@ -121,7 +121,8 @@ def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None
             columns, cells, lines, sep = parse(
                 text, path, sep or ("\t" if kind == ".tsv" else None)
             )
-            rows = [dict(zip(columns, row, strict=True)) for row in cells]
+            columns = [unguarded(name) for name in columns]
+            rows = [dict(zip(columns, map(unguarded, row), strict=True)) for row in cells]
             table = Table(columns, rows, lines=[f"line {n}" for n in lines])
             table.decimal_comma = sep == ";"
         else:
@@ -258,10 +259,11 @@ def write_table(table: Table, path: str | Path) -> None:
 def _as_csv(table: Table, sep: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=sep, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow(map(guarded, table.columns))
     own = set(table.own)
     for row in table.rows:
-        writer.writerow([_plain(row.get(name), short=name in own) for name in table.columns])
+        cells = (_plain(row.get(name), short=name in own) for name in table.columns)
+        writer.writerow(map(guarded, cells))
     return out.getvalue()
 
 
