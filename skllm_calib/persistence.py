@@ -1,16 +1,21 @@
-"""What a saved classifier may hold: the types to trust when one is loaded with skops.
+"""What a saved classifier may hold, and how it is kept: as data, not as a pickle.
 
-A pickle runs whatever its file says. skops makes objects only of those types that the reader has
-named. It knows those of NumPy and most of scikit-learn's; here are the others. Backends, signals
-and calibrators come from their tables, so that a new one needs no line here.
+A pickle runs whatever its file says. `save` of a classifier writes JSON instead, and `load` makes
+objects of the types named here alone; the same types are to be trusted when a classifier is loaded
+with skops, which knows those of NumPy and most of scikit-learn's. Backends, signals and calibrators
+come from their tables, so that a new one needs no line here.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 
+from skllm_calib._version import __version__
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
 from skllm_calib.calibration.calibrators import CALIBRATORS
 from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
@@ -21,8 +26,9 @@ from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.signals import SIGNALS, FusedSignal, OrderAveragedSignal
+from skllm_calib.utils.plain_data import from_plain, to_plain
 
-__all__ = ["TRUSTED_TYPES"]
+__all__ = ["TRUSTED_TYPES", "from_json", "model_file", "to_json"]
 
 _TYPES: tuple[type, ...] = (
     # classifiers, and what is in them
@@ -50,3 +56,64 @@ _TYPES: tuple[type, ...] = (
 #: loaded. What an estimator does later is up to the file: for example which server it asks. Types
 #: of other packages, such as a backend that an entry point adds, are not included.
 TRUSTED_TYPES: tuple[str, ...] = tuple(f"{t.__module__}.{t.__qualname__}" for t in _TYPES)
+
+_FORMAT = "skllm_calib.classifier"
+_VERSION = 1
+_BY_NAME = {t.__name__: t for t in (*_TYPES, FrozenEstimator) if not issubclass(t, Path)}
+
+
+def to_json(classifier: Any) -> str:
+    """Return a classifier, fitted or not, as JSON.
+
+    Parameters
+    ----------
+    classifier : estimator
+        One of this package, and what it holds: prompts, signals, calibrators, and backends by
+        their parameters.
+
+    Raises
+    ------
+    TypeError
+        If it holds something of another package, such as a classifier of scikit-learn.
+    """
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "skllm_calib": __version__,
+        "classifier": to_plain(classifier, _BY_NAME),
+    }
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Any:
+    """Return the classifier that :func:`to_json` wrote. Nothing in the text is run.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, of a later version, or names a type that is not known here.
+    """
+    try:
+        content = json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"it is no saved classifier, as 'format' is not {_FORMAT!r}")
+    if content.get("version") != _VERSION:
+        raise ValueError(
+            f"it has version {content.get('version')!r}, and this release reads {_VERSION}: update "
+            "skllm-calib"
+        )
+    return from_plain(content["classifier"], _BY_NAME)
+
+
+def model_file(folder: str | Path) -> Path:
+    """Return the file of a saved classifier: ``model.json``, or the pickle of an earlier release.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Where :meth:`CalibratedLLMClassifier.save` wrote to.
+    """
+    data, pickled = (Path(folder) / name for name in ("model.json", "model.joblib"))
+    return data if data.exists() or not pickled.exists() else pickled

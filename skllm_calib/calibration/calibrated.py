@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,8 +46,12 @@ from skllm_calib.log_proba.scores import (
 )
 from skllm_calib.log_proba.validation import check_weight
 from skllm_calib.log_proba.wrapper import WrapperMixin
+from skllm_calib.utils.files import read_saved, replacing, write_text
 
 __all__ = ["CalibratedLLMClassifier"]
+
+_DATA, _PICKLE = "model.json", "model.joblib"
+_FITTED = ("classes_", "estimator_", "calibrator_", "calibrated_for_", "calibration_card_")
 
 
 def _estimator_has(name: str) -> Any:
@@ -297,39 +302,100 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
 
     # -- keeping ---------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the classifier to a folder: ``model.joblib`` and, to read, ``card.json``.
+    def save(
+        self, path: str | os.PathLike[str], *, format: Literal["json", "joblib"] = "json"
+    ) -> None:
+        """Save the classifier to a folder: ``model.json`` and, to read, ``card.json``.
 
         Parameters
         ----------
         path : str or path-like
             The folder; created if it does not exist.
+        format : {"json", "joblib"}, default="json"
+            "json" keeps data alone, of the types of this package. "joblib" writes
+            ``model.joblib``, a pickle, for a classifier that holds estimators of other packages.
+
+        Raises
+        ------
+        TypeError
+            If the classifier holds something that cannot be kept as JSON.
         """
         check_is_fitted(self)
+        check_choice(format, "format", ("json", "joblib"))
+        text = None
+        if format == "json":
+            try:
+                text = _persistence().to_json(self)
+            except (TypeError, RecursionError) as error:
+                raise TypeError(
+                    f"this classifier cannot be saved as JSON: {error}. format='joblib' saves it "
+                    "as a pickle, for load(path, allow_pickle=True)"
+                ) from error
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        joblib.dump(self, folder / "model.joblib")
+        if text is not None:
+            write_text(folder / _DATA, text)
+        else:
+            with replacing(folder / _PICKLE) as fresh:
+                joblib.dump(self, fresh)
+        (folder / (_PICKLE if text is not None else _DATA)).unlink(missing_ok=True)
         self.calibration_card_.save(folder / "card.json")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CalibratedLLMClassifier:
+    def load(
+        cls, path: str | os.PathLike[str], *, allow_pickle: bool = False
+    ) -> CalibratedLLMClassifier:
         """Load a classifier that :meth:`save` wrote.
-
-        Loading runs code from the file: load only what you trust.
 
         Parameters
         ----------
         path : str or path-like
             The folder.
+        allow_pickle : bool, default=False
+            Whether to load ``model.joblib``, as earlier releases and ``format="joblib"`` write it.
+            That runs whatever code the file holds: load only what you trust.
 
         Returns
         -------
         CalibratedLLMClassifier
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no classifier in the folder.
+        DamagedFile
+            If its file is damaged, or holds something else.
+        ValueError
+            If the classifier is a pickle, and `allow_pickle` is False.
         """
-        file = Path(path) / "model.joblib"
+        folder = Path(path)
+        if (folder / _DATA).is_file():
+            way_out = "Restore a backup of it, or calibrate and save again."
+            return read_saved(folder / _DATA, "calibrated classifier", cls._from_json, way_out)
+        file = folder / _PICKLE
         if not file.is_file():
-            raise FileNotFoundError(f"no calibrated classifier in {str(path)!r}: no {file.name}")
+            raise FileNotFoundError(f"no calibrated classifier in {str(path)!r}: no {_DATA}")
+        if not allow_pickle:
+            raise ValueError(
+                f"{str(file)!r} is a pickle, which runs whatever code it holds. If you trust it: "
+                f"{cls.__name__}.load({str(path)!r}, allow_pickle=True), and save it again"
+            )
         loaded = joblib.load(file)
         if not isinstance(loaded, cls):
             raise TypeError(f"{str(file)!r} holds a {type(loaded).__name__}, not a {cls.__name__}")
         return loaded
+
+    @classmethod
+    def _from_json(cls, text: str) -> CalibratedLLMClassifier:
+        loaded = _persistence().from_json(text)
+        if not isinstance(loaded, cls):
+            raise ValueError(f"it holds a {type(loaded).__name__}, not a {cls.__name__}")
+        missing = {*cls(None).get_params(deep=False), *_FITTED} - vars(loaded).keys()
+        if missing:
+            raise ValueError(f"it has no {min(missing)!r}")
+        return loaded
+
+
+def _persistence() -> Any:
+    # It knows the types of both wings, and so stands above this room.
+    return import_module("skllm_calib.persistence")

@@ -1,7 +1,6 @@
 """Accept, review or reject the rows of a table, by a policy with a promise or a risk matrix."""
 
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from skllm_calib.cli.rows import fresh_rows, table_of
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.operations.records import file_digest
 from skllm_calib.operations.report.evaluation import score
+from skllm_calib.persistence import model_file
 
 _SAID = {"accept": "accepted", "review": "to review", "reject": "rejected"}
 
@@ -42,7 +42,7 @@ def run(args: SimpleNamespace) -> int:
     if table is None:
         return 0
 
-    source = [file_digest(Path(args.classifier, "model.joblib"))]
+    source = [file_digest(model_file(args.classifier))]
     partial = answer_all(classifier, table, source, args)
     answers = [partial.answers[i] for i in range(len(table.rows))]
     nothing = [np.nan] * len(labels)

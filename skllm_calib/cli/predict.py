@@ -1,6 +1,5 @@
 """Classify the rows of a table: label, probability of each class, and what failed and why."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +8,7 @@ from skllm_calib.cli.classifier import build_classifier, load_classifier
 from skllm_calib.cli.console import remark
 from skllm_calib.cli.rows import table_of
 from skllm_calib.operations.records import file_digest
+from skllm_calib.persistence import model_file
 
 
 def run(args: SimpleNamespace) -> int:
@@ -21,7 +21,7 @@ def run(args: SimpleNamespace) -> int:
         if args.classes:
             raise ValueError("--classes goes with --model: a calibrated classifier has its own")
         classifier = load_classifier(args)
-        source = [file_digest(Path(args.classifier, "model.joblib"))]
+        source = [file_digest(model_file(args.classifier))]
     else:
         if not args.classes:
             raise ValueError("--model needs the labels to choose from: --classes a,b,c")

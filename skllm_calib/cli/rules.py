@@ -16,12 +16,12 @@ from skllm_calib.cli.interface.declare import flag_of
 from skllm_calib.decisions import ReviewPolicy, RiskMatrix
 from skllm_calib.decisions.policy.targets import resolve_rule
 from skllm_calib.operations.records import file_digest, text_digest
+from skllm_calib.persistence import model_file
 from skllm_calib.utils.files import write_text
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import number_of
 
 _FILE = "policy.json"
-_MODEL = "model.joblib"
 
 
 def given_for_fit(args: SimpleNamespace) -> list[str]:
@@ -42,7 +42,7 @@ def save_policy(policy: ReviewPolicy, rows: Any, table: Table, folder: str) -> P
     about = {
         "made_by": "skllm-calib decide --labelled",
         "labelled": Path(table.path).name,
-        "model_sha256": file_digest(Path(folder, _MODEL)),
+        "model_sha256": file_digest(model_file(folder)),
         "texts": [text_digest(text) for text in rows["text"]],
     }
     path = Path(folder, _FILE)
@@ -77,7 +77,7 @@ def load_policy(folder: str) -> ReviewPolicy:
         made_for = json.loads(text).get("about", {}).get("model_sha256")
     except (AttributeError, ValueError) as e:
         raise ValueError(f"{path}: {e} Make another one with --labelled FILE --label COL.") from e
-    if made_for != file_digest(Path(folder, _MODEL)):
+    if made_for != file_digest(model_file(folder)):
         raise ValueError(
             f"{path} was made for another calibration than the one that is in {folder!r} now: its "
             "promise is not about these probabilities; pass --labelled FILE --label COL again"

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import skllm_calib
@@ -37,7 +38,8 @@ from skllm_calib import backends as backends_module
 from skllm_calib.backends import AnthropicBackend, MistralBackend, TransformersBackend
 from skllm_calib.calibration import CalibrationCard
 from skllm_calib.calibrators import AutoCalibrator, TemperatureScaling
-from skllm_calib.persistence import TRUSTED_TYPES
+from skllm_calib.exceptions import DamagedFile
+from skllm_calib.persistence import TRUSTED_TYPES, from_json, model_file, to_json
 from skllm_calib.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 
 # Also the tests run where only what the package itself needs is installed.
@@ -61,11 +63,13 @@ FORMATS = {
     "pickle": (pickle.dumps, pickle.loads),
     "joblib": (_joblib_bytes, lambda data: joblib.load(io.BytesIO(data))),
     "skops": (skops_io.dumps, lambda data: skops_io.loads(data, trusted=TRUSTED_TYPES)),
+    "json": (lambda estimator: to_json(estimator).encode(), from_json),
 }
 
 
-def saved_and_loaded(estimator):
-    for dumps, loads in FORMATS.values():
+def saved_and_loaded(estimator, formats=FORMATS):
+    for name in formats:
+        dumps, loads = FORMATS[name]
         yield loads(dumps(estimator))
 
 
@@ -230,8 +234,8 @@ def test_inside_of_other_estimators(backends):
     llm = LLMClassifier(backends["testing"], classes=["ham", "spam"], cache=None)
     frozen = CalibratedLLMClassifier(FrozenEstimator(llm), method="vector").fit(TEXTS, LABELS)
     piped = make_pipeline(llm).fit(TEXTS, LABELS)
-    for clf in (frozen, piped):
-        for again in saved_and_loaded(clf):
+    for clf, formats in ((frozen, FORMATS), (piped, ["pickle", "joblib", "skops"])):
+        for again in saved_and_loaded(clf, formats):
             np.testing.assert_array_equal(again.predict_proba(TEXTS), clf.predict_proba(TEXTS))
 
 
@@ -352,3 +356,106 @@ def test_without_the_list_skops_refuses(backends):
 
 class _Foreign(BaseEstimator):
     """Stands for an estimator of somebody else."""
+
+
+# ------------------------------------------------------------------------------- save and load
+
+
+@pytest.fixture
+def saved(backends, tmp_path):
+    llm = LLMClassifier(backends["testing"], n_shots=1, prompt=PROMPTS["chat"], cache=None)
+    clf = CalibratedLLMClassifier(llm, method="vector").fit(TEXTS, LABELS)
+    clf.save(tmp_path / "clf")
+    return clf, tmp_path / "clf"
+
+
+@pytest.mark.parametrize("method", sorted(calibrators.CALIBRATORS))
+def test_save_keeps_data(backends, tmp_path, method):
+    llm = LLMClassifier(backends["testing"], classes=["ham", "spam"], cache=None)
+    clf = CalibratedLLMClassifier(FrozenEstimator(llm), method=method).fit(TEXTS, LABELS)
+    folder = tmp_path / "clf"
+    clf.save(folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["card.json", "model.json"]
+    assert model_file(folder).name == "model.json"
+    again = CalibratedLLMClassifier.load(folder)
+    assert repr(again) == repr(clf)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), clf.predict_proba(TEXTS))
+    assert again.calibrator_.parameters_ == clf.calibrator_.parameters_
+
+
+class _Bomb:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_no_pickle_is_read_unless_asked_for(saved, tmp_path):
+    _, folder = saved
+    (folder / "model.json").unlink()
+    joblib.dump(_Bomb(str(tmp_path / "ran")), folder / "model.joblib")
+    with pytest.raises(ValueError, match=r"model\.joblib' is a pickle.*allow_pickle=True"):
+        CalibratedLLMClassifier.load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_folders_of_earlier_releases_load_when_asked(saved):
+    clf, folder = saved
+    clf.save(folder, format="joblib")
+    assert model_file(folder).name == "model.joblib"
+    assert not (folder / "model.json").exists()
+    again = CalibratedLLMClassifier.load(folder, allow_pickle=True)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), clf.predict_proba(TEXTS))
+    again.save(folder)
+    assert not (folder / "model.joblib").exists()
+    assert repr(CalibratedLLMClassifier.load(folder)) == repr(clf)
+
+
+def test_estimators_of_others_need_a_pickle(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), np.arange(60) % 2
+    clf = CalibratedLLMClassifier(LogisticRegression(), method="temperature").fit(X, y)
+    with pytest.raises(TypeError, match=r"LogisticRegression is no type.*format='joblib'"):
+        clf.save(tmp_path / "clf")
+    assert not (tmp_path / "clf").exists()
+    clf.save(tmp_path / "clf", format="joblib")
+    again = CalibratedLLMClassifier.load(tmp_path / "clf", allow_pickle=True)
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(ValueError, match="format"):
+        clf.save(tmp_path, format="pickle")
+
+
+def _tampered(text):
+    yield ""
+    yield text[:300]
+    yield "[]"
+    yield "{}"
+    yield text.replace('"version": 1', '"version": 9', 1)
+    yield text.replace('"type": "LLMClassifier"', '"type": "Popen"')
+    yield text.replace('"type": "CalibratedLLMClassifier"', '"type": "LLMClassifier"')
+    yield text.replace('"calibrator_"', '"x"')
+    yield text.replace('"array"', '"arry"')
+    yield text.replace('"dtype": "<U4"', '"dtype": "V8"')
+
+
+def test_a_damaged_classifier_is_one_clear_error(saved):
+    _, folder = saved
+    text = (folder / "model.json").read_text()
+    for damaged in _tampered(text):
+        assert damaged != text
+        (folder / "model.json").write_text(damaged)
+        with pytest.raises(DamagedFile, match=r"model\.json' cannot be used.*calibrate"):
+            CalibratedLLMClassifier.load(folder)
+    (folder / "model.json").write_bytes(b"\x80\x04\x95")
+    with pytest.raises(DamagedFile, match="Restore a backup"):
+        CalibratedLLMClassifier.load(folder)
+    with pytest.raises(FileNotFoundError, match="no calibrated classifier"):
+        CalibratedLLMClassifier.load(folder / "nowhere")
+
+
+def test_every_type_has_a_name_of_its_own():
+    names = [name.rpartition(".")[2] for name in TRUSTED_TYPES]
+    assert len(set(names)) == len(names)
