@@ -391,3 +391,16 @@ def test_frames(counted):
     assert clf.feature_names_in_.tolist() == ["title", "n"]
     np.testing.assert_array_equal(clf.predict_proba(frame.iloc[5:]), clf.predict_proba(frame)[5:])
     assert clf.get_feature_names_out().tolist() == ["logprob_ham", "logprob_spam"]
+
+
+@pytest.mark.parametrize(
+    "classes", [["legit", "fraud"], ["no", "maybe", "a"], [5, 1], [True, False]]
+)
+def test_positions_of_classes_that_are_not_sorted_are_refused(counted, classes):
+    clf = LLMClassifier(counted(), classes=classes, cache=None)
+    if set(classes) == {True, False}:
+        clf.fit(["a", "b"], [0, 1])  # 0 and 1 are the labels False and True
+        return
+    with pytest.raises(ValueError, match="which are not sorted: whether 0 is the first"):
+        clf.fit(["a", "b"], [0, 1])
+    assert clf.fit(["a", "b"], classes[:2]).classes_.tolist() == sorted(classes)

@@ -8,7 +8,9 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from skllm_calib import LLMClassifier
+from skllm_calib.backends import TestingBackend
 from skllm_calib.evidence.text_input import read_texts
+from skllm_calib.exceptions import FailedRowsWarning
 
 TEXTS = ["first", "second", "third"]
 
@@ -227,3 +229,28 @@ def test_features_are_known_for_tables_only():
 def test_two_columns_of_one_name(table):
     with pytest.raises(ValueError, match="two columns of X are named 'x'"):
         read(table)
+
+
+@pytest.mark.parametrize("half", [0xD83D, 0xDC00], ids=["high", "low"])
+@pytest.mark.parametrize("form", ["list", "array", "frame", "dicts"])
+def test_half_a_surrogate_pair_is_one_failed_row(form, half):
+    texts = ["fine", f"cut {chr(half)}", "bad"]
+    X = {
+        "list": texts,
+        "array": np.array(texts, dtype=object),
+        "frame": pd.DataFrame({"title": texts, "n": [1, 2, 3]}, dtype=object),
+        "dicts": [{"title": text, "n": 1} for text in texts],
+    }[form]
+    clf = LLMClassifier(TestingBackend(), classes=["a", "b"], cache=None, on_error="nan")
+    with pytest.warns(FailedRowsWarning, match=r"row 1.*unpaired surrogate"):
+        found = clf.predict_proba(X)
+    assert np.isnan(found).any(axis=1).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match=r"row 1.*unpaired surrogate"):
+        clf.set_params(on_error="raise").predict(X)
+
+
+def test_no_label_and_no_prompt_with_half_a_surrogate_pair():
+    for options in ({"label_texts": {"a": "x\ud83d"}}, {"prompt": "\ud83d {text} {hint}"}):
+        clf = LLMClassifier(TestingBackend(), classes=["a", "b"], cache=None, **options)
+        with pytest.raises(ValueError, match="unpaired surrogate"):
+            clf.predict(["fine"])

@@ -1,7 +1,10 @@
 """Files of rows in every format, whole and broken."""
 
 import builtins
+import csv
 import datetime
+import gzip
+import io
 import os
 
 import pytest
@@ -107,3 +110,43 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_table(TABLE, path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+49 30 12",
+        "- no",
+        "@here",
+        "\tx",
+        "\r=1",
+        "'=1",
+        "''-x",
+        "-inf",
+        "--1.5",
+        "'tis",
+        "-",
+    ],
+)
+def test_no_text_runs_as_a_formula_and_all_come_back(tmp_path, suffix, text):
+    path = tmp_path / f"rows{suffix}"
+    write_table(Table(["id", "=a", "text"], [{"id": "1", "=a": "-1.5", "text": text}]), path)
+    data = path.read_bytes()
+    written = (gzip.decompress(data) if suffix.endswith(".gz") else data).decode()
+    parts = list(
+        csv.reader(io.StringIO(written, newline=""), delimiter="\t" if "tsv" in suffix else ",")
+    )
+    assert parts[0] == ["id", "'=a", "text"]
+    assert parts[1][1] == "-1.5"
+    assert parts[1][2][0] not in "=+-@\t\r"
+    assert read_table(path).rows == [{"id": "1", "=a": "-1.5", "text": text}]
+
+
+@pytest.mark.parametrize("number", ["-1.5", "+3", "-1,5", "-1e-05", "-.5", -1.5, -7])
+def test_numbers_stay_numbers(tmp_path, number):
+    path = tmp_path / "rows.csv"
+    write_table(Table(["n", "m"], [{"n": number, "m": "x"}]), path)
+    (_, row) = csv.reader(io.StringIO(path.read_text(), newline=""))
+    assert row[0] == str(number)
