@@ -29,6 +29,8 @@ class RunUsage:
         Rows, and those of them answered from the cache at no cost.
     n_requests, prompt_tokens, completion_tokens : int
         Requests, tokens read and tokens written for all the rows, cached ones included.
+    off_label : float or None
+        Mean share of the evidence that fell on no label; None where it is not known.
     """
 
     n_rows: int
@@ -36,6 +38,7 @@ class RunUsage:
     n_requests: int
     prompt_tokens: int
     completion_tokens: int
+    off_label: float | None = None
 
 
 class ScoredRows(NamedTuple):
@@ -117,7 +120,9 @@ def _usage(records: Sequence[Mapping[str, Any]]) -> RunUsage:
         n_cached += bool(leaves) and all(leaf.get("cached", False) for leaf in leaves)
         for key in totals:
             totals[key] += sum(leaf.get(key) or 0 for leaf in leaves)
-    return RunUsage(len(records), n_cached, **totals)
+    shares = [leaf["off_label"] for r in records for leaf in _leaves(r) if "off_label" in leaf]
+    off_label = float(np.mean(shares)) if shares else None
+    return RunUsage(len(records), n_cached, **totals, off_label=off_label)
 
 
 def _leaves(record: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
