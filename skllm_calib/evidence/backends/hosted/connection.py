@@ -151,10 +151,13 @@ class Connection(ABC):
                 break
         if self._is_closed and isinstance(reply, Problem):
             raise RunEndedError  # says nothing about the row
+        self._note_whether_anybody_is_there(reply)
+        return reply
+
+    def _note_whether_anybody_is_there(self, reply: Any | Problem) -> None:
         self._unreachable = isinstance(reply, Problem) and reply.is_unreachable
         if self._unreachable and reply.nobody_there and not self._has_answered:
             self._lost.append(reply)
-        return reply
 
     def _pause(self, problem: Problem, attempt: int) -> float | None:
         """Return how long to wait before the next attempt, None where none makes sense."""
