@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_method_params,
     _num_samples,
@@ -32,10 +31,10 @@ from skllm_calib.calibration.card_content import (
     held_out_figures,
 )
 from skllm_calib.calibration.doubts import warn_of_doubts
-from skllm_calib.exceptions import CalibrationMismatch
+from skllm_calib.exceptions import CalibrationMismatch, InvalidInput
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
-from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
+from skllm_calib.log_proba.labels import check_labels, check_whole, counting_labels, encode
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
@@ -153,20 +152,21 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             This object.
         """
         calibrator = resolve_calibrator(self.method)
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
         labels = check_labels(y)
-        check_classification_targets(labels)
+        check_whole(labels)
         weight = None
         if sample_weight is not None:
             weight = check_weight(sample_weight, len(labels))
+        has_rows = isinstance(X, list | tuple) or bool(getattr(X, "shape", ()))
+        if has_rows and _num_samples(X) != len(labels):
+            raise InvalidInput(
+                f"X and y are inconsistent: {_num_samples(X)} rows and {len(labels)} labels",
+                "y",
+                value=len(labels),
+            )
         to_estimator, to_splitter = self._routed(weight, fit_params)
         # The estimator reads X first, so that its own errors for a bad X are the ones seen.
         self.estimator_ = self._fitted(X, labels, to_estimator)
-        if _num_samples(X) != len(labels):
-            raise ValueError(f"X has {_num_samples(X)} rows and y has {len(labels)} labels")
         self.classes_ = np.asarray(self.estimator_.classes_)
         # Refuses labels that the estimator does not know.
         codes = encode(counting_labels(labels, weight), self.classes_)

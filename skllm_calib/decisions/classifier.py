@@ -13,7 +13,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_method_params,
     _num_samples,
@@ -23,7 +22,7 @@ from sklearn.utils.validation import (
 from skllm_calib.decisions.policy import ReviewPolicy
 from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 from skllm_calib.log_proba.folds import stratified_folds
-from skllm_calib.log_proba.labels import check_labels
+from skllm_calib.log_proba.labels import check_labels, check_whole
 from skllm_calib.log_proba.scores import Scores, cross_fitted, indexed
 from skllm_calib.log_proba.validation import check_weight
 from skllm_calib.log_proba.wrapper import WrapperMixin
@@ -163,13 +162,14 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
             If an input does not fit.
         """
         self._validate_params()
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
         labels = check_labels(y, n_rows=_num_samples(X))
-        check_classification_targets(labels)
+        check_whole(labels)
         weight = None if sample_weight is None else check_weight(sample_weight, labels.size)
+        if (labels == labels[0]).all():
+            label = labels.tolist()[0]
+            raise InvalidInput(
+                f"y holds one class only, {label!r}: at least two are needed", "y", value=label
+            )
         params, to_splitter = self._routed(weight, fit_params)
         X = indexed(X)
         if self.cv is not None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.log_proba.validation import Checked, check_input
 
-__all__ = ["Display", "ProbabilityDisplay", "arguments", "confidence_label", "is_top_label"]
+__all__ = ["Display", "ProbabilityDisplay", "confidence_label", "is_top_label"]
 
 
 class Display:
@@ -138,16 +138,6 @@ class ProbabilityDisplay(Display):
             y_true, y_proba, labels=labels, pos_label=pos_label, sample_weight=sample_weight
         )
         return cls._of(checked, name).plot(ax, **kwargs)
-
-
-def arguments(checked: Checked) -> dict[str, Any]:
-    """Return rows that have been read as the arguments of a metric."""
-    return {
-        "y_true": checked.classes[checked.codes],
-        "y_proba": checked.proba,
-        "labels": checked.classes,
-        "sample_weight": checked.weight,
-    }
 
 
 def is_top_label(kind: object) -> bool:

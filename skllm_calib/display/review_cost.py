@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
-from skllm_calib.display._base import ProbabilityDisplay, arguments
+from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display.plotting import GREY, holds, next_style, ref_line_style, tidy
 from skllm_calib.log_proba.parameters import check_fraction
 from skllm_calib.log_proba.validation import Checked
@@ -148,4 +148,4 @@ class ReviewCostDisplay(ProbabilityDisplay):
 
     @classmethod
     def _of(cls, checked: Checked, name: str | None) -> Self:
-        return cls(review_cost_curve(**arguments(checked)), name=name)
+        return cls(review_cost_curve(checked.codes, checked), name=name)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skllm_calib.display._base import ProbabilityDisplay, arguments
+from skllm_calib.display._base import ProbabilityDisplay
 from skllm_calib.display._intervals import Interval, check_interval, proportion_interval
 from skllm_calib.display.plotting import next_style, ref_line_style, shade, tidy
 from skllm_calib.exceptions import InvalidInput
@@ -191,14 +191,14 @@ class RiskCoverageDisplay(ProbabilityDisplay):
 
     @classmethod
     def _of(cls, checked: Checked, name: str | None) -> Self:
-        judged, given = judge(checked), arguments(checked)
+        judged = judge(checked)
         _, group = np.unique(np.round(judged.confidence, DECIMALS), return_inverse=True)
         weight, squares = (
             np.cumsum(np.bincount(group, weights=judged.weight**power)[::-1]) for power in (1, 2)
         )
         return cls(
-            risk_coverage_curve(**given),
+            risk_coverage_curve(checked.codes, checked),
             n_accepted=weight**2 / squares,
-            area=aurc(**given),
+            area=aurc(checked.codes, checked),
             name=name,
         )

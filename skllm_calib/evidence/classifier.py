@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils import check_consistent_length
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.evidence.backends.base import BaseBackend
@@ -35,9 +33,11 @@ from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
     check_labels,
+    check_whole,
     counting_labels,
     distinct,
     encode,
+    label_array,
     label_wording,
     shown,
 )
@@ -249,18 +249,20 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         n_shots = check_count(self.n_shots, "n_shots", 0)
         if y is None:
             if self.classes is None:
-                raise ValueError(
+                raise InvalidInput(
                     f"{type(self).__name__} requires y to be passed, but the target y is None. "
-                    "Without labels, name those to choose from: classes=[...]"
+                    "Without labels, name those to choose from: classes=[...]",
+                    "y",
                 )
             if n_shots:
-                raise ValueError(f"n_shots={n_shots} needs labelled examples: pass y to fit")
+                raise InvalidInput(
+                    f"n_shots={n_shots} needs labelled examples: pass y to fit", "y", value=None
+                )
             self._fit_classes = self._declared()
             return []
-        labels = check_labels(y)
-        check_classification_targets(labels)
-        check_consistent_length(rows.fields, labels)
-        counting = counting_labels(labels, weight)
+        labels = label_array(y, n_rows=len(rows))
+        counting = check_labels(counting_labels(labels, weight))
+        check_whole(counting)
         self._fit_classes = self._classes_of(counting)
         codes = encode(counting, self._fit_classes)
         texts = [text if w else "" for text, w in zip(rows.texts, weight, strict=True)]

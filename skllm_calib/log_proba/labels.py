@@ -14,16 +14,19 @@ from skllm_calib.exceptions import InvalidInput
 from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = [
+    "brief",
     "check_classes",
     "check_known",
     "check_labels",
     "check_pos_label",
+    "check_whole",
     "counting_labels",
     "distinct",
     "encode",
     "encode_labels",
     "is_missing",
     "known_labels",
+    "label_array",
     "label_wording",
     "shown",
 ]
@@ -76,7 +79,7 @@ def check_labels(labels: Any, name: str = "y", *, n_rows: int | None = None) -> 
     ...
     skllm_calib.exceptions.InvalidInput: y has no label in row 1 (1 such row): every row needs one
     """
-    array = _one_dimensional(labels, name, n_rows)
+    array = label_array(labels, name, n_rows)
     missing = _missing_rows(array)
     if missing.size:
         row = int(missing[0])
@@ -117,7 +120,7 @@ def encode_labels(
     """
     if labels is None:
         return np.full(n_rows or 0, -1, dtype=np.int64)
-    array = _one_dimensional(labels, name, n_rows)
+    array = label_array(labels, name, n_rows)
     missing = _missing_rows(array)
     if not missing.size:
         return encode(_of_one_type(array, name), classes, name)
@@ -132,7 +135,7 @@ def encode_labels(
 
 def known_labels(labels: Any, name: str = "y") -> NDArray[Any] | None:
     """Return the labels that are not missing, as `check_labels` does; None if all are."""
-    array = _one_dimensional(labels, name, None)
+    array = label_array(labels, name)
     known = np.setdiff1d(np.arange(array.size), _missing_rows(array))
     return _of_one_type(array[known], name) if known.size else None
 
@@ -276,6 +279,19 @@ def encode(labels: NDArray[Any], classes: NDArray[Any], name: str = "y") -> NDAr
     return codes
 
 
+def check_whole(labels: NDArray[Any], name: str = "y") -> None:
+    """Refuse checked labels with fractions: measurements are not classes."""
+    if labels.dtype.kind == "f" and (fractions := labels % 1 != 0).any():
+        row = int(fractions.argmax())
+        raise InvalidInput(  # begins as scikit-learn's message does
+            f"Unknown label type: {name} holds the fraction {labels[row].item()!r} in row {row}, "
+            "but a classifier needs classes: convert the labels to strings if it is one",
+            name,
+            row,
+            labels[row].item(),
+        )
+
+
 def check_known(given: Iterable[Any], labels: Sequence[Any], name: str) -> None:
     """Refuse a label in `given` that is not among `labels`."""
     known = set(labels)
@@ -343,22 +359,67 @@ def shown(values: Sequence[Any], most: int = 8) -> str:
     return f"[{', '.join(map(repr, values[:most]))}, ... ({len(values)} in all)]"
 
 
-def _one_dimensional(labels: Any, name: str, n_rows: int | None) -> NDArray[Any]:
-    """Return any container of labels as an array of shape (n,); objects where types may differ."""
+def brief(value: object, most: int = 60) -> str:
+    """Write a value for a message, a long one by its beginning."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def label_array(
+    labels: Any, name: str = "y", n_rows: int | None = None, *, hint: str = ""
+) -> NDArray[Any]:
+    """Return any container of labels as an array, whose entries are not looked at yet.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,) or (n_samples, 1)
+        As in `check_labels`; some may be missing.
+    name : str, default="y"
+        What the caller names them.
+    n_rows : int, default=None
+        How many there have to be.
+    hint : str, default=""
+        What else to say of a matrix, which may be the probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Objects where the types may differ.
+
+    Raises
+    ------
+    InvalidInput
+        If it is not a container of labels, or the shape is wrong.
+    """
+    if labels is None:
+        # In the words that scikit-learn's checks of estimators look for.
+        raise InvalidInput(
+            f"this requires {name} to be passed, but the target {name} is None", name
+        )
     array = _as_array(labels, name)
     if array.ndim == 0:  # a bare text, a set, a number
         raise InvalidInput(
-            f"{name}={labels!r}: must be a list or array of labels", name, value=labels
+            f"{name}={brief(labels)}: must be a list or array of labels, not a "
+            f"{type(labels).__name__}",
+            name,
+            value=labels,
         )
     if array.ndim != 1 and array.shape[1:] != (1,):
-        why = ""
-        if array.ndim == 2 and array.dtype.kind == "f":
-            why = ", and this looks like probabilities: labels and probabilities may be swapped"
+        if not hint and array.ndim == 2 and array.dtype.kind == "f":
+            hint = "labels and probabilities may be swapped"
         raise InvalidInput(
             f"{name} must hold one label per row, shape (n_samples,) as 1d array, got shape "
-            f"{array.shape}{why}",
+            f"{array.shape}{hint and f'; {hint}'}",
             name,
             value=array.shape,
+        )
+    if array.dtype.kind == "c":
+        value = array.ravel().tolist()[0]
+        raise InvalidInput(
+            f"Complex data not supported: {name} must hold labels, but row 0 is {value!r}",
+            name,
+            0,
+            value,
         )
     array = np.asarray(column_or_1d(array, warn=True))
     if array.size == 0:
@@ -376,6 +437,9 @@ def _as_array(labels: Any, name: str) -> NDArray[Any]:
     dtype = getattr(labels, "dtype", None)
     if isinstance(labels, np.ma.MaskedArray):
         labels = labels.tolist()  # None where masked
+    elif hasattr(labels, "column_names") and hasattr(labels, "itercolumns"):  # pyarrow's table
+        columns = [column.to_pylist() for column in labels.itercolumns()]
+        return np.array(columns, dtype=object).T
     elif hasattr(labels, "to_pylist"):  # pyarrow
         labels = labels.to_pylist()
     elif isinstance(dtype, np.dtype) and dtype.kind in "biufU":
@@ -416,35 +480,52 @@ def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
             row = next(i for i, item in enumerate(items) if kinds[type(item)] != first)
             raise InvalidInput(
                 f"{name} mixes labels of several types: {first} in row 0 and "
-                f"{kinds[type(items[row])]} in row {row} ({items[row]!r}); use one, for example "
-                "strings only",
+                f"{kinds[type(items[row])]} in row {row} ({brief(items[row])}); use one, for "
+                "example strings only",
                 name,
                 row,
                 items[row],
             )
         types = {"string": str, "boolean": np.bool_, "number": None}
         if (kind := kinds[type(items[0])]) in types:
-            array = np.array(items, dtype=types[kind])
+            array = _typed(items, types[kind])
         if array.dtype.kind == "f" and all(issubclass(kind, Integral) for kind in kinds):
             array = np.array(items, dtype=object)  # integers that only a float could hold
     if array.dtype.kind == "f" and np.isinf(array).any():
         row = int(np.isinf(array).argmax())
         raise InvalidInput(
-            f"Input {name} contains infinity or a value too large for {array.dtype!r}.",
+            f"Input {name} contains infinity, in row {row}: a label must be finite",
             name,
             row,
             array[row].item(),
         )
     if array.dtype.kind not in "biufU":
-        value = array.tolist()[0]
+        items = array.tolist()
+        for row, value in enumerate(items):
+            if isinstance(value, Integral) and not -(2**63) <= int(value) < 2**63:
+                raise InvalidInput(
+                    f"{name} holds an integer of more than 64 bits in row {row}, "
+                    f"{brief(value)}: convert the labels to strings",
+                    name,
+                    row,
+                    value,
+                )
+        value = items[0]
         raise InvalidInput(
-            f"{name} must hold strings, integers, booleans or floats, but row 0 is {value!r} "
+            f"{name} must hold strings, integers, booleans or floats, but row 0 is {brief(value)} "
             f"({type(value).__name__}): convert the labels, for example to strings",
             name,
             0,
             value,
         )
     return array
+
+
+def _typed(items: list[Any], dtype: Any) -> NDArray[Any]:
+    try:
+        return np.array(items, dtype=dtype)
+    except OverflowError:  # an integer that not even a float can hold
+        return np.array(items, dtype=object)
 
 
 def _kind(kind: type) -> str:

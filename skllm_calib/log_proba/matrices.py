@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_pos_label, shown
 from skllm_calib.log_proba.numerics import log_normalise
-from skllm_calib.log_proba.tables import Table, column_order, named_class, read_table
+from skllm_calib.log_proba.tables import (
+    Table,
+    column_order,
+    named_class,
+    read_table,
+    warn_by_position,
+)
 
 __all__ = [
     "Checked",
@@ -181,12 +187,13 @@ def two_columns(positive: NDArray[np.float64]) -> NDArray[np.float64]:
     return columns.T
 
 
-def check_matrix(rows: NDArray[np.float64], name: str, *, least: int) -> None:
-    """Refuse what is no matrix with rows and at least so many columns."""
+def check_matrix(rows: NDArray[np.float64], name: str, *, least: int, hint: str = "") -> None:
+    """Refuse what is not a matrix with rows and at least so many columns."""
     if rows.ndim != 2 or rows.shape[0] == 0 or rows.shape[1] < least:
         raise InvalidInput(
             f"{name} must have shape (n_samples, n_classes), with at least one row and "
-            f"{'two columns' if least == 2 else 'one column'}, got {rows.shape}",
+            f"{'two columns' if least == 2 else 'one column'}, got {rows.shape}"
+            f"{hint and f'; {hint}'}",
             name,
             value=rows.shape,
         )
@@ -203,9 +210,10 @@ def check_log_rows(rows: NDArray[np.float64], name: str = "log_proba") -> None:
     ):
         if bad.any():
             row = int(bad.argmax())
+            rows_word = "row" if bad.sum() == 1 else "rows"
             raise InvalidInput(
-                f"{name}: row {row} {problem} ({bad.sum()} such rows). Leave such rows out or give "
-                "them a fallback first",
+                f"{name}: row {row} {problem} ({bad.sum()} such {rows_word}). Leave such rows out "
+                "or give them a fallback first",
                 name,
                 row,
                 rows[row].tolist(),
@@ -224,26 +232,28 @@ def in_order(
             name,
             value=rows.shape,
         )
+    if order is None:
+        warn_by_position(names, classes.tolist(), name)
     if order is None or order == list(range(len(order))):
         return rows
     return rows[:, order]
 
 
-def read_proba_table(proba: Any, name: str) -> Table:
+def read_proba_table(proba: Any, name: str, *, hint: str = "") -> Table:
     """Read numbers of the shape of probabilities; their values are not looked at yet."""
-    table = read_table(proba, name)
+    table = read_table(proba, name, hint=hint)
     shape = table.values.shape
     if len(shape) not in (1, 2) or shape[0] == 0:
         raise InvalidInput(
             f"{name} must have shape (n_samples,) or (n_samples, n_classes) with at least one "
-            f"row, got shape {shape}",
+            f"row, got shape {shape}{hint and f'; {hint}'}",
             name,
             value=shape,
         )
     if len(shape) == 2 and shape[1] < 2:
         raise InvalidInput(
             f"{name} needs at least two columns, one per class, got shape {shape}; pass the "
-            "probabilities of one of two classes as one dimension",
+            f"probabilities of one of two classes as one dimension{hint and f'; {hint}'}",
             name,
             value=shape,
         )
@@ -303,7 +313,7 @@ def _positive(table: Table, classes: NDArray[Any], pos_label: object, name: str)
 def _check_values(
     proba: NDArray[np.float64], name: str, *, allow_unscored: bool
 ) -> NDArray[np.bool_] | None:
-    """Refuse values that are no probabilities; return which rows have none, if they may."""
+    """Refuse values that are not probabilities; return which rows have none, if they may."""
     rows = proba.reshape(proba.shape[0], -1)
     missing = np.asarray(np.isnan(rows).any(axis=1))
     outside = np.flatnonzero(((rows < 0) | (rows > 1)).any(axis=1))

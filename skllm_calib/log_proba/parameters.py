@@ -14,7 +14,7 @@ DEFAULT_CONFIDENCE = 0.95
 
 
 def check_count(value: object, name: str, least: int = 1) -> int:
-    """Return a whole number of at least `least`; booleans are none."""
+    """Return a whole number of at least `least`; booleans are refused."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise InvalidInput(
             f"{name} must be an integer of at least {least}, got {value!r}", name, value=value
@@ -53,7 +53,7 @@ def check_fraction(
     Raises
     ------
     InvalidInput
-        If it is no number, or outside.
+        If it is not a number, or outside the range.
     """
     takes_low, takes_high = include in ("low", "both"), include in ("high", "both")
     if isinstance(value, Real) and not isinstance(value, bool):

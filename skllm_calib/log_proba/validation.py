@@ -19,10 +19,13 @@ from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import (
     check_classes,
     check_labels,
+    counting_labels,
     distinct,
     encode,
     encode_labels,
+    is_missing,
     known_labels,
+    label_array,
     shown,
 )
 from skllm_calib.log_proba.matrices import (
@@ -105,7 +108,8 @@ def check_input(
         The class that 1-D probabilities belong to. None takes the one that a Series is named by,
         otherwise the last class.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+        Weights of the rows. Those of weight zero may hold anything: any number or none, a missing
+        or an unknown label.
     names : Names, default=METRIC_NAMES
         What errors call the arguments.
     allow_unlabelled : bool, default=False
@@ -136,30 +140,28 @@ def check_input(
     """
     if isinstance(proba, Checked):
         return proba
-    if y is None and not allow_unlabelled:
-        raise InvalidInput(f"{names.y} is None: labels are needed", names.y)
-    try:
-        table = read_proba_table(proba, names.proba)
-    except InvalidInput as error:
-        raise _with_order(error, names) from error.__cause__
+    table = read_proba_table(proba, names.proba, hint=names.order)
     n_rows = len(table.values)
-    truth = None
-    if not allow_unlabelled:
-        truth = _check_truth(y, n_rows, names)
-    known = known_labels(y, names.y) if truth is None and y is not None else truth
-    classes = resolve_classes(labels, known, table, names)
+    weight = check_weight(sample_weight, n_rows, names.weight)
+    counted = None if sample_weight is None or weight.min() > 0 else weight > 0
+    table = table._replace(values=_evened(table.values, counted))
+    labels_read, truth = None, None
+    if y is not None or not allow_unlabelled:
+        labels_read = _filled(_read_labels(y, n_rows, names), counted)
+        read = known_labels if allow_unlabelled else check_labels
+        truth = read(labels_read, names.y)
+    classes = resolve_classes(labels, truth, table, names)
     checked = check_proba_table(
         table, names.proba, classes, pos_label, allow_unscored=allow_unscored, flat=flat
     )
-    if truth is not None:
-        codes = encode(truth, classes, names.y)
+    given = None if sample_weight is None else weight
+    if truth is not None and not allow_unlabelled:
+        codes = encode(counting_labels(truth, given), classes, names.y)
     else:
-        codes = encode_labels(y, classes, names.y, n_rows=n_rows)
-    weight = check_weight(sample_weight, n_rows, names.weight)
-    if sample_weight is None or weight.min() > 0:
+        codes = encode_labels(labels_read, classes, names.y, n_rows=n_rows)
+    if counted is None:
         return Checked(checked, codes, classes, weight)
-    keep = weight > 0
-    return Checked(checked[keep], codes[keep], classes, weight[keep])
+    return Checked(checked[counted], codes[counted], classes, weight[counted])
 
 
 def check_log_input(
@@ -183,7 +185,7 @@ def check_log_input(
         Sorted classes of the columns. None takes them from `y`; where it lacks some, from the names
         of the columns.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights. Rows of weight zero are dropped, and may hold anything.
+        Weights. Rows of weight zero are dropped, and may hold any number or none and any label.
     names : Names, default=LOG_NAMES
         What errors call the arguments.
 
@@ -197,22 +199,20 @@ def check_log_input(
     InvalidInput
         If anything does not fit; it knows the parameter, the row and the value.
     """
-    try:
-        table = read_table(log_proba, names.proba)
-    except InvalidInput as error:
-        raise _with_order(error, names) from error.__cause__
-    rows = table.values
-    check_matrix(rows, names.proba, least=1)
-    truth = _check_truth(y, len(rows), names)
+    table = read_table(log_proba, names.proba, hint=names.order)
+    check_matrix(table.values, names.proba, least=1, hint=names.order)
+    n_rows = len(table.values)
+    weight = check_weight(sample_weight, n_rows, names.weight)
+    counted = None if sample_weight is None or weight.min() > 0 else weight > 0
+    table = table._replace(values=_evened(table.values, counted))
+    truth = check_labels(_filled(_read_labels(y, n_rows, names), counted), names.y)
     known = resolve_classes(classes, truth, table, names, at_least=1)
-    rows = in_order(rows, table.names, known, names.proba)
-    codes = encode(truth, known, names.y)
-    weight = check_weight(sample_weight, len(rows), names.weight)
-    counted = weight > 0
-    if counted.all():
-        check_log_rows(rows, names.proba)
+    rows = in_order(table.values, table.names, known, names.proba)
+    given = None if sample_weight is None else weight
+    codes = encode(counting_labels(truth, given), known, names.y)
+    check_log_rows(rows, names.proba)
+    if counted is None:
         return Checked(rows, codes, known, weight)
-    check_log_rows(np.where(counted[:, None], rows, 0.0), names.proba)
     return Checked(rows[counted], codes[counted], known, weight[counted])
 
 
@@ -240,43 +240,63 @@ def resolve_classes(
     if truth is None:
         return np.arange(n_columns)
     classes = distinct(truth)
-    if classes.size != n_columns:
-        swapped = ""
-        if truth.dtype.kind == "f" and (truth % 1 != 0).any():
-            swapped = f"; {names.order}"
+    if classes.size > n_columns:
+        named = labels_of_names(table.names) or present
+        beyond = next((one for one in present if one not in named), None)
+        why = "it needs a column for each" if beyond is None else f"no column is named {beyond!r}"
         raise InvalidInput(
-            f"{names.y} holds {classes.size} class(es), {shown(classes.tolist())}, but "
-            f"{names.proba} describes {n_columns}: pass all of them as {names.classes}=, as "
-            f"estimator.classes_ has them{swapped}",
+            f"{names.y} holds {classes.size} classes, {shown(present)}, but {names.proba} "
+            f"describes only {n_columns}: {why}{_order_of_fractions(truth, names)}",
             names.y,
-            value=classes.tolist(),
+            value=present if beyond is None else beyond,
+        )
+    if classes.size < n_columns:
+        raise InvalidInput(
+            f"{names.y} holds {classes.size} class(es), {shown(present)}, but "
+            f"{names.proba} describes {n_columns}: pass all of them as {names.classes}=, as "
+            f"estimator.classes_ has them{_order_of_fractions(truth, names)}",
+            names.y,
+            value=present,
         )
     return classes
 
 
-def _check_truth(y: Any, n_rows: int, names: Names) -> NDArray[Any]:
-    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-        raise InvalidInput(
-            f"{names.y} must hold one label per row, got a matrix of shape {np.shape(y)}; "
-            f"{names.order}",
-            names.y,
-            value=np.shape(y),
-        )
-    truth = check_labels(y, names.y)
-    if len(truth) != n_rows:
-        raise InvalidInput(
-            f"{names.y} has {len(truth)} rows and {names.proba} has {n_rows}; they must agree",
-            names.y,
-            value=len(truth),
-        )
-    return truth
+def _order_of_fractions(truth: NDArray[Any], names: Names) -> str:
+    """Say in which order the arguments stand where labels look like probabilities."""
+    fractions = truth.dtype.kind == "f" and bool((truth % 1 != 0).any())
+    return f"; {names.order}" if fractions else ""
 
 
-def _with_order(error: InvalidInput, names: Names) -> InvalidInput:
-    """Say in which order the arguments stand, where one holds what the other should."""
-    return InvalidInput(
-        f"{error}; {names.order}",
-        error.parameter,
-        error.row,
-        error.value,
-    )
+def _read_labels(y: Any, n_rows: int, names: Names) -> NDArray[Any]:
+    labels = label_array(y, names.y, hint=names.order)
+    if len(labels) != n_rows:
+        raise InvalidInput(
+            f"{names.y} has {len(labels)} rows and {names.proba} has {n_rows}; they must agree",
+            names.y,
+            value=len(labels),
+        )
+    return labels
+
+
+# Rows that do not count are filled with what passes every check, so that the others keep their
+# numbers in errors.
+
+
+def _evened(values: NDArray[np.float64], counted: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Return numbers in which the rows that do not count are even."""
+    if counted is None:
+        return values
+    out = values.copy()
+    out[~counted] = 0.5 if values.ndim == 1 else 1 / values.shape[1]
+    return out
+
+
+def _filled(labels: NDArray[Any], counted: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Return labels of which none is missing in a row that does not count."""
+    if counted is None:
+        return labels
+    missing = np.array([is_missing(one) for one in labels])
+    first = int((counted & ~missing).argmax())
+    out = labels.copy()
+    out[missing & ~counted] = labels[first]
+    return out

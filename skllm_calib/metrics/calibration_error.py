@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.validation import Checked, check_input
 from skllm_calib.metrics.binning import (
     Bins,
@@ -297,8 +299,7 @@ def debiased_calibration_error(
     >>> round(debiased_calibration_error(y_true, np.full(10, 0.8), norm="l2-squared"), 5)
     -0.01778
     """
-    if norm not in ("l1", "l2", "l2-squared"):
-        raise ValueError(f"norm must be 'l1', 'l2' or 'l2-squared', got {norm!r}.")
+    check_choice(norm, "norm", ("l1", "l2", "l2-squared"))
     checked = check_input(
         y_true,
         y_proba,
@@ -309,7 +310,11 @@ def debiased_calibration_error(
     )
     if is_canonical(kind):
         if norm == "l1":
-            raise ValueError("norm='l1' has no closed form for kind='canonical': take norm='l2'.")
+            raise InvalidInput(
+                "norm='l1' has no closed form for kind='canonical': take norm='l2'.",
+                "norm",
+                value=norm,
+            )
         mass, gaps, noise = canonical_bins(checked, n_bins, strategy)
         square = float(mass @ (gaps**2 - noise).sum(axis=1) / 2)
     else:

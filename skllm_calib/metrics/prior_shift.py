@@ -121,27 +121,35 @@ def estimate_class_prior(
     n_rows, n_classes = rows.shape
     needed = max(_FEWEST_ROWS, _FEWEST_ROWS_A_CLASS * n_classes)
     if n_rows < needed:
-        raise ValueError(
+        raise InvalidInput(
             f"log_proba has {n_rows} rows, too few to estimate the shares of {n_classes} classes: "
-            f"at least {needed} are needed."
+            f"at least {needed} are needed.",
+            "log_proba",
+            value=n_rows,
         )
     names: list[Any] = list(range(n_classes)) if classes is None else classes.tolist()
     absent = np.flatnonzero(np.isneginf(rows).all(axis=0))
     if absent.size:
-        raise ValueError(
+        raise InvalidInput(
             f"class {names[absent[0]]!r} is impossible in all {n_rows} rows of log_proba: nothing "
-            "can be said of its share."
+            "can be said of its share.",
+            "log_proba",
+            value=names[absent[0]],
         )
     if method == "em":
         if old_prior is None:
-            raise ValueError(
+            raise InvalidInput(
                 "method='em' needs old_prior, the shares of the classes that log_proba is "
-                "calibrated for: those among the rows of its calibrator."
+                "calibrated for: those among the rows of its calibrator.",
+                "old_prior",
             )
         prior, variance = _by_likelihood(rows, _check_prior(old_prior, n_classes, "old_prior"))
     else:
         if labelled_log_proba is None or y is None:
-            raise ValueError("method='bbse' needs labelled_log_proba and y, rows with labels.")
+            raise InvalidInput(
+                "method='bbse' needs labelled_log_proba and y, rows with labels.",
+                "y" if y is None else "labelled_log_proba",
+            )
         truth = check_labels(y)
         known_classes = distinct(truth) if classes is None else classes
         if known_classes.size != n_classes:
@@ -165,12 +173,14 @@ def estimate_class_prior(
     worst = int(error.argmax())
     if not error[worst] <= max_standard_error:
         times = (float(error[worst]) / max_standard_error) ** 2
-        raise ValueError(
+        raise InvalidInput(
             f"the share of class {names[worst]!r} has a standard error of {error[worst]:.3g} with "
             f"{n_rows} unlabelled rows, above max_standard_error={max_standard_error:.3g}: about "
             f"{times:.1f} times as many rows"
             f"{' of both kinds' if method == 'bbse' else ''} are needed, or a model that tells the "
-            "classes apart better."
+            "classes apart better.",
+            "max_standard_error",
+            value=max_standard_error,
         )
     return ClassPriorEstimate(prior, error)
 
@@ -249,10 +259,11 @@ def _by_likelihood(rows: Floats, old: Floats) -> tuple[Floats, Floats]:
     information = score.T @ score
     along = np.linalg.eigvalsh(information)
     if not along[0] > 1e-9 * max(float(along[-1]), 1.0):
-        raise ValueError(
+        raise InvalidInput(
             f"the {len(rows)} rows do not tell the shares of the classes apart: the probabilities "
             f"of some classes rise and fall together (smallest information {along[0]:.2g}, largest "
-            f"{along[-1]:.2g})."
+            f"{along[-1]:.2g}).",
+            "log_proba",
         )
     covariance = np.linalg.inv(information)
     return prior, np.append(np.diag(covariance), covariance.sum())
@@ -266,20 +277,23 @@ def _confusion(
     counts = np.bincount(codes, minlength=n_classes)
     if (counts < _FEWEST_ROWS_A_CLASS).any():
         rare = int(counts.argmin())
-        raise ValueError(
+        raise InvalidInput(
             f"class {names[rare]!r} has {counts[rare]} labelled rows: every class needs "
-            f"at least {_FEWEST_ROWS_A_CLASS} to know how it is mistaken."
+            f"at least {_FEWEST_ROWS_A_CLASS} to know how it is mistaken.",
+            "y",
+            value=names[rare],
         )
     rates = np.zeros((n_classes, n_classes))
     np.add.at(rates, (known.argmax(axis=1), codes), 1)
     rates /= counts
     condition = float(np.linalg.cond(rates))
     if not condition <= _LARGEST_CONDITION:
-        raise ValueError(
+        raise InvalidInput(
             f"the confusion matrix of the {len(known)} labelled rows has a condition number of "
             f"{condition:.3g}, above {_LARGEST_CONDITION:.0f}: some classes are predicted alike "
             "whatever is true, so their shares cannot be told apart. Merge them, or use method='em'"
-            " with calibrated probabilities."
+            " with calibrated probabilities.",
+            "labelled_log_proba",
         )
     return rates, counts
 

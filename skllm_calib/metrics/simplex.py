@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.validation import Checked
 from skllm_calib.metrics.binning import (
     DECIMALS,
@@ -31,18 +32,22 @@ def canonical_bins(
     """Return the mass of each bin (n_bins,), and gap and noise of each class in it (n_bins, K)."""
     proba, codes, classes, weight = checked
     if is_sweep(n_bins):
-        raise ValueError(
+        raise InvalidInput(
             "kind='canonical' needs a number of bins, got n_bins='sweep': whole rows have no order "
-            "in which accuracy could rise."
+            "in which accuracy could rise.",
+            "n_bins",
+            value=n_bins,
         )
     if classes.size == 2:
         number = assign_bins(proba[:, 1], weight, n_bins, strategy)
     else:
         check_bins(n_bins, strategy)
         if strategy != "quantile":
-            raise ValueError(
+            raise InvalidInput(
                 f"kind='canonical' with {classes.size} classes needs strategy='quantile', got "
-                f"{strategy!r}: bins of equal width would mostly be empty."
+                f"{strategy!r}: bins of equal width would mostly be empty.",
+                "strategy",
+                value=strategy,
             )
         number = _split(np.round(proba, DECIMALS), weight, int(n_bins))
     columns = [

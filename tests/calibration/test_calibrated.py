@@ -241,7 +241,7 @@ def test_labels_that_a_frozen_estimator_does_not_know():
     frozen = FrozenEstimator(words().fit(TEXTS, LABELS))
     with pytest.raises(ValueError, match="y holds 'eggs' in row 1, which is not one of the labels"):
         CalibratedLLMClassifier(frozen).fit(TEXTS, ["ham", "eggs"] * 30)
-    with pytest.raises(ValueError, match="60 rows and y has 5"):
+    with pytest.raises(ValueError, match="60 rows and 5 labels"):
         CalibratedLLMClassifier(frozen).fit(TEXTS, LABELS[:5])
 
 

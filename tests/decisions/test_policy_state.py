@@ -322,6 +322,6 @@ def changed(name, path, value):
 )  # fmt: skip
 def test_content_that_no_policy_wrote(name, path, value, message):
     content = changed(name, path, value)
-    with pytest.raises(ValueError, match=f"(?s)not a saved ReviewPolicy: .*{message}") as caught:
+    with pytest.raises(ValueError, match=f"(?s){message}") as caught:
         ReviewPolicy.from_dict(content)
     assert not isinstance(caught.value, NotCertifiableError)

@@ -212,6 +212,7 @@ LABELS = {
     "floats": (NUMBERS.astype(float), lambda y: pd.Series(y, dtype="Float64")),
     "column": (NUMBERS, lambda y: y[:, None]),
     "column of a frame": (TEXTS, lambda y: pd.DataFrame({"y": y})),
+    "Arrow table": (TEXTS, lambda y: pa.table({"y": y.tolist()})),
 }
 NAMES = {"proba_spam": 2, "proba_ham": 0, "proba_news": 1}
 MATRICES = {
@@ -220,7 +221,7 @@ MATRICES = {
     "objects": lambda p: p.astype(object),
     "fortran": np.asfortranarray,
     "pandas": lambda p: pd.DataFrame(p, index=np.arange(N)[::-1]),
-    "pandas Float64": lambda p: pd.DataFrame(p, columns=list("xyz"), dtype="Float64"),
+    "pandas Float64": lambda p: pd.DataFrame(p, columns=["x1", "x2", "x3"], dtype="Float64"),
     "pandas Arrow": lambda p: pd.DataFrame(p, dtype=arrow(pa.float64())),
     "pandas objects": lambda p: pd.DataFrame(p, dtype=object),
     "polars": pl.DataFrame,
@@ -469,11 +470,148 @@ def test_swapped_arguments(name):
         ENTRIES[name](PROBA, TEXTS[CODES])
 
 
+@pytest.mark.parametrize("labels", [TEXTS[CODES], NUMBERS[CODES]], ids=["texts", "numbers"])
 @pytest.mark.parametrize("name", FITTED)
-def test_swapped_arguments_of_what_is_fitted(name):
+def test_swapped_arguments_of_what_is_fitted(name, labels):
     with pytest.raises(InvalidInput) as caught:
-        FITTED[name](SCORES, TEXTS[CODES])
+        FITTED[name](SCORES, labels)
     assert caught.value.parameter in {*Y_NAMES, *PROBA_NAMES}
+    if name in CALIBRATORS:
+        assert "the order of arguments is (log_proba, y)" in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [TEXTS[CODES], NUMBERS[CODES], CODES, CODES % 2 == 0])
+def test_swapped_arguments_of_an_update(labels):
+    fitted = CalibrationMonitor().fit(None, PROBA)
+    with pytest.raises(InvalidInput, match=r"the order of arguments is \(y, proba\)"):
+        fitted.update(PROBA, labels)
+
+
+# What is wrong with y, for all that take it: labels, part of the message, the row.
+WRONG_Y = {
+    "None": (None, "requires y(_true)? to be passed, but the target y(_true)? is None", None),
+    "ragged": ([["a"], ["a", "b"]] * (N // 2), "entries of different lengths", None),
+    "complex": (CODES + 1j, "Complex data not supported", 0),
+    "infinite": ([1.0, 2.0, np.inf] * (N // 3), "infinity, in row 2", 2),
+    "huge": ([1, 2, 2**70] * (N // 3), "more than 64 bits in row 2", 2),
+    "short": (TEXTS[CODES][:-1], "119", None),
+}
+WRONG_FOR_ALL = {
+    "brier_score": lambda y: metrics.brier_score(y, PROBA),
+    "calibrator": lambda y: CALIBRATORS["temperature"]().fit(SCORES, y),
+    "PredictionSets": lambda y: PredictionSets().fit(y, PROBA),
+    "CalibrationReport": lambda y: CalibrationReport.from_predictions(y, PROBA),
+    "CalibratedLLMClassifier": lambda y: calibrated(y, None),
+    "ReviewClassifier": lambda y: reviewed(y, None),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_Y)
+@pytest.mark.parametrize("name", WRONG_FOR_ALL)
+def test_what_is_wrong_with_y_is_said_alike(name, wrong):
+    y, message, row = WRONG_Y[wrong]
+    with pytest.raises(InvalidInput, match=message) as caught:
+        WRONG_FOR_ALL[name](y)
+    assert caught.value.parameter in Y_NAMES
+    assert caught.value.row == row
+
+
+@pytest.mark.parametrize("name", ["CalibratedLLMClassifier", "ReviewClassifier"])
+def test_measurements_are_not_classes(name):
+    y = np.where(np.arange(N) == BAD, 0.5, 1.0)
+    assert_refused(WRONG_FOR_ALL[name], y, parameter={"y"})
+
+
+def test_one_class_is_said_to_be_one():
+    with pytest.raises(InvalidInput, match=r"y holds one class only, 'a'") as caught:
+        reviewed(["a"] * N, None)
+    assert caught.value.parameter == "y"
+
+
+def test_more_classes_than_columns():
+    y = np.array([*TEXTS, "zoo"])[np.arange(N) % 4]
+    for proba in (PROBA, pd.DataFrame(PROBA, columns=TEXTS)):
+        with pytest.raises(InvalidInput, match=r"holds 4 classes.* only 3") as error:
+            metrics.brier_score(y, proba)
+        assert "labels=" not in str(error.value)
+    assert "no column is named 'zoo'" in str(error.value)
+
+
+def test_labels_of_floats_name_columns():
+    expected = metrics.calibration_noise_floor(PROBA)
+    for names in ([1.0, 5.0, 7.0], [1, 5, 7], ["a", "c", "e"]):
+        assert metrics.calibration_noise_floor(pd.DataFrame(PROBA, columns=names)) == expected
+    named = pd.DataFrame(PROBA[:, ::-1], columns=[7.0, 5.0, 1.0])
+    assert metrics.brier_score(NUMBERS[CODES], named) == metrics.brier_score(CODES, PROBA)
+
+
+def test_half_floats_are_forgiven_their_rounding():
+    half = PROBA.astype(np.float16)
+    for call in ENTRIES.values():
+        call(TEXTS[CODES], half)
+
+
+def test_columns_of_one_name_are_taken_by_position():
+    frame = pd.DataFrame(SCORES, columns=list("xxx"))
+    expected = CALIBRATORS["temperature"]().fit(SCORES, TEXTS[CODES]).predict_proba(SCORES)
+    with pytest.warns(UserWarning, match="taken by position"):
+        found = CALIBRATORS["temperature"]().fit(frame, TEXTS[CODES])
+    with pytest.warns(UserWarning, match="taken by position"):
+        np.testing.assert_array_equal(found.predict_proba(frame), expected)
+
+
+NEAR = {
+    "prefix": ["prob_ham", "prob_news", "prob_spam"],
+    "case": ["Ham", "NEWS", "Spam"],
+    "levels": pd.MultiIndex.from_product([["p"], TEXTS]),
+}
+
+
+@pytest.mark.parametrize("names", NEAR.values(), ids=list(NEAR))
+def test_names_that_are_almost_labels(names):
+    frame = pd.DataFrame(PROBA, columns=names)
+    with pytest.warns(UserWarning, match=r"y_proba has the columns .* taken by position") as told:
+        found = metrics.brier_score(TEXTS[CODES], frame)
+    assert (len(told), found) == (1, metrics.brier_score(TEXTS[CODES], PROBA))
+
+
+@pytest.mark.parametrize("pattern", ["{}", "p{}", "col_{}", "class {}", "column_{}"])
+def test_names_that_only_count_say_nothing(pattern):
+    frame = pd.DataFrame(PROBA, columns=[pattern.format(k) for k in range(1, 4)])
+    assert metrics.brier_score(TEXTS[CODES], frame) == metrics.brier_score(TEXTS[CODES], PROBA)
+
+
+def test_spaces_around_names_do_not_count():
+    frame = pd.DataFrame(PROBA[:, ::-1], columns=["spam ", " news", " proba_ham "])
+    assert metrics.brier_score(TEXTS[CODES], frame) == metrics.brier_score(TEXTS[CODES], PROBA)
+
+
+def with_nothing_in(rows, values):
+    out = values.astype(object)
+    out[rows] = None
+    return out
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [BAD]])
+def test_rows_of_weight_zero_may_hold_anything(rows):
+    weight = np.where(np.isin(np.arange(N), rows), 0.0, WEIGHT)
+    keep = weight > 0
+    y, proba, scores = (with_nothing_in(rows, one) for one in (TEXTS[CODES], PROBA, SCORES))
+    assert metrics.brier_score(y, proba, sample_weight=weight) == pytest.approx(
+        metrics.brier_score(TEXTS[CODES][keep], PROBA[keep], sample_weight=weight[keep])
+    )
+    metrics.calibration_noise_floor(proba, sample_weight=weight)
+    found = CALIBRATORS["vector"]().fit(scores, y, weight).predict_proba(SCORES)
+    expected = CALIBRATORS["vector"]().fit(SCORES[keep], TEXTS[CODES][keep], weight[keep])
+    np.testing.assert_allclose(found, expected.predict_proba(SCORES))
+    wrong = PROBA.copy()
+    wrong[20] = np.nan
+    assert_refused(
+        lambda p: metrics.brier_score(y, p, sample_weight=weight),
+        wrong,
+        parameter=PROBA_NAMES,
+        row=20,
+    )
 
 
 def test_a_class_that_labels_lack_is_known_by_its_column():

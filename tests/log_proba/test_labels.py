@@ -123,10 +123,23 @@ def test_mixed_types(labels):
     assert (caught.value.row, caught.value.value) == (1, list(labels)[1])
 
 
-@pytest.mark.parametrize("labels", [[b"a", b"b"], [object()], [(1, 2)], [2**64, 1], [1j]])
+@pytest.mark.parametrize("labels", [[b"a", b"b"], [object()], [(1, 2)], [1j]])
 def test_what_is_no_label(labels):
     with pytest.raises(InvalidInput, match="y must"):
         check_labels(labels, "y")
+
+
+@pytest.mark.parametrize("labels", [[1, 2**64], [0.5, 10**400], [-1, 2**64 - 1]])
+def test_integers_that_are_too_large(labels):
+    with pytest.raises(InvalidInput, match="y holds an integer of more than 64 bits in row 1"):
+        check_labels(labels)
+
+
+@pytest.mark.parametrize("labels", [{"a": "b" * 999}, (one for one in "ab"), {"a"}, "ab"])
+def test_what_is_no_container(labels):
+    with pytest.raises(InvalidInput, match="must be a list or array of labels, not a") as caught:
+        check_labels(labels)
+    assert len(str(caught.value)) < 120
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_columns_by_name(names, classes, order):
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        (["yes", "p2"], "column 'p2', which is none of the labels"),
+        (["yes", "p2"], "column 'p2', which is not a label"),
         (["yes", "no", "id"], "column 'id'"),
         (["yes", "proba_yes"], "more than one column for a label"),
     ],

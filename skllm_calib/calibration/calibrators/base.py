@@ -185,7 +185,10 @@ class BaseCalibrator(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):  # type
         """Let scikit-learn compare names of columns, unless they are those of the classes."""
         names = column_names(log_proba)
         if column_order(names, classes.tolist(), "log_proba") is None:
-            validate_data(self, X=log_proba, reset=reset, skip_check_array=True, ensure_2d=False)
+            # scikit-learn cannot compare names of which two are alike.
+            alike = names is not None and len(set(names)) < len(names)
+            X = np.asarray(log_proba) if alike else log_proba
+            validate_data(self, X=X, reset=reset, skip_check_array=True, ensure_2d=False)
         elif reset and hasattr(self, "feature_names_in_"):  # of an earlier fit
             del self.feature_names_in_
 

@@ -11,7 +11,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
 from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _is_fitted,
     check_consistent_length,
@@ -30,7 +29,8 @@ from skllm_calib.calibration.ensemble.members import (
 from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
 from skllm_calib.calibration.ensemble.variants import variants
-from skllm_calib.log_proba.labels import check_labels, counting_labels, encode
+from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.labels import check_labels, check_whole, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
@@ -240,11 +240,13 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         labels, row_weight = None, None
         if y is not None:
             labels = check_labels(y)
-            check_classification_targets(labels)
+            check_whole(labels)
             if sample_weight is not None:
                 row_weight = check_weight(sample_weight, len(labels))
         elif weights is None:
-            raise ValueError("weights='fit' requires y to be passed, but the target y is None")
+            raise InvalidInput(
+                "weights='fit' requires y to be passed, but the target y is None", "y"
+            )
         fitted = each(self.n_jobs, fitted_member, members.values(), X, labels, row_weight)
         named = Bunch(**dict(zip(members, fitted, strict=True)))
         classes = common_classes(named)

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.decisions._json import JsonMixin
-from skllm_calib.decisions.policy import json_values, saved
+from skllm_calib.decisions.policy import saved
 from skllm_calib.decisions.policy.fitted import FittedPolicy, fit_rule
 from skllm_calib.decisions.policy.targets import resolve_rule
 from skllm_calib.decisions.rows import Floats, read_rows
@@ -377,7 +377,7 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         content : dict
             The content, also after a round trip through JSON. It is data: nothing in it is run. The
-            key "about" is left to remarks of yours and is not read.
+            key "about" is free for your own notes and is ignored.
 
         Returns
         -------
@@ -390,10 +390,7 @@ class ReviewPolicy(JsonMixin, BaseEstimator):  # type: ignore[misc]
             If it is something else, of another version, or contradicts itself.
         """
         policy = cls(**saved.read_parameters(content, cls().get_params(deep=False)))
-        try:
-            rule = policy._resolve_rule()
-        except (TypeError, ValueError) as error:
-            raise json_values.wrong(str(error).rstrip(".")) from None
+        rule = policy._resolve_rule()  # its errors name the parameter that is wrong
         policy._set(saved.read_fitted(content, rule, policy.confidence))
         return policy
 

@@ -131,10 +131,7 @@ def read_fitted(content: Mapping[str, Any], rule: DecisionRule, confidence: floa
     """Return what a saved policy knows; its parameters describe `rule`."""
     classes = values.classes_from_dict(content["classes"])
     evidence = _read_evidence(rule, content["evidence"], classes)
-    try:
-        decider = rule.decider(classes, evidence)
-    except (TypeError, ValueError) as error:  # of costs
-        raise values.wrong(str(error).rstrip(".")) from None
+    decider = rule.decider(classes, evidence)
     for one in evidence:
         if math.isnan(one.threshold) != (decider.thresholds is None) or one.threshold < 0:
             raise values.wrong(f"threshold is {one.threshold} in evidence of {one.predicted!r}")

@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import BaseBackend
-from skllm_calib.exceptions import MissingDependency
+from skllm_calib.exceptions import InvalidInput, MissingDependency
 
 __all__ = ["PROVIDERS", "Provider", "backend_classes", "resolve_model"]
 
@@ -100,7 +100,7 @@ def resolve_model(model: str | BaseBackend | None) -> BaseBackend:
 
     Raises
     ------
-    ValueError
+    InvalidInput
         For a provider that is unknown or that two packages add, for a missing name, or None.
     TypeError
         If `model` is neither a string nor a backend, or an entry point makes something else than a
@@ -117,7 +117,7 @@ def resolve_model(model: str | BaseBackend | None) -> BaseBackend:
     if isinstance(model, BaseBackend):
         return model
     if model is None:
-        raise ValueError(f"model=None: name a language model: {_choices()}")
+        raise InvalidInput(f"model=None: name a language model: {_choices()}", "model")
     if not isinstance(model, str):
         raise TypeError(f"model={model!r}: must be {_choices()}")
     provider, colon, name = model.partition(":")
@@ -131,7 +131,7 @@ def resolve_model(model: str | BaseBackend | None) -> BaseBackend:
     make = PROVIDERS.get(provider, added)
     takes_name = not isinstance(make, Provider) or ":" in make.form
     if make is None or bool(name) != takes_name or bool(colon) != takes_name:
-        raise ValueError(_unknown(model))
+        raise InvalidInput(_unknown(model), "model", value=model)
     return make(name)
 
 
@@ -156,9 +156,11 @@ class _AddedProvider(NamedTuple):
     def __call__(self, name: str) -> BaseBackend:
         entry_point, *others = self.entry_points
         if others:
-            raise ValueError(
+            raise InvalidInput(
                 f"model='{self.name}:{name}': the packages {self.packages} all add a provider "
-                f"{self.name!r}: uninstall all but one"
+                f"{self.name!r}: uninstall all but one",
+                "model",
+                value=f"{self.name}:{name}",
             )
         where = f"the package {self.packages}, which adds the provider {self.name!r},"
         try:

@@ -22,7 +22,7 @@ import numpy as np
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
 from skllm_calib.evidence.backends.callables import name_of
 from skllm_calib.evidence.label_tokens import LabelTree, Token
-from skllm_calib.exceptions import BackendError
+from skllm_calib.exceptions import BackendError, InvalidInput
 
 __all__ = ["Handler", "TestingBackend"]
 
@@ -182,6 +182,13 @@ class TestingBackend(BaseBackend):
     def _given(self, request: Request, row: str) -> Reply | str | list[Mapping[str, float]]:
         """Return what the rules or the function say: an answer, or probabilities to choose from."""
         if not callable(self.rules):
+            if not isinstance(self.rules, Mapping | None):
+                raise InvalidInput(
+                    f"rules={self.rules!r}: must be a dict from a piece of text to the probability "
+                    "of each answer, a function, or None",
+                    "rules",
+                    value=self.rules,
+                )
             return [proba for piece, proba in (self.rules or {}).items() if piece in row]
         answer = self.rules(request)
         if isinstance(answer, Exception):

@@ -9,6 +9,7 @@ from typing import Any
 
 from skllm_calib.evidence.signals.base import Signal
 from skllm_calib.evidence.signals.fusion import FusedSignal
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = ["SIGNALS", "SignalRegistry", "resolve_signal"]
 
@@ -98,7 +99,7 @@ def resolve_signal(signal: str | Signal | Sequence[Any]) -> Signal:
 
     Raises
     ------
-    ValueError
+    InvalidInput
         If no signal has this name.
 
     Examples
@@ -111,13 +112,19 @@ def resolve_signal(signal: str | Signal | Sequence[Any]) -> Signal:
         return signal
     if isinstance(signal, list | tuple):
         if "auto" in signal:
-            raise ValueError(f"signal={signal!r}: 'auto' cannot be one of several; name them")
+            raise InvalidInput(
+                f"signal={signal!r}: 'auto' cannot be one of several; name them",
+                "signal",
+                value=signal,
+            )
         return FusedSignal([resolve_signal(s) for s in signal])
     if isinstance(signal, str) and signal in SIGNALS:
         return SIGNALS[signal]()
     known = ", ".join(map(repr, ("auto", *SIGNALS)))
     close = difflib.get_close_matches(str(signal), SIGNALS, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(
-        f"signal={signal!r}: must be one of {known}, a Signal, or a list of these.{hint}"
+    raise InvalidInput(
+        f"signal={signal!r}: must be one of {known}, a Signal, or a list of these.{hint}",
+        "signal",
+        value=signal,
     )

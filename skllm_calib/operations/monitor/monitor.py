@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skllm_calib.log_proba.labels import check_labels, encode, encode_labels
+from skllm_calib.log_proba.labels import check_labels, encode, encode_labels, label_array
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
 from skllm_calib.operations.monitor._incoming import (
@@ -278,6 +278,7 @@ class CalibrationMonitor(SavedAsText, BaseEstimator):  # type: ignore[misc]
         if is_empty(proba, y):
             rows, y = np.empty((0, len(state.classes))), None
         else:
+            y = None if y is None else label_array(y, hint=FIT_NAMES.order)
             rows = check_proba(proba, classes=state.classes, allow_unscored=True)
         codes = encode_labels(y, state.classes, n_rows=len(rows))
         weight = self._check_weights(sample_weight, len(rows))
@@ -286,7 +287,6 @@ class CalibrationMonitor(SavedAsText, BaseEstimator):  # type: ignore[misc]
             names = check_ids(ids, n_rows=len(rows))
             check_new(names, state.pending)
         served = check_fingerprint(fingerprint)
-
         raised = [] if served is None else state.note(state.model.note(served, state.now))
         raised += state.take_rows(rows, codes, weight, names, self.random_state)
         state.drop_oldest(self.max_pending)

@@ -152,8 +152,8 @@ def test_columns_named_by_the_classes_are_taken_by_name():
 
 
 def test_other_names_of_columns_are_compared_by_scikit_learn():
-    frame = pd.DataFrame(LOG_PROBA, columns=["p", "q", "r"])
+    frame = pd.DataFrame(LOG_PROBA, columns=["p1", "p2", "p3"])
     calibrator = TemperatureScaling().fit(frame, Y)
-    assert calibrator.feature_names_in_.tolist() == ["p", "q", "r"]
+    assert calibrator.feature_names_in_.tolist() == ["p1", "p2", "p3"]
     with pytest.raises(ValueError, match="feature names should match"):
-        calibrator.predict_proba(frame[["q", "p", "r"]])
+        calibrator.predict_proba(frame[["p2", "p1", "p3"]])
