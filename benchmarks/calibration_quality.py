@@ -579,7 +579,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=RECORDED, help="the recordings")
     parser.add_argument("--n", type=int, nargs="+", help="numbers of labels")
-    parser.add_argument("--splits", type=int, help="random splits a cell; default 30")
+    parser.add_argument("--splits", type=int, help="random splits per cell; default 30")
     parser.add_argument("--methods", nargs="+", help="names; default all; auto is always there")
     parser.add_argument("--sources", nargs="+", help="(beginnings of) file names; default all")
     parser.add_argument("--cells", type=int, help="how many cells to draw a source; default all")

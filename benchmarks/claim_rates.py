@@ -59,14 +59,14 @@ def rates(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-draws", type=int, default=200, help="test sets a cell")
-    parser.add_argument("--quick", action="store_true", help="20 test sets a cell, no more rows")
+    parser.add_argument("--n-draws", type=int, default=200, help="test sets per cell")
+    parser.add_argument("--quick", action="store_true", help="20 test sets per cell, no more rows")
     parser.add_argument("--random-state", type=int, default=0)
     args = parser.parse_args()
     n_draws, sizes = (20, SIZES[:4]) if args.quick else (args.n_draws, SIZES)
 
     rng = np.random.default_rng(args.random_state)
-    print(f"{n_draws} test sets a cell.\n")
+    print(f"{n_draws} test sets per cell.\n")
     print(f"| confidence | true error | rows | {' | '.join(RULES)} |")
     print("|---|---|---|" + "---|" * len(RULES))
     for mean in CONFIDENCES:

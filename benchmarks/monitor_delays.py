@@ -149,8 +149,8 @@ def delay_table(rng: np.random.Generator, n_streams: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-streams", type=int, default=100, help="streams a cell")
-    parser.add_argument("--quick", action="store_true", help="20 streams a cell")
+    parser.add_argument("--n-streams", type=int, default=100, help="streams per cell")
+    parser.add_argument("--quick", action="store_true", help="20 streams per cell")
     parser.add_argument("--random-state", type=int, default=0)
     args = parser.parse_args()
     n_streams = 20 if args.quick else args.n_streams

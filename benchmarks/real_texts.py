@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=list(SETS), help="which; default all")
     parser.add_argument("--n-test", type=int, help="rows to test, if fewer than 2,000")
     parser.add_argument("--threads", type=int, help="cores to use; default all")
-    parser.add_argument("--json", type=Path, help="append the results here, a line a set")
+    parser.add_argument("--json", type=Path, help="append the results here, one line per set")
     args = parser.parse_args()
     for name in args.sets:
         result = run(args.folder, name, args)

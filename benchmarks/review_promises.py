@@ -156,14 +156,14 @@ def cost_outcomes(world: World, policy: ReviewPolicy, rows: np.ndarray) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n-draws", type=int, default=1000, help="labelled samples a cell")
-    parser.add_argument("--quick", action="store_true", help="100 samples a cell")
+    parser.add_argument("--n-draws", type=int, default=1000, help="labelled samples per cell")
+    parser.add_argument("--quick", action="store_true", help="100 samples per cell")
     parser.add_argument("--random-state", type=int, default=0)
     args = parser.parse_args()
     n_draws = 100 if args.quick else args.n_draws
 
     rng = np.random.default_rng(args.random_state)
-    print(f"{n_draws} labelled samples a cell; every promise may be broken in 10 % of them.\n")
+    print(f"{n_draws} labelled samples per cell; every promise may be broken in 10 % of them.\n")
     print("| world | target | rows | certified | broken | accepted | naive: broken | accepted |")
     print("|---|---|---|---|---|---|---|---|")
     for kind, gap in GAPS.items():

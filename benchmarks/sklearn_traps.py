@@ -34,7 +34,7 @@ SHARPENING = 3.0  # the model's log-odds are this many times too large
 
 
 class Reviewer(TestingBackend):
-    """Knows the made-up reviews; too sure of itself."""
+    """Knows the made-up reviews; overconfident."""
 
     def identity(self) -> dict[str, Any]:
         # Short, because it goes into the key of every request.

@@ -50,7 +50,7 @@ N_CLASSES = (2, 4, 10, 77)
 SLOW_SECONDS = 5.0
 PACKAGES = ("scikit-learn", "netcal", "probmetrics", "betacal", "venn-abers")
 BY_PROBA = ("netcal", "probmetrics")
-# What each method of another package does is done by this one of ours.
+# What each method of another package does is done by this one of skllm-calib.
 COUNTERPARTS = {
     "sklearn sigmoid": "platt",
     "sklearn isotonic": "isotonic",
@@ -128,7 +128,7 @@ def fits(n_repeats: int) -> None:
         for name, cells in columns.items():
             cells.append(cell(times, name, COUNTERPARTS.get(name)) if name in jobs else "-")
         slow |= {name for name in jobs if name in COUNTERPARTS and times[name][0] > SLOW_SECONDS}
-    print("\nFit of 200 rows, one row answered: milliseconds (ratio to the counterpart of ours)\n")
+    print("\nFit of 200 rows, one row answered: milliseconds (ratio to the one here)\n")
     print(f"| method | {' | '.join(f'K = {k}' for k in N_CLASSES)} | counterpart |")
     print("|---|" + "---|" * (len(N_CLASSES) + 1))
     for name, cells in columns.items():
@@ -186,7 +186,7 @@ def temperatures(n_rows: int, n_repeats: int, installed: set[str]) -> None:
     }
     show(f"Temperature scaling, probabilities of {n_rows:,} x 10", answers, n_repeats)
     for what, job in (("fit", ours), ("probabilities", answers["ours"])):
-        print(f"\nPeak memory of ours, {what}: {peak_memory(job) / log_proba.nbytes:.1f} x input")
+        print(f"\nPeak memory here, {what}: {peak_memory(job) / log_proba.nbytes:.1f} x input")
 
 
 def plain(y: Codes, confidence: Floats, hit: NDArray[np.bool_]) -> float:
@@ -233,7 +233,7 @@ def errors(n_rows: int, n_classes: int, n_repeats: int, installed: set[str]) -> 
         if name in installed
     }
     show(f"Calibration error of {n_rows:,} x {n_classes}", jobs, n_repeats)
-    print(f"\nPeak memory of ours: {peak_memory(ours) / (proba.nbytes + y.nbytes):.2f} x input")
+    print(f"\nPeak memory here: {peak_memory(ours) / (proba.nbytes + y.nbytes):.2f} x input")
 
 
 def main() -> None:

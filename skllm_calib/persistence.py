@@ -21,11 +21,19 @@ from skllm_calib.calibration.calibrators import CALIBRATORS
 from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.card import CalibrationCard
 from skllm_calib.calibration.ensemble.ensemble import LLMEnsembleClassifier
+from skllm_calib.decisions._impact import ImpactLevels
+from skllm_calib.decisions.classifier import ReviewClassifier
+from skllm_calib.decisions.policy import ReviewPolicy
+from skllm_calib.decisions.policy.fitted import FittedPolicy
+from skllm_calib.decisions.prediction_sets import PredictionSets
+from skllm_calib.decisions.risk_matrix import RiskMatrix
+from skllm_calib.decisions.rules import RULES, Findings, PolicyEvidence, Promise
 from skllm_calib.evidence.backends.providers import backend_classes
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.signals import SIGNALS, FusedSignal, OrderAveragedSignal
+from skllm_calib.exceptions import NotCertifiableError
 from skllm_calib.utils.plain_data import from_plain, to_plain
 
 __all__ = ["TRUSTED_TYPES", "from_json", "model_file", "to_json"]
@@ -51,11 +59,45 @@ _TYPES: tuple[type, ...] = (
     ConfidenceCurve,
 )
 
+# What decides, which has its own JSON and is kept with skops as well.
+_DECIDING: tuple[type, ...] = (
+    ReviewClassifier,
+    ReviewPolicy,
+    FittedPolicy,
+    *RULES.values(),
+    Findings,
+    PolicyEvidence,
+    Promise,
+    NotCertifiableError,
+    PredictionSets,
+    RiskMatrix,
+    ImpactLevels,
+)
+# What watches, and the parts of its state.
+_WATCHING = (
+    "monitor.CalibrationMonitor",
+    "_detectors.Cusum",
+    "_detectors.EDetector",
+    "_drift.ConfidenceDrift",
+    "_drift.LabelDrift",
+    "_drift._Ranks",
+    "_incoming.Waiting",
+    "_model.ModelWatch",
+    "_state.MonitorState",
+    "_watches.LabelWatch",
+    "_watches.Reference",
+    "_watches.RowWatch",
+    "alarms.CalibrationAlarm",
+)
+
 #: Full names of what an estimator of this package may hold, for
 #: ``skops.io.load(file, trusted=TRUSTED_TYPES)``. None of these types does anything while it is
 #: loaded. What an estimator does later is up to the file: for example which server it asks. Types
 #: of other packages, such as a backend that an entry point adds, are not included.
-TRUSTED_TYPES: tuple[str, ...] = tuple(f"{t.__module__}.{t.__qualname__}" for t in _TYPES)
+TRUSTED_TYPES: tuple[str, ...] = (
+    *(f"{t.__module__}.{t.__qualname__}" for t in (*_TYPES, *_DECIDING)),
+    *(f"skllm_calib.operations.monitor.{name}" for name in _WATCHING),
+)
 
 _FORMAT = "skllm_calib.classifier"
 _VERSION = 1

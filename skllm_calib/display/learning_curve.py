@@ -137,7 +137,7 @@ class CalibrationLearningCurveDisplay(ProbabilityDisplay):
         MissingDependency
             If matplotlib is not installed.
         ValueError
-            If `metric` is none of the three.
+            If `metric` is not one of these three.
         """
         metric = self.metric if metric is None else metric
         self._check_options(metric=metric)

@@ -56,7 +56,7 @@ class Prompt(BaseEstimator):  # type: ignore[misc]
     fence : bool or "auto", default="auto"
         Whether the row's texts are put between marks with a number that is not in the text, so
         that a text cannot end its own part of the prompt and pose as instructions. "auto" fences
-        in the built-in wordings and leaves a template of yours unchanged. It mitigates prompt
+        in the built-in wordings and leaves your own template unchanged. It mitigates prompt
         injection but does not prevent it; very small models discriminate a little less with it
         (SmolLM2 on the bundled messages: AUC .84 with, .88 without, 120 rows).
 

@@ -9,7 +9,7 @@ from .queue import (
     QueueStatistics,
     ReviewQueue,
 )
-from .report import CalibrationReport, require_page
+from .report import CalibrationReport
 
 __all__ = [
     "AcceptedError",
@@ -21,5 +21,4 @@ __all__ = [
     "QueueServer",
     "QueueStatistics",
     "ReviewQueue",
-    "require_page",
 ]

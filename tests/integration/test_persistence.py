@@ -31,6 +31,7 @@ from skllm_calib import (
     ResponseCache,
     ReviewClassifier,
     ReviewPolicy,
+    RiskMatrix,
     calibrators,
     signals,
 )
@@ -300,6 +301,35 @@ def test_loading_with_skops_does_nothing(backends, monkeypatch, tmp_path):
 # ---------------------------------------------------------------------------------- trusted types
 
 
+def deciding():
+    """Return what acts on probabilities, fitted."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    y = np.where(X[:, 0] + rng.normal(size=300) / 3 > 0, "spam", "ham")
+    proba = LogisticRegression().fit(X, y).predict_proba(X)
+    yield ReviewClassifier(LogisticRegression(), ReviewPolicy(0.6)).fit(X, y)
+    for target in (
+        {"max_reviews": 0.3},
+        {"costs": 1.0, "review_cost": 0.1},
+        {"target_precision": 0.999999, "on_not_certifiable": "review"},
+    ):
+        yield ReviewPolicy(**target).fit(y, proba)
+    yield PredictionSets().fit(y, proba)
+    yield RiskMatrix.five_by_five()
+    monitor = CalibrationMonitor(tolerance=0.2, drift=0.3).fit(y, proba)
+    monitor.update(None, proba, ids=range(300))
+    assert monitor.update(y, proba[:, ::-1])
+    yield monitor
+
+
+def test_a_review_classifier_comes_back_from_skops():
+    clf = next(deciding())
+    X = np.random.default_rng(1).normal(size=(50, 2))
+    again = skops_io.loads(skops_io.dumps(clf), trusted=TRUSTED_TYPES)
+    assert again.predict(X).tolist() == clf.predict(X).tolist()
+    assert again.policy_.summary() == clf.policy_.summary()
+
+
 def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     needed = set()
     cache = ResponseCache(tmp_path / "replies.sqlite")
@@ -318,6 +348,8 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(clf)))
     needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(two_stages()[0])))
     needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(ensemble(backends["testing"]))))
+    for one in deciding():
+        needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(one)))
     assert needed == set(TRUSTED_TYPES)
     assert len(set(TRUSTED_TYPES)) == len(TRUSTED_TYPES)
 

@@ -8,6 +8,7 @@ matrix does as well.
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from sklearn.base import clone
 
@@ -26,6 +27,7 @@ from skllm_calib.calibration.calibrators.temperature import TemperatureScaling
 from skllm_calib.calibration.calibrators.vector import VectorScaling
 from skllm_calib.calibration.calibrators.venn_abers import VennAbersCalibration
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.utils.addresses import ClassTable
 
 __all__ = [
     "CALIBRATORS",
@@ -47,24 +49,36 @@ __all__ = [
     "resolve_calibrator",
 ]
 
-CALIBRATORS: dict[str, type[BaseCalibrator]] = {
-    "auto": AutoCalibrator,
-    "beta": BetaCalibration,
-    "constant": ConstantCalibration,
-    "dirichlet": DirichletCalibration,
-    "discrete": DiscreteCalibration,
-    "ensemble_temperature": EnsembleTemperatureScaling,
-    "histogram": HistogramBinning,
-    "isotonic": IsotonicCalibration,
-    "matrix": MatrixScaling,
-    "platt": PlattScaling,
-    "scaling_binning": ScalingBinning,
-    "sigmoid": PlattScaling,
-    "temperature": TemperatureScaling,
-    "vector": VectorScaling,
-    "venn_abers": VennAbersCalibration,
-}
-"""The classes of the calibrators that have a name, by that name."""
+_HERE = "skllm_calib.calibration.calibrators"
+
+CALIBRATORS: ClassTable[BaseCalibrator] = ClassTable(
+    {
+        "auto": f"{_HERE}.auto:AutoCalibrator",
+        "beta": f"{_HERE}.beta:BetaCalibration",
+        "constant": f"{_HERE}.constant:ConstantCalibration",
+        "dirichlet": f"{_HERE}.dirichlet:DirichletCalibration",
+        "discrete": f"{_HERE}.discrete:DiscreteCalibration",
+        "ensemble_temperature": f"{_HERE}.ensemble_temperature:EnsembleTemperatureScaling",
+        "histogram": f"{_HERE}.binning:HistogramBinning",
+        "isotonic": f"{_HERE}.isotonic:IsotonicCalibration",
+        "matrix": f"{_HERE}.matrix:MatrixScaling",
+        "platt": f"{_HERE}.platt:PlattScaling",
+        "scaling_binning": f"{_HERE}.binning:ScalingBinning",
+        "sigmoid": f"{_HERE}.platt:PlattScaling",
+        "temperature": f"{_HERE}.temperature:TemperatureScaling",
+        "vector": f"{_HERE}.vector:VectorScaling",
+        "venn_abers": f"{_HERE}.venn_abers:VennAbersCalibration",
+    }
+)
+"""The classes of the calibrators that have a name, by that name: the one line a new one needs."""
+
+__all__ += [name for name in CALIBRATORS.class_names if name not in __all__]
+
+
+def __getattr__(name: str) -> Any:
+    if name in CALIBRATORS.class_names:
+        return CALIBRATORS[CALIBRATORS.class_names[name]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def resolve_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
@@ -79,7 +93,7 @@ def resolve_calibrator(method: str | BaseCalibrator) -> BaseCalibrator:
     Returns
     -------
     BaseCalibrator
-        A calibrator of one's own to fit.
+        A new, unfitted calibrator.
 
     Raises
     ------

@@ -120,7 +120,7 @@ def _with_tuple(value: Any) -> Any:
 
 def _read_rule(content: Any) -> DecisionRule:
     name = content.get("name") if isinstance(content, Mapping) else None
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise values.wrong(f"its rule is {name!r}, not one of {sorted(RULES)}")
     kind = RULES[name]
     values.check_keys(content, {"name", *kind().get_params()}, "rule")

@@ -17,6 +17,7 @@ from skllm_calib.decisions.rules.budget import ReviewBudget
 from skllm_calib.decisions.rules.cost import ExpectedCost
 from skllm_calib.decisions.rules.deciders import ThresholdDecider
 from skllm_calib.decisions.rules.precision import TargetPrecision
+from skllm_calib.utils.addresses import ClassTable
 
 __all__ = [
     "RULES",
@@ -35,8 +36,12 @@ __all__ = [
     "top_label",
 ]
 
-RULES: dict[str, type[DecisionRule]] = {
-    "target_precision": TargetPrecision,
-    "review_budget": ReviewBudget,
-    "expected_cost": ExpectedCost,
-}
+_HERE = "skllm_calib.decisions.rules"
+
+RULES: ClassTable[DecisionRule] = ClassTable(
+    {
+        "target_precision": f"{_HERE}.precision:TargetPrecision",
+        "review_budget": f"{_HERE}.budget:ReviewBudget",
+        "expected_cost": f"{_HERE}.cost:ExpectedCost",
+    }
+)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from skllm_calib.evidence.signals.base import Signal
 from skllm_calib.evidence.signals.fusion import FusedSignal
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.utils.addresses import ClassTable
 
 __all__ = ["SIGNALS", "SignalRegistry", "resolve_signal"]
 
 
-class SignalRegistry(MutableMapping[str, type[Signal]]):
+class SignalRegistry(ClassTable[Signal]):
     """Signal classes by the names users give.
-
-    Parameters
-    ----------
-    signals : dict of str to str
-        Addresses of the form "module:Class"; a class is imported when it is looked up.
 
     Notes
     -----
@@ -28,44 +23,13 @@ class SignalRegistry(MutableMapping[str, type[Signal]]):
     ``SIGNALS["mine"] = "my_package.signals:MySignal"``. Its `name` must be the key.
     """
 
-    def __init__(self, signals: dict[str, str]) -> None:
-        self._signals: dict[str, type[Signal] | str] = dict(signals)
-
-    @property
-    def class_names(self) -> dict[str, str]:
-        """The name of each signal, by the name of its class."""
-        return {
-            s.partition(":")[2] if isinstance(s, str) else s.__name__: name
-            for name, s in self._signals.items()
-        }
-
-    def __getitem__(self, name: str) -> type[Signal]:
-        signal = self._signals[name]
-        if isinstance(signal, str):
-            module, _, cls = signal.partition(":")
-            signal = self._checked(name, getattr(importlib.import_module(module), cls))
-            self._signals[name] = signal
-        return signal
-
-    def __setitem__(self, name: str, signal: type[Signal] | str) -> None:
-        self._signals[name] = signal if isinstance(signal, str) else self._checked(name, signal)
-
-    def __delitem__(self, name: str) -> None:
-        del self._signals[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._signals)
-
-    def __len__(self) -> int:
-        return len(self._signals)
-
-    @staticmethod
-    def _checked(name: str, signal: type[Signal]) -> type[Signal]:
-        if not (isinstance(signal, type) and issubclass(signal, Signal)):
-            raise TypeError(f"signal {name!r} is {signal!r}: must be a subclass of Signal")
-        if signal.name != name:
-            raise ValueError(f"{signal.__name__}.name is {signal.name!r}: must be {name!r}")
-        return signal
+    def checked(self, name: str, cls: type[Signal]) -> type[Signal]:
+        """Refuse what is not a signal of this name."""
+        if not (isinstance(cls, type) and issubclass(cls, Signal)):
+            raise TypeError(f"signal {name!r} is {cls!r}: must be a subclass of Signal")
+        if cls.name != name:
+            raise ValueError(f"{cls.__name__}.name is {cls.name!r}: must be {name!r}")
+        return cls
 
 
 _HERE = "skllm_calib.evidence.signals"

@@ -79,7 +79,7 @@ def test_a_signal_is_added_as_a_class_or_by_its_address():
 def test_one_that_is_added_is_found_by_name(monkeypatch):
     monkeypatch.setitem(SIGNALS, "mine", Mine)
     assert isinstance(resolve_signal("mine"), Mine)
-    with pytest.raises(ValueError, match=r"'mc_dropout', 'mine', a Signal.* mean 'mine'\?"):
+    with pytest.raises(ValueError, match=r"'mine', a Signal.* mean 'mine'\?"):
         resolve_signal("mines")
 
 
