@@ -53,14 +53,7 @@ def to_plain(value: Any, types: Mapping[str, type]) -> Any:
         return {"scalar": to_plain(value.item(), types), "dtype": value.dtype.str}
     if isinstance(value, PurePath):
         return {"path": str(value)}
-    if types.get(kind.__name__) is not kind:
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is no type that is kept as data")
-    if isinstance(value, dict):
-        return {"type": kind.__name__, "items": _pairs(value, types)}
-    state = value.__getstate__()
-    own, slots = state if isinstance(state, tuple) else (state, None)
-    merged = {**(own or {}), **(slots or {})}
-    return {"type": kind.__name__, "state": {k: to_plain(v, types) for k, v in merged.items()}}
+    return _object_to_plain(value, types)
 
 
 def from_plain(content: Any, types: Mapping[str, type]) -> Any:
@@ -97,6 +90,20 @@ def from_plain(content: Any, types: Mapping[str, type]) -> Any:
         case {"path": str(text)}:
             return Path(text)
     raise ValueError(f"{str(content)[:80]!r} is nothing that was saved")
+
+
+def _object_to_plain(value: Any, types: Mapping[str, type]) -> dict[str, Any]:
+    kind = type(value)
+    if types.get(kind.__name__) is not kind:
+        raise TypeError(
+            f"an object of {kind.__module__}.{kind.__qualname__} cannot be saved as data"
+        )
+    if isinstance(value, dict):
+        return {"type": kind.__name__, "items": _pairs(value, types)}
+    state = value.__getstate__()
+    own, slots = state if isinstance(state, tuple) else (state, None)
+    merged = {**(own or {}), **(slots or {})}
+    return {"type": kind.__name__, "state": {k: to_plain(v, types) for k, v in merged.items()}}
 
 
 def _pairs(value: Mapping[Any, Any], types: Mapping[str, type]) -> list[list[Any]]:
