@@ -269,6 +269,7 @@ OLD = "0" * 32  # earlier versions did not say when the process began
         (f"{HERE}/4194305/{OLD}", 60, False),  # above the highest number of a process
         pytest.param(f"{HERE}/{os.getpid()}/another-boot.5-{OLD}", 60, False, marks=needs_locks),
     ],
+    ids=["elsewhere", "elsewhere, over", "here", "here, over", "ended", "before the last boot"],
 )
 def test_claims_of_others(cache, worker, owner, until, waits):
     put_claim(cache, "a", owner, until)

@@ -45,7 +45,7 @@ def test_a_zombie_has_ended():
 
 
 @needs_proc
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this", "its parent"])
 def test_a_number_that_was_given_again(pid):
     host, _, rest = new_owner().split("/")
     boot, _, ticks = rest.rpartition("-")[0].rpartition(".")
@@ -79,6 +79,7 @@ def test_a_process_of_another_user_counts_as_running(monkeypatch):
         "x",
         "",
     ],
+    ids=["elsewhere", "earlier", "no number", "one part", "nothing"],
 )
 def test_what_cannot_be_seen_may_run(owner):
     assert not has_ended(owner)
