@@ -10,6 +10,8 @@ from typing import Any
 
 from sklearn.base import clone
 
+from skllm_calib.exceptions import InvalidInput
+
 __all__ = ["variants"]
 
 _WORD = re.compile(r"[A-Za-z0-9]([\w.:+-]{0,38}[A-Za-z0-9])?")
@@ -71,14 +73,22 @@ def _depth(setting: tuple[str, Any]) -> int:
 
 def _values(parameter: str, given: Any) -> list[Any]:
     if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
-        raise ValueError(f"{parameter}={given!r}: must be a list of values, one for each member")
+        raise InvalidInput(
+            f"{parameter}={given!r}: must be a list of values, one for each member",
+            parameter,
+            value=given,
+        )
     values = list(given)
     if not values:
-        raise ValueError(f"{parameter}={given!r}: must list at least one value")
+        raise InvalidInput(
+            f"{parameter}={given!r}: must list at least one value", parameter, value=given
+        )
     plain = [value for value in values if isinstance(value, (str, Number, type(None)))]
     twice = [value for value in plain if plain.count(value) > 1]
     if twice:
-        raise ValueError(f"{parameter}={values!r}: lists {twice[0]!r} more than once")
+        raise InvalidInput(
+            f"{parameter}={values!r}: lists {twice[0]!r} more than once", parameter, value=twice[0]
+        )
     return values
 
 
