@@ -21,8 +21,8 @@ FITS := $(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info < (3
 # Workers of pytest, each with one thread of linear algebra: threads that wait for each other on busy
 # cores make small matrices many times slower.
 WORKERS ?= auto
-export OMP_NUM_THREADS := 1
-export OPENBLAS_NUM_THREADS := 1
+unit oldest: export OMP_NUM_THREADS := 1
+unit oldest: export OPENBLAS_NUM_THREADS := 1
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: demo test lint types unit oldest no-oldest docs notebook benchmark clean
