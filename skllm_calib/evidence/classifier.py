@@ -29,6 +29,7 @@ from skllm_calib.evidence.prompts import Prompt, resolve_prompt
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.label_arrays import label_array
 from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
@@ -37,7 +38,6 @@ from skllm_calib.log_proba.labels import (
     counting_labels,
     distinct,
     encode,
-    label_array,
     label_wording,
     shown,
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from skllm_calib.log_proba.labels import is_missing
+from skllm_calib.log_proba.label_arrays import is_missing
 from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = ["TextRows", "read_texts"]

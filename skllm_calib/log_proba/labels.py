@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
 
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.label_arrays import (
+    label_array,
+    missing_rows,
+    of_one_type,
+)
 from skllm_calib.utils.tables.cells import unpaired
 
 __all__ = [
-    "brief",
     "check_classes",
     "check_known",
     "check_labels",
@@ -24,23 +26,13 @@ __all__ = [
     "distinct",
     "encode",
     "encode_labels",
-    "is_missing",
     "known_labels",
-    "label_array",
     "label_wording",
     "shown",
 ]
 
 # The range that integer labels usually keep to.
 _FEW = 1000
-
-
-def is_missing(value: object) -> bool:
-    """Tell whether a value stands for "not known": None, NaN, NaT or pandas' NA."""
-    # pandas' NA can neither be compared nor imported without pandas: its name comes first.
-    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
-        return True
-    return isinstance(value, Number | np.generic) and bool(value != value)  # noqa: PLR0124 (NaN)
 
 
 def check_labels(labels: Any, name: str = "y", *, n_rows: int | None = None) -> NDArray[Any]:
@@ -80,7 +72,7 @@ def check_labels(labels: Any, name: str = "y", *, n_rows: int | None = None) -> 
     skllm_calib.exceptions.InvalidInput: y has no label in row 1 (1 such row): every row needs one
     """
     array = label_array(labels, name, n_rows)
-    missing = _missing_rows(array)
+    missing = missing_rows(array)
     if missing.size:
         row = int(missing[0])
         rows = "row" if missing.size == 1 else "rows"
@@ -90,7 +82,7 @@ def check_labels(labels: Any, name: str = "y", *, n_rows: int | None = None) -> 
             row,
             array[row : row + 1].tolist()[0],
         )
-    return _of_one_type(array, name)
+    return of_one_type(array, name)
 
 
 def encode_labels(
@@ -121,23 +113,23 @@ def encode_labels(
     if labels is None:
         return np.full(n_rows or 0, -1, dtype=np.int64)
     array = label_array(labels, name, n_rows)
-    missing = _missing_rows(array)
+    missing = missing_rows(array)
     if not missing.size:
-        return encode(_of_one_type(array, name), classes, name)
+        return encode(of_one_type(array, name), classes, name)
     codes = np.full(array.size, -1, dtype=np.int64)
     known = np.setdiff1d(np.arange(array.size), missing)
     if known.size:
         filled = array.astype(object)
         filled[missing] = filled[known[0]]  # so that rows keep their numbers in errors
-        codes[known] = encode(_of_one_type(filled, name), classes, name)[known]
+        codes[known] = encode(of_one_type(filled, name), classes, name)[known]
     return codes
 
 
 def known_labels(labels: Any, name: str = "y") -> NDArray[Any] | None:
     """Return the labels that are not missing, as `check_labels` does; None if all are."""
     array = label_array(labels, name)
-    known = np.setdiff1d(np.arange(array.size), _missing_rows(array))
-    return _of_one_type(array[known], name) if known.size else None
+    known = np.setdiff1d(np.arange(array.size), missing_rows(array))
+    return of_one_type(array[known], name) if known.size else None
 
 
 def check_classes(
@@ -357,180 +349,3 @@ def shown(values: Sequence[Any], most: int = 8) -> str:
     if len(values) <= most:
         return repr(list(values))
     return f"[{', '.join(map(repr, values[:most]))}, ... ({len(values)} in all)]"
-
-
-def brief(value: object, most: int = 60) -> str:
-    """Write a value for a message, a long one by its beginning."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def label_array(
-    labels: Any, name: str = "y", n_rows: int | None = None, *, hint: str = ""
-) -> NDArray[Any]:
-    """Return any container of labels as an array, whose entries are not looked at yet.
-
-    Parameters
-    ----------
-    labels : array-like of shape (n_samples,) or (n_samples, 1)
-        As in `check_labels`; some may be missing.
-    name : str, default="y"
-        What the caller names them.
-    n_rows : int, default=None
-        How many there have to be.
-    hint : str, default=""
-        What else to say of a matrix, which may be the probabilities.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Objects where the types may differ.
-
-    Raises
-    ------
-    InvalidInput
-        If it is not a container of labels, or the shape is wrong.
-    """
-    if labels is None:
-        # In the words that scikit-learn's checks of estimators look for.
-        raise InvalidInput(
-            f"this requires {name} to be passed, but the target {name} is None", name
-        )
-    array = _as_array(labels, name)
-    if array.ndim == 0:  # a bare text, a set, a number
-        raise InvalidInput(
-            f"{name}={brief(labels)}: must be a list or array of labels, not a "
-            f"{type(labels).__name__}",
-            name,
-            value=labels,
-        )
-    if array.ndim != 1 and array.shape[1:] != (1,):
-        if not hint and array.ndim == 2 and array.dtype.kind == "f":
-            hint = "labels and probabilities may be swapped"
-        raise InvalidInput(
-            f"{name} must hold one label per row, shape (n_samples,) as 1d array, got shape "
-            f"{array.shape}{hint and f'; {hint}'}",
-            name,
-            value=array.shape,
-        )
-    if array.dtype.kind == "c":
-        value = array.ravel().tolist()[0]
-        raise InvalidInput(
-            f"Complex data not supported: {name} must hold labels, but row 0 is {value!r}",
-            name,
-            0,
-            value,
-        )
-    array = np.asarray(column_or_1d(array, warn=True))
-    if array.size == 0:
-        raise InvalidInput(f"{name} is empty: at least one label is needed", name, value=labels)
-    if n_rows is not None and array.size != n_rows:
-        raise InvalidInput(
-            f"{name} has {array.size} labels for {n_rows} rows: one per row is needed",
-            name,
-            value=array.size,
-        )
-    return array
-
-
-def _as_array(labels: Any, name: str) -> NDArray[Any]:
-    dtype = getattr(labels, "dtype", None)
-    if isinstance(labels, np.ma.MaskedArray):
-        labels = labels.tolist()  # None where masked
-    elif hasattr(labels, "column_names") and hasattr(labels, "itercolumns"):  # pyarrow's table
-        columns = [column.to_pylist() for column in labels.itercolumns()]
-        return np.array(columns, dtype=object).T
-    elif hasattr(labels, "to_pylist"):  # pyarrow
-        labels = labels.to_pylist()
-    elif isinstance(dtype, np.dtype) and dtype.kind in "biufU":
-        return np.asarray(labels)
-    elif hasattr(labels, "to_list"):  # pandas and polars: nullable types become plain ones
-        # pandas 2.2 has deprecated the to_list of a Categorical; polars has no tolist.
-        labels = getattr(labels, "tolist", labels.to_list)()
-    try:
-        array = np.asarray(labels)
-        # numpy turns [1, "a"] into texts and [True, 2] into numbers silently.
-        if isinstance(labels, list | tuple) and array.ndim == 1:
-            return np.array(labels, dtype=object)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{name} must hold one label per row, got entries of different lengths", name
-        ) from error
-    return array.astype(object) if array.dtype.kind == "T" else array
-
-
-def _missing_rows(array: NDArray[Any]) -> NDArray[np.intp]:
-    if array.dtype.kind in "biuUS":
-        return np.zeros(0, dtype=np.intp)
-    if array.dtype.kind in "fmM":
-        return np.flatnonzero(np.isnan(array))
-    items = array.tolist()
-    if all(issubclass(kind, str | Integral) for kind in set(map(type, items))):
-        return np.zeros(0, dtype=np.intp)
-    return np.flatnonzero([is_missing(item) for item in items])
-
-
-def _of_one_type(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return labels that are all there as texts, booleans or numbers."""
-    if array.dtype.kind == "O":
-        items = array.tolist()
-        kinds = {kind: _kind(kind) for kind in set(map(type, items))}
-        if len(set(kinds.values())) > 1:
-            first = kinds[type(items[0])]
-            row = next(i for i, item in enumerate(items) if kinds[type(item)] != first)
-            raise InvalidInput(
-                f"{name} mixes labels of several types: {first} in row 0 and "
-                f"{kinds[type(items[row])]} in row {row} ({brief(items[row])}); use one, for "
-                "example strings only",
-                name,
-                row,
-                items[row],
-            )
-        types = {"string": str, "boolean": np.bool_, "number": None}
-        if (kind := kinds[type(items[0])]) in types:
-            array = _typed(items, types[kind])
-        if array.dtype.kind == "f" and all(issubclass(kind, Integral) for kind in kinds):
-            array = np.array(items, dtype=object)  # integers that only a float could hold
-    if array.dtype.kind == "f" and np.isinf(array).any():
-        row = int(np.isinf(array).argmax())
-        raise InvalidInput(
-            f"Input {name} contains infinity, in row {row}: a label must be finite",
-            name,
-            row,
-            array[row].item(),
-        )
-    if array.dtype.kind not in "biufU":
-        items = array.tolist()
-        for row, value in enumerate(items):
-            if isinstance(value, Integral) and not -(2**63) <= int(value) < 2**63:
-                raise InvalidInput(
-                    f"{name} holds an integer of more than 64 bits in row {row}, "
-                    f"{brief(value)}: convert the labels to strings",
-                    name,
-                    row,
-                    value,
-                )
-        value = items[0]
-        raise InvalidInput(
-            f"{name} must hold strings, integers, booleans or floats, but row 0 is {brief(value)} "
-            f"({type(value).__name__}): convert the labels, for example to strings",
-            name,
-            0,
-            value,
-        )
-    return array
-
-
-def _typed(items: list[Any], dtype: Any) -> NDArray[Any]:
-    try:
-        return np.array(items, dtype=dtype)
-    except OverflowError:  # an integer that not even a float can hold
-        return np.array(items, dtype=object)
-
-
-def _kind(kind: type) -> str:
-    if issubclass(kind, str):
-        return "string"
-    if issubclass(kind, bool | np.bool_):
-        return "boolean"
-    return "number" if issubclass(kind, Real) else kind.__name__

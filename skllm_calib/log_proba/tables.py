@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.labels import is_missing, shown
+from skllm_calib.log_proba.label_arrays import is_missing
+from skllm_calib.log_proba.labels import shown
 
 __all__ = [
     "Table",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.label_arrays import is_missing, label_array
 from skllm_calib.log_proba.labels import (
     check_classes,
     check_labels,
@@ -23,9 +24,7 @@ from skllm_calib.log_proba.labels import (
     distinct,
     encode,
     encode_labels,
-    is_missing,
     known_labels,
-    label_array,
     shown,
 )
 from skllm_calib.log_proba.matrices import (

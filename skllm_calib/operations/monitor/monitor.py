@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skllm_calib.log_proba.labels import check_labels, encode, encode_labels, label_array
+from skllm_calib.log_proba.label_arrays import label_array
+from skllm_calib.log_proba.labels import check_labels, encode, encode_labels
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
 from skllm_calib.operations.monitor._incoming import (
