@@ -25,7 +25,7 @@ unit oldest: export OMP_NUM_THREADS := 1
 unit oldest: export OPENBLAS_NUM_THREADS := 1
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint types unit oldest no-oldest docs notebook benchmark clean
+.PHONY: demo test lint types unit oldest no-oldest docs notebook benchmark chaos clean
 
 demo: $(VENV)/.demo
 	$(BIN)/skllm-calib demo
@@ -61,6 +61,12 @@ notebook: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/prefix_reuse.py
+
+# What becomes of rows whose server fails in a hundred ways (docs/reliability.rst).
+ROWS ?= 2000
+SEED ?= 0
+chaos: $(VENV)/.dev
+	PYTHONPATH=tests/evidence/backends $(BIN)/python tests/chaos/tally.py --rows $(ROWS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build docs/generated demo-output .coverage

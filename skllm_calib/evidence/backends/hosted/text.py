@@ -47,8 +47,12 @@ def read_text(model: HostedModel, request: Request, usage: Usage, budget: int | 
             answer = _request(model, request, usage, room)
     elif _may_be_reasoning(answer, known) and budget is None:
         known.n_longer += 1
-        if (longer := _at_length(model, request, usage)).thought:
+        before = usage.completion_tokens
+        longer = _at_length(model, request, usage)
+        if longer.thought:
             answer, room, known.headroom = longer, _HEADROOM, _HEADROOM
+        elif _is_whole(longer) and usage.completion_tokens - before <= request.max_tokens:
+            answer = longer  # would have fitted: what had cut the first one has passed
     if not answer.text.strip():
         _check_room(answer.finish, model.model, request.max_tokens, room)
     notes = known.notes(answer.left_out)
@@ -84,6 +88,10 @@ def _at_length(model: HostedModel, request: Request, usage: Usage) -> Answer:
         return _request(model, request, usage, _HEADROOM)
     except BackendError:  # says nothing of the answer that is there
         return Answer("")
+
+
+def _is_whole(answer: Answer) -> bool:
+    return bool(answer.text.strip()) and not answer.cut
 
 
 def _without_reasoning(answer: Answer, known: Dialect) -> Answer:

@@ -1,0 +1,128 @@
+"""A server that fails in every way of `faults`, in short; `make chaos` is the long version."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tally as chaos
+from faults import FAULTS, READABLE, Healthy
+from tally import DURATIONS, Plan, Tally, ask, faulty, play
+
+pytest.importorskip("openai")
+
+N_ROWS = 200
+MOMENT = 0.5  # seconds after which what was sent has arrived
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-chaos")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.mark.parametrize("signal_name", FAULTS)
+def test_a_server_that_fails_in_all_ways_breaks_no_promise(signal_name, tmp_path):
+    tally = Tally()
+    with faulty(N_ROWS // 2, signal_name, seed=14) as server:
+        play(server, tmp_path / "c.sqlite", tally)
+    assert tally.broken == {}, tally
+    assert (tally.rows, tally.struck) == (100, 30)
+    assert tally.healed > 5
+    assert tally.failed_for_good <= 10  # a third of the faults stay
+
+
+@pytest.mark.parametrize("signal_name", FAULTS)
+def test_every_kind_of_fault_costs_its_own_row_only(signal_name, tmp_path):
+    """Each fault once, for good, but for those that take their time."""
+    slow = {"body_drips", "stalls", "stalls_in_the_middle"}
+    names = [name for name in FAULTS[signal_name] if name not in slow]
+    with faulty(2 * len(names), signal_name, share=0) as server:
+        texts = list(server.plans)
+        for text, name in zip(texts[1::2], names, strict=True):
+            server.plans[text] = Plan(name, "always")
+        proba = ask(server.url, signal_name, tmp_path / "c.sqlite", texts)
+    truth = np.array([list(Healthy(text, signal_name).truth.values()) for text in texts])
+    np.testing.assert_allclose(proba[::2], truth[::2], atol=chaos.CLOSE)
+    for name, row, right in zip(names, proba[1::2], truth[1::2], strict=True):
+        if name in READABLE and not np.isnan(row).any():
+            np.testing.assert_allclose(row, right, atol=chaos.CLOSE, err_msg=name)
+        else:
+            assert np.isnan(row).all(), name
+
+
+def test_the_tally_sees_what_it_counts(tmp_path, monkeypatch):
+    """A client that guesses, forgets and asks again is found out."""
+
+    def guesses(url, signal_name, cache, texts):
+        ask(url, signal_name, None, texts)
+        proba = np.full((len(texts), 3), np.nan)
+        proba[: len(texts) // 2] = [0.98, 0.01, 0.01]
+        return proba
+
+    monkeypatch.setattr(chaos, "ask", guesses)
+    tally = Tally()
+    with faulty(40, "logprobs", share=0.25) as server:
+        for text, plan in list(server.plans.items()):
+            if plan.fault:
+                server.plans[text] = Plan("status_400", "always")
+        play(server, tmp_path / "c.sqlite", tally)
+    assert set(tally.broken) == {"not_healed", "wrong", "invented", "lost", "paid_twice"}
+    assert tally.paid_twice == 30
+    assert tally.wrong + tally.invented == 40  # half of the rows, in two runs
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path):
+    n_rows, cache = 400, tmp_path / "c.sqlite"
+    with faulty(n_rows, "logprobs", seed=3) as server:
+        server.delay = 0.05
+        child = subprocess.Popen(
+            [
+                *(sys.executable, chaos.__file__, "--ask", server.url),
+                *("--rows", str(n_rows), "--cache", str(cache)),
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            stop_at = random.randint(20, 150)
+            until = time.monotonic() + 60
+            while server.n_answered < stop_at and time.monotonic() < until:
+                time.sleep(0.01)
+            assert child.poll() is None
+            stopped = time.monotonic()
+            child.send_signal(death)
+            child.wait(10)
+            took = time.monotonic() - stopped
+        finally:
+            child.kill()
+            child.wait()
+        assert took < (1 if death == signal.SIGKILL else 4)  # with the end of the interpreter
+        assert server.n_answered < n_rows - 60, "stopped too late to tell anything"
+        arrived = {
+            text: history.n_requests
+            for text, history in server.histories.items()
+            if history.answered and history.answered < stopped - MOMENT
+        }
+        server.delay = 0.0
+        server.is_first_run = False
+        proba = ask(server.url, "logprobs", cache, list(server.plans))
+        again = [text for text, n in arrived.items() if server.histories[text].n_requests > n]
+        assert again == []
+        tally = Tally()
+        chaos.check(tally, server, proba)
+        assert tally.broken == {}, tally
+
+
+def test_each_fault_lasts_in_each_way():
+    with faulty(1000, "logprobs", share=0.9) as server:
+        plans = set(server.plans.values()) - {Plan()}
+    assert plans == {Plan(name, lasts) for name in FAULTS["logprobs"] for lasts in DURATIONS}
