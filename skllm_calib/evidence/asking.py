@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -58,26 +58,41 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
     BackendError
         If the run was ended by a failure that every row shares, and none was answered.
     """
-    signal = model.averaged_signal
-    dialogues = [
-        _RowDialogue(signal.ask(model.question(row)), "\n".join(row.values())) for row in rows
-    ]
     with bar(model.verbose, "requests") as progress:
         exchange = _Exchange(model, progress)
-        # All rows take a step at a time, so that a backend gets as many requests as there are.
-        while waiting := [dialogue for dialogue in dialogues if dialogue.wanted]:
-            unique: dict[str, Request] = {}
-            for dialogue in waiting:
-                dialogue.keys = [request.key(model.identity) for request in dialogue.wanted]
-                unique |= zip(dialogue.keys, dialogue.wanted, strict=True)
-            exchange.answer(unique)
-            for dialogue in waiting:
-                dialogue.advance(exchange)
-    records = [dialogue.record(model.max_off_label) for dialogue in dialogues]
+        dialogues = _hold(model, rows, exchange)
+        records = [dialogue.record(model.max_off_label) for dialogue in dialogues]
+        failed = [i for i, record in enumerate(records) if record.failure is not None]
+        again = [i for i in failed if exchange.is_of_an_earlier_run(dialogues[i].all_keys)]
+        if exchange.forget({key for i in again for key in dialogues[i].all_keys}):
+            held = _hold(model, [rows[i] for i in again], exchange)
+            for i, dialogue in zip(again, held, strict=True):
+                records[i] = dialogue.record(model.max_off_label)
     fatal = exchange.fatal
     if fatal is not None and all(isinstance(r.failure, type(fatal)) for r in records):
         raise fatal
     return records
+
+
+def _hold(
+    model: BoundModel, rows: Sequence[Mapping[str, str]], exchange: _Exchange
+) -> list[_RowDialogue]:
+    """Hold the dialogue about each row, to its end."""
+    signal = model.averaged_signal
+    dialogues = [
+        _RowDialogue(signal.ask(model.question(row)), "\n".join(row.values())) for row in rows
+    ]
+    # All rows take a step at a time, so that a backend gets as many requests as there are.
+    while waiting := [dialogue for dialogue in dialogues if dialogue.wanted]:
+        unique: dict[str, Request] = {}
+        for dialogue in waiting:
+            dialogue.keys = [request.key(model.identity) for request in dialogue.wanted]
+            dialogue.all_keys.update(dialogue.keys)
+            unique |= zip(dialogue.keys, dialogue.wanted, strict=True)
+        exchange.answer(unique)
+        for dialogue in waiting:
+            dialogue.advance(exchange)
+    return dialogues
 
 
 class _Exchange:
@@ -92,6 +107,25 @@ class _Exchange:
         self.from_cache: set[str] = set()  # also what another worker asked meanwhile
         self.fatal: BackendError | None = None
         self._n_needed = 0
+        self._began = time.time()
+
+    def is_of_an_earlier_run(self, keys: Collection[str]) -> bool:
+        """Tell whether a failure was read from replies that nobody asked for in this call."""
+        asked = self._model.asked
+        return bool(keys) and not any(key in asked for key in keys)
+
+    def forget(self, keys: Collection[str]) -> bool:
+        """Forget replies in which there was no answer, so that they are asked for again, once."""
+        cache = self._model.cache
+        if not keys or cache is None or self._keeps_failures:
+            return False
+        self._model.asked.update(keys)
+        if not cache.remove_earlier(list(keys), self._began):
+            return False
+        for key in keys:
+            self.answers.pop(key, None)
+            self.from_cache.discard(key)
+        return True
 
     def answer(self, requests: Mapping[str, Request]) -> None:
         """Get the answers to requests by their keys, but for those that are known."""
@@ -117,6 +151,7 @@ class _Exchange:
     def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
         """Let the backend answer requests of one kind."""
         arriving = self._model.backend.run([requests[key] for key in keys])
+        self._model.asked.update(keys)
         taken: list[tuple[int, Answered]] = []
         try:
             for i, answer in arriving:
@@ -170,6 +205,7 @@ class _RowDialogue:
         self._replies: list[Reply] = []
         self._usage = Usage()
         self.keys: list[str] = []
+        self.all_keys: set[str] = set()
         self.wanted: list[Request] = []
         self._step(None)
 

@@ -63,6 +63,8 @@ class BoundModel:
         Whether to show a progress bar.
     paid_failures : dict of str to BackendError
         By the keys of requests, failures that the server charged for: not asked again in this call.
+    asked : set of str
+        The keys of requests that were asked in this call: no row is asked about again in it.
     """
 
     backend: BaseBackend
@@ -80,6 +82,7 @@ class BoundModel:
     on_error: Literal["raise", "nan"] = "raise"
     verbose: int = 0
     paid_failures: dict[str, BackendError] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.arrivals import all_arrivals
+from skllm_calib.exceptions import StorageError
 from skllm_calib.utils.sqlite import Schema, SQLiteFile
 
 __all__ = [
@@ -196,6 +197,20 @@ class ResponseCache:
         with self._file.writing() as connection:
             n = connection.execute(f"DELETE FROM replies WHERE NOT {_IS_REPLY}").rowcount
         return int(n)
+
+    def remove_earlier(self, keys: Sequence[str], moment: float) -> bool:
+        """Remove the replies that were kept before a moment; False where nothing can be removed.
+
+        What others have asked again since then stays.
+        """
+        try:
+            with self._file.writing() as connection:
+                for part, marks in in_parts(keys):
+                    query = f"DELETE FROM replies WHERE key IN ({marks}) AND created < ?"
+                    connection.execute(query, [*part, moment])
+        except StorageError:  # a read-only disk
+            return False
+        return True
 
     def __len__(self) -> int:
         if not self._file.exists():

@@ -36,7 +36,8 @@ def test_a_server_that_fails_in_all_ways_breaks_no_promise(signal_name, tmp_path
     assert tally.broken == {}, tally
     assert (tally.rows, tally.struck) == (100, 30)
     assert tally.healed > 5
-    assert tally.failed_for_good <= 10  # a third of the faults stay
+    n_that_stay = sum(plan.lasts == "always" for plan in server.plans.values())
+    assert tally.failed_for_good <= n_that_stay < 20
 
 
 @pytest.mark.parametrize("signal_name", FAULTS)
@@ -75,7 +76,7 @@ def test_the_tally_sees_what_it_counts(tmp_path, monkeypatch):
                 server.plans[text] = Plan("status_400", "always")
         play(server, tmp_path / "c.sqlite", tally)
     assert set(tally.broken) == {"not_healed", "wrong", "invented", "lost", "paid_twice"}
-    assert tally.paid_twice == 30
+    assert tally.paid_twice == 30 + 4  # four rows with a fault were given a number
     assert tally.wrong + tally.invented == 40  # half of the rows, in two runs
 
 

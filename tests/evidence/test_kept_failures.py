@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 import warnings
 from collections import Counter
 
@@ -13,6 +14,7 @@ from sklearn.base import clone
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import TestingBackend
 from skllm_calib.evidence.asking import ask_rows
+from skllm_calib.evidence.backends.base import Reply
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.kept_failures import read_failure, write_failure
 from skllm_calib.evidence.prompts import Prompt
@@ -113,3 +115,67 @@ def test_a_kept_failure_says_how_to_ask_again(kind):
 @pytest.mark.parametrize("damaged", ["", "x", "[]", '["Exit", "x"]', "{}", "3", '["Refused"]'])
 def test_a_damaged_failure_is_none(damaged):
     assert read_failure(damaged) is None
+
+
+class Recovers(TestingBackend):
+    """Writes nonsense about each text so many times, then answers."""
+
+    n_bad = 1
+
+    def run(self, requests):
+        for i, request in enumerate(requests):
+            text = request.messages[-1].content
+            asked[text] += 1
+            bad = "bad" in text and asked[text] <= self.n_bad
+            yield i, Reply("As I see it, no.") if bad else next(super().run([request]))[1]
+
+
+def ask_recovering(cache, texts=("good", "bad"), **settings):
+    backend = Recovers({"good": {"A": 1.0}, "bad": {"A": 1.0}})
+    llm = LLMClassifier(
+        backend, classes=["ham", "spam"], signal="self_reported", cache=cache, **settings
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.isnan(llm.set_params(on_error="nan").predict_proba(list(texts))).any(axis=1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"order_averaging": 2}])
+def test_a_reply_without_an_answer_is_asked_again_in_the_next_run(tmp_path, settings):
+    cache = ResponseCache(tmp_path / "c.sqlite")
+    assert ask_recovering(cache, **settings).tolist() == [False, True]
+    n_asked = sum(asked.values())
+    assert ask_recovering(cache, **settings).tolist() == [False, False]
+    assert sum(asked.values()) == n_asked * 3 / 2  # that row alone
+    assert ask_recovering(cache, **settings).tolist() == [False, False]
+    assert sum(asked.values()) == n_asked * 3 / 2
+
+
+def test_it_is_asked_again_once_per_run_and_never_where_failures_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recovers, "n_bad", 99)
+    cache = ResponseCache(tmp_path / "c.sqlite")
+    for n in range(1, 4):
+        assert ask_recovering(cache, ["bad", "bad"]).all()
+        assert sum(asked.values()) == n
+    keeping = ResponseCache(tmp_path / "c.sqlite", keep_failures=True)
+    assert ask_recovering(keeping, ["bad"]).all()
+    assert sum(asked.values()) == 3
+    keeping.clear_failures()
+
+
+def test_what_another_worker_has_asked_again_stays(tmp_path):
+    cache = ResponseCache(tmp_path / "c.sqlite")
+    cache.set_many({"a": "{}"})
+    moment = time.time()
+    assert cache.remove_earlier(["a"], moment - 60)
+    assert len(cache) == 1
+    assert cache.remove_earlier(["a", "b"], moment + 60)
+    assert len(cache) == 0
+
+
+def test_a_disk_on_which_nothing_can_be_removed_still_serves(tmp_path, monkeypatch):
+    cache = ResponseCache(tmp_path / "c.sqlite")
+    ask_recovering(cache)
+    monkeypatch.setattr(ResponseCache, "remove_earlier", lambda self, keys, moment: False)
+    assert ask_recovering(cache).tolist() == [False, True]
+    assert sum(asked.values()) == 2

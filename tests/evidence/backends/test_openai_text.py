@@ -324,6 +324,21 @@ def test_a_text_that_quotes_a_mark_stays_as_it_is(serve, api, text):
     assert [room(body) for body in server.bodies()] == [50, 2050]  # no reasoning at length either
 
 
+def test_a_whole_answer_after_one_that_was_cut_counts(serve):
+    answers = iter([completion("ham, I thi", finish_reason="length"), completion("ham")])
+    server = serve(lambda body: next(answers))
+    (reply,) = run(backend(server), request())
+    assert (reply.text, reply.cut) == ("ham", False)
+    assert len(server.bodies()) == 2
+
+
+def test_a_whole_answer_that_would_not_have_fitted_does_not(serve):
+    answers = iter([completion("ham, I thi", finish_reason="length"), completion("x", [{}] * 51)])
+    server = serve(lambda body: next(answers))
+    (reply,) = run(backend(server), request())
+    assert (reply.text, reply.cut) == ("ham, I thi", True)
+
+
 def test_reasoning_that_was_turned_off_leaves_no_trace(serve):
     server = serve(lambda body: completion("<think>\n\n</think>\n\nham"))
     (reply,) = run(backend(server), request())
