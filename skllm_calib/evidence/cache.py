@@ -203,6 +203,8 @@ class ResponseCache:
 
         What others have asked again since then stays.
         """
+        if not os.access(self.path.parent, os.W_OK):
+            return False  # nor could be kept what comes in its place
         try:
             with self._file.writing() as connection:
                 for part, marks in in_parts(keys):

@@ -173,9 +173,9 @@ def test_what_another_worker_has_asked_again_stays(tmp_path):
     assert len(cache) == 0
 
 
-def test_a_disk_on_which_nothing_can_be_removed_still_serves(tmp_path, monkeypatch):
+def test_a_read_only_disk_still_serves_what_was_answered(tmp_path, disks):
     cache = ResponseCache(tmp_path / "c.sqlite")
     ask_recovering(cache)
-    monkeypatch.setattr(ResponseCache, "remove_earlier", lambda self, keys, moment: False)
+    disks.make_read_only(tmp_path)
     assert ask_recovering(cache).tolist() == [False, True]
     assert sum(asked.values()) == 2
