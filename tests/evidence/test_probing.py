@@ -133,7 +133,8 @@ def test_fit_settles_it_and_says_so():
 
 def test_it_is_on_the_card():
     clf = CalibratedLLMClassifier(auto(Hiding(("logprobs", "decisions"))))
-    card = clf.fit(TEXTS, LABELS * 6).calibration_card_
+    with pytest.warns(UserWarning, match="calibrated on 12 rows"):
+        card = clf.fit(TEXTS, LABELS * 6).calibration_card_
     assert card["signal"] == "self_reported"
     assert "no logprobs here" in card["signal_reason"]
     assert "self_reported" in repr(card)
