@@ -345,12 +345,6 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             backend, cache, prompt, classes.tolist(), columns=columns, examples=examples
         )
         prior = self.prior_correction
-        prompt = resolve_prompt(self.prompt).bind(
-            label_wording(labels, self.label_texts),
-            [notes.get(label) for label in labels],
-            answer_form=backend.answer_form,
-            columns=columns,
-        )
         return BoundModel(
             backend=backend,
             cache=cache,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from skllm_calib import CalibratedLLMClassifier, LLMClassifier
+from skllm_calib import CalibratedLLMClassifier, LLMClassifier, LLMEnsembleClassifier
 from skllm_calib.backends import TestingBackend
 from skllm_calib.cli import main
 
@@ -92,9 +92,14 @@ def test_failed_rows_are_counted(argv, rows_csv, calibrated_dir, monkeypatch, ca
 def test_only_language_models(tmp_path, argv, capsys):
     X = np.arange(40.0).reshape(-1, 1)
     other = CalibratedLLMClassifier(LogisticRegression(), method="temperature")
-    other.fit(X, np.tile(["ham", "spam"], 20)).save(tmp_path / "other")
+    other.fit(X, np.tile(["ham", "spam"], 20)).save(tmp_path / "other", format="joblib")
     assert main([*argv[:-1], str(tmp_path / "other")]) == 1
-    assert "holds a calibrated LogisticRegression" in capsys.readouterr().err
+    assert "is a pickle, which runs whatever code it holds" in capsys.readouterr().err
+    llm = LLMClassifier("testing:cli", classes=["ham", "spam"], cache=None)
+    pool = CalibratedLLMClassifier(LLMEnsembleClassifier([("one", llm)]), method="temperature")
+    pool.fit([f"m{i}" for i in range(40)], ["ham", "spam"] * 20).save(tmp_path / "pool")
+    assert main([*argv[:-1], str(tmp_path / "pool")]) == 1
+    assert "holds a calibrated LLMEnsembleClassifier" in capsys.readouterr().err
 
 
 def test_frozen_estimators(argv, calibrated_dir, capsys):

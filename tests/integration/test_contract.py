@@ -280,7 +280,7 @@ UNSCORED = {
     "polars": lambda: pl.DataFrame(probabilities_with(None).tolist(), orient="row"),
 }
 # These set rows apart that a classifier could not score.
-TAKES_UNSCORED = {"ReviewPolicy", "CalibrationReport"}
+TAKES_UNSCORED = {"ReviewPolicy", "CalibrationMonitor", "CalibrationReport"}
 
 
 # -- comparing -----------------------------------------------------------------------------------

@@ -280,7 +280,7 @@ class TestContract:
     @pytest.mark.parametrize(
         ("value", "problem"),
         [
-            (np.nan, r"row 7 contains NaN \(1 such rows\)"),
+            (np.nan, r"row 7 contains NaN \(1 such row\)"),
             (np.inf, "row 7 contains plus infinity"),
             ([-np.inf] * 3, "row 7 has no finite entry"),
         ],

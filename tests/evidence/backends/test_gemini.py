@@ -128,7 +128,7 @@ def test_no_log_probabilities(serve, answer):
             run(model, *(label_request(str(i)) for i in range(10)))
         for said in ("gemini-2.5-flash", "self_reported", "self_consistency"):
             assert said in str(caught.value)
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # known from two texts
     assert run(model, request(max_tokens=50))[0].text == "A"
 
 
@@ -153,7 +153,7 @@ def test_refused_key_ends_the_run(serve):
         run(gemini(server), *(request(str(i), max_tokens=50) for i in range(9)))
     assert "API keys are not supported" in str(caught.value)
     assert KEY not in str(caught.value)
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2  # the first row, and a text that nobody can object to
 
 
 @pytest.mark.parametrize("wrap", [list, dict], ids=["a list of one", "plain"])
@@ -174,7 +174,7 @@ def test_a_key_refused_with_another_status(serve, wrap, message, details):
     with pytest.raises(AuthenticationFailed, match="GEMINI_API_KEY") as caught:
         run(gemini(server), *(request(str(i), max_tokens=50) for i in range(9)))
     assert str(caught.value).endswith(f"said: {message}")
-    assert len(server.seen) == 1
+    assert len(server.seen) == 2
 
 
 def test_errors_read_well_and_cost_one_row(serve):
