@@ -450,7 +450,9 @@ def test_estimators_of_others_need_a_pickle(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), np.arange(60) % 2
     clf = CalibratedLLMClassifier(LogisticRegression(), method="temperature").fit(X, y)
-    with pytest.raises(TypeError, match=r"LogisticRegression cannot be saved as data.*format='joblib'"):
+    with pytest.raises(
+        TypeError, match=r"LogisticRegression cannot be saved as data.*format='joblib'"
+    ):
         clf.save(tmp_path / "clf")
     assert not (tmp_path / "clf").exists()
     clf.save(tmp_path / "clf", format="joblib")
