@@ -212,11 +212,12 @@ class SQLiteFile:
         Returns whether there is something in the file.
         """
         schema = self.schema
-        application, version = _header(connection)
-        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        with _transaction(connection, "BEGIN"):  # one moment, also while another process makes it
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            application, version = _header(connection)
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({schema.table})")}
         if not (application or version or names):
             return False
-        columns = {row[1] for row in connection.execute(f"PRAGMA table_info({schema.table})")}
         if (
             application != schema.application_id
             or schema.table not in names

@@ -51,6 +51,7 @@ def test_labels_come_out_as_they_went_in(labels, container):
     assert found.dtype.kind in "biufU"
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # pandas 2.2
 @quick
 @given(LABEL, CONTAINER)
 def test_codes_lead_back_to_the_labels(labels, container):

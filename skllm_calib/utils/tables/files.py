@@ -259,11 +259,14 @@ def write_table(table: Table, path: str | Path) -> None:
 def _as_csv(table: Table, sep: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=sep, lineterminator="\n")
+    # Before Python 3.13 a lone carriage return is not quoted, and would end the line.
+    quoting = csv.writer(out, delimiter=sep, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(map(guarded, table.columns))
     own = set(table.own)
     for row in table.rows:
-        cells = (_plain(row.get(name), short=name in own) for name in table.columns)
-        writer.writerow(map(guarded, cells))
+        cells = [guarded(_plain(row.get(name), short=name in own)) for name in table.columns]
+        broken = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoting if broken else writer).writerow(cells)
     return out.getvalue()
 
 

@@ -126,7 +126,9 @@ def test_the_rows_are_checked_once(rows, monkeypatch):
     read, n_reads = matrices.read_proba_table, []
     for module in (matrices, validation):
         monkeypatch.setattr(
-            module, "read_proba_table", lambda *given: n_reads.append(1) or read(*given)
+            module,
+            "read_proba_table",
+            lambda *given, **named: n_reads.append(1) or read(*given, **named),
         )
     report = CalibrationReport.from_predictions(y, proba)
     report.to_dict()
