@@ -163,7 +163,10 @@ def test_label_masses_are_exact(model):
     assert sum(after(()).values()) == pytest.approx(1.0, abs=1e-3)
     # Spellings whose first token is behind the 500 likeliest (here " card" and "TOP UP") are not
     # read, unless they are those of the label as given: about three in a thousand.
-    np.testing.assert_allclose(masses(reply).point, truth, rtol=5e-3)
+    found = masses(reply).point
+    # What stands behind other openings, such as a line break, comes on top.
+    assert (found >= truth * (1 - 5e-3)).all()
+    np.testing.assert_allclose(found, truth, rtol=0.1)
 
 
 @local_llm
