@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,9 @@ def test_what_is_written_is_one_of_the_answers(model):
     assert all(masses(r).off_label > 0.01 for r in replies)
 
 
+OPENINGS = [bytes([mark]) for mark in b"\n\t\r\f\v\"'`*(["]
+
+
 @local_llm
 def test_label_masses_are_exact(model):
     reply = ask(model, request())[0]
@@ -163,10 +167,10 @@ def test_label_masses_are_exact(model):
     assert sum(after(()).values()) == pytest.approx(1.0, abs=1e-3)
     # Spellings whose first token is behind the 500 likeliest (here " card" and "TOP UP") are not
     # read, unless they are those of the label as given: about three in a thousand.
-    found = masses(reply).point
-    # What stands behind other openings, such as a line break, comes on top.
-    assert (found >= truth * (1 - 5e-3)).all()
-    np.testing.assert_allclose(found, truth, rtol=0.1)
+    # Labels behind other openings, such as a line break, come on top; they are not in the truth.
+    read = [d for d in reply.distributions if d.prefix.strip(b" ") or not d.prefix]
+    plain = replace(reply, distributions=tuple(d for d in read if d.prefix[:1] not in OPENINGS))
+    np.testing.assert_allclose(masses(plain).point, truth, rtol=5e-3)
 
 
 @local_llm
