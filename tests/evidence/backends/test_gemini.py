@@ -137,7 +137,7 @@ def test_a_seed_that_is_not_known_is_left_out(serve):
     for reply in run(gemini(server, seed=1), *(request(str(i), max_tokens=50) for i in range(5))):
         assert isinstance(reply, Reply)
         assert "seed" in reply.notes[0]
-    assert len(server.seen) == 5 + 1
+    assert len(server.seen) == 5 + 2
 
 
 def test_refused_key_ends_the_run(serve):

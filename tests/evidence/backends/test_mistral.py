@@ -206,9 +206,11 @@ def test_reasoning_is_given_room_once_it_is_seen(serve):
     server = serve(reasoner)
     replies = run(backend(server), *(text_request(str(i)) for i in range(10)))
     assert [reply.text for reply in replies] == ["A"] * 10
-    assert [b["max_tokens"] for b in server.bodies()] == [50] + [2050] * 10
+    assert [b["max_tokens"] for b in server.bodies()] == [50, 2050] * 2 + [2050] * 8
     assert "allowed 2,000 tokens more" in replies[0].notes[0]
-    assert sorted(r.completion_tokens for r in replies) == [101] * 9 + [151]  # nothing uncounted
+    assert (
+        sorted(r.completion_tokens for r in replies) == [101] * 8 + [151] * 2
+    )  # nothing uncounted
 
 
 def test_reasoning_budget(serve):
@@ -635,7 +637,7 @@ REFUSALS = {
 }
 
 
-def test_refused_parameters_are_learned_once(serve):
+def test_refused_parameters_are_learned_from_two_rows(serve):
     server = serve(Picky(REFUSALS, lambda body: completion("{}")))
     model = backend(server, seed=1)
     wanted = [text_request(str(i), schema=SCHEMA) for i in range(20)]
@@ -646,14 +648,14 @@ def test_refused_parameters_are_learned_once(serve):
             "the model refuses 'temperature'; its default was used",
             "the model refuses the JSON schema; only the prompt says how to answer",
         )
-    assert len(server.seen) == 20 + 3
+    assert len(server.seen) == 20 + 2 * 3
     assert not REFUSALS.keys() & server.bodies(200)[-1].keys()
     (reply,) = run(clone(model).set_params(seed=None), text_request())
     assert reply.refused == ("temperature",)  # only what was wanted
-    assert len(server.seen) == 24
+    assert len(server.seen) == 27
     clear_handles()
     run(model, wanted[0])
-    assert len(server.seen) == 24 + 4
+    assert len(server.seen) == 27 + 4
 
 
 def test_another_model_may_take_more(serve):
@@ -718,7 +720,7 @@ def test_fewer_alternatives(serve):
     for reply in run(backend(server), *(request(str(i)) for i in range(10))):
         assert reply.notes == ("the model lists 5 alternatives, not 20",)
         assert masses(reply, ("A", "B")).point == pytest.approx([0.65, 0.3])
-    assert [b["top_logprobs"] for b in server.bodies()] == [20] + [5] * 10
+    assert [b["top_logprobs"] for b in server.bodies()] == [20, 5] * 2 + [5] * 8
 
 
 def test_probabilities_after_reasoning_are_no_evidence(serve):
@@ -760,9 +762,9 @@ def test_beginnings_are_continued(serve):
         assert mass.low == pytest.approx(EXPECTED)
         assert reply.distributions == answers[0].distributions
         assert reply.notes == ()
-    # One look and three beginnings a row; whether they are continued was paid for once.
-    assert len(server.seen) == 10 * 4 + 1
-    assert sum(a.prompt_tokens for a in answers) == 410
+    # One look and three beginnings a row; whether they are continued was found out with two rows.
+    assert len(server.seen) == 10 * 4 + 2
+    assert sum(a.prompt_tokens for a in answers) == 420
     assert server.bodies()[-1]["messages"][-1]["prefix"] is True
 
 
@@ -787,10 +789,10 @@ def test_server_that_lists_something_else_after_a_prefix(serve):
             "given beginning",
         )
     # Three more samples do not show more of them.
-    assert len(server.seen) == 10 * 4 + 1
+    assert len(server.seen) == 10 * 4 + 2
 
 
-def test_refused_prefix_is_not_tried_again(serve):
+def test_refused_prefix_is_tried_with_two_rows(serve):
     def respond(body):
         return refusal(400, "no prefix here") if len(body["messages"]) > 2 else model(body)
 
@@ -798,7 +800,7 @@ def test_refused_prefix_is_not_tried_again(serve):
     server = serve(respond)
     answers = run(backend(server), *(request(str(i), answers=WORDS) for i in range(5)))
     assert all(isinstance(a, Reply) for a in answers)
-    assert len(server.seen) == 5 * 4 + 1
+    assert len(server.seen) == 5 * 4 + 2
 
 
 def test_overload_while_finding_out_is_no_finding(serve):

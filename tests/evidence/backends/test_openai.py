@@ -569,14 +569,14 @@ NO_ROOM = (
 )  # fmt: skip
 
 
-def test_refused_parameters_are_learned_once(serve):
+def test_refused_parameters_are_learned_from_two_rows(serve):
     rules = [NO_MAX_TOKENS, NO_TEMPERATURE, NO_SEED, AT_MOST_5, NO_ROOM]
     server = serve(Picky(rules))
     model = backend(server, seed=1)
     answers = run(model, *(request(str(i)) for i in range(30)))
     assert all(isinstance(a, Reply) for a in answers)
     n_refused = sum(s.status != 200 for s in server.seen)
-    assert n_refused == len(rules)
+    assert n_refused == 2 * len(rules)
     assert len(server.bodies(200)) == 30
     body = server.bodies(200)[-1]
     assert body["max_completion_tokens"] == 16
@@ -594,7 +594,7 @@ def test_refused_parameters_are_learned_once(serve):
     run(clone(model), request("again"), text_request("and text"))
     assert sum(s.status != 200 for s in server.seen) == n_refused
     run(model.set_params(extra_body={"reasoning_effort": "none"}))  # may take other things
-    assert sum(s.status != 200 for s in server.seen) == 2 * n_refused
+    assert sum(s.status != 200 for s in server.seen) == 1.5 * n_refused
 
 
 @pytest.mark.parametrize(
@@ -742,8 +742,8 @@ def test_beginnings_are_continued(serve, way):
         assert reply.distributions == answers[0].distributions
         assert reply.notes == ()
     n_ways = ["plain", "flagged", "marked"].index(way) + 1
-    # One look and three beginnings a row; the search was paid for once.
-    assert len(server.seen) == 10 * 4 + n_ways
+    # One look and three beginnings a row; two rows searched.
+    assert len(server.seen) == 10 * 4 + 2 * n_ways
     assert sum(a.completion_tokens for a in answers) > 40
     assert [b["max_tokens"] for b in server.bodies()].count(4) == 10
     last = server.bodies()[-1]
@@ -774,7 +774,7 @@ def test_server_that_begins_a_new_turn(serve):
         assert all(mass.high + 1e-9 >= EXPECTED)
         assert "not all told apart" in reply.notes[0]
     # Three more samples do not show more of them.
-    assert len(server.seen) == 10 * 4 + 3
+    assert len(server.seen) == 10 * 4 + 2 * 3
 
 
 def test_sampled_answer_tells_all_there_is_to_tell(serve):
@@ -975,7 +975,8 @@ def test_llama_cpp_failures(llama):
     assert isinstance(failure, ContextTooLong)
     assert failure.excess > 900
     assert reply.text
-    assert reply.completion_tokens == 3
+    assert reply.cut
+    assert reply.completion_tokens > 3  # it was asked at length, too: it might have been reasoning
 
 
 # -- how many alternatives ----------------------------------------------------------------------
@@ -1001,21 +1002,23 @@ def test_asks_for_more_where_a_label_may_hide(serve):
     assert 20 not in numbers[1:]
 
 
-def test_a_server_that_refuses_more_is_asked_once(serve):
+def test_a_server_that_refuses_more_is_asked_about_two_rows(serve):
     def refuses(body):
         return body["top_logprobs"] > 20
 
     picky = Picky([(refuses, refusal(400, "top_logprobs must be between 0 and 20"))])
     server = serve(picky)
-    replies = run(backend(server, top_logprobs=None, max_concurrency=1), request(), request("b"))
+    wanted = [request(text) for text in "abcd"]
+    replies = run(backend(server, top_logprobs=None, max_concurrency=1), *wanted)
     assert all(isinstance(reply, Reply) for reply in replies)
-    assert listed_numbers(server).count(500) <= 1
+    assert listed_numbers(server).count(500) <= 2
     assert max(listed_numbers(server)[-1:]) <= 20
 
 
-def test_a_server_that_silently_lists_fewer_is_asked_once(serve):
+def test_a_server_that_silently_lists_fewer_is_asked_about_two_rows(serve):
     short = dict(list(LONG_TAIL.items())[:15])
     server = serve(ChatModel({"": short}))
-    replies = run(backend(server, top_logprobs=None, max_concurrency=1), request(), request("b"))
-    assert not masses(replies[1], ("A", "B")).seen[1]
-    assert listed_numbers(server) == [20, 500, 20]
+    wanted = [request(text) for text in "abcd"]
+    replies = run(backend(server, top_logprobs=None, max_concurrency=1), *wanted)
+    assert not any(masses(reply, ("A", "B")).seen[1] for reply in replies)
+    assert listed_numbers(server) == [20, 500] * 2 + [20, 20]

@@ -199,7 +199,7 @@ def refusing(applies, answer, good=None):
     return lambda body: answer if applies(body) else good
 
 
-def test_refused_parameters_are_learned_once(serve):
+def test_refused_parameters_are_learned_from_two_rows(serve):
     no_temperature = refusal(
         400,
         "Unsupported parameter: 'temperature' is not supported with this model.",
@@ -221,7 +221,7 @@ def test_refused_parameters_are_learned_once(serve):
             "the model refuses the JSON schema; only the prompt says how to answer",
             "this API has no 'seed'; its default was used",
         )
-    assert len(server.bodies(400)) == 2
+    assert len(server.bodies(400)) == 2 * 2
     assert not any("seed" in body for body in server.bodies())
     (reply,) = run(backend(server), text_request("no seed"))
     assert reply.refused == ("temperature",)
@@ -280,10 +280,10 @@ def test_reasoning_is_given_room_and_told(serve):
         return response(output_text("ham"), n_reasoning=300, before=[REASONING])
 
     server = serve(respond)
-    replies = run(backend(server, max_concurrency=1), text_request("1"), text_request("2"))
-    assert [body["max_output_tokens"] for body in server.bodies()] == [50, 2050, 2050]
-    assert [reply.text for reply in replies] == ["ham", "ham"]
-    assert [reply.reasoning_tokens for reply in replies] == [350, 300]
+    replies = run(backend(server, max_concurrency=1), *map(text_request, "123"))
+    assert [body["max_output_tokens"] for body in server.bodies()] == [50, 2050] * 2 + [2050]
+    assert [reply.text for reply in replies] == ["ham"] * 3
+    assert [reply.reasoning_tokens for reply in replies] == [350, 350, 300]
     assert "300 tokens of hidden reasoning" in replies[0].notes[1]
     (failure,) = run(backend(server, reasoning_budget=100), text_request())
     assert isinstance(failure, UnreadableReply)

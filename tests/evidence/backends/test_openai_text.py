@@ -96,7 +96,7 @@ def test_schema_is_sent_as_documented(serve):
         refusal(400, "Unknown parameter: json_schema"),
     ],
 )
-def test_refused_schemas_are_learned_once(serve, answer):
+def test_refused_schemas_are_learned_from_two_rows(serve, answer):
     server = serve(refusing(lambda body: "response_format" in body, answer))
     model = backend(server, max_concurrency=4)
     replies = run(model, *(request(str(i)) for i in range(8)), request("x", OTHER))
@@ -105,7 +105,7 @@ def test_refused_schemas_are_learned_once(serve, answer):
         assert reply.notes == (
             "the model refuses the JSON schema; only the prompt says how to answer",
         )
-    assert len(server.bodies(answer.status)) == 1
+    assert len(server.bodies(answer.status)) == 2
     (plain,) = run(model, request(schema=None))
     assert plain.refused == plain.notes == ()
 
@@ -128,9 +128,10 @@ def test_one_bad_schema_costs_no_other(serve, answer):
         return body.get("response_format", {}).get("json_schema", {}).get("schema") == SCHEMA
 
     server = serve(refusing(is_bad, answer))
-    replies = run(backend(server), request("1"), request("2"), request("3", OTHER))
-    assert [reply.refused for reply in replies] == [("schema",), ("schema",), ()]
-    assert len(server.bodies(400)) == 1
+    wanted = [request("1"), request("2"), request("3"), request("4", OTHER)]
+    replies = run(backend(server), *wanted)
+    assert [reply.refused for reply in replies] == [("schema",)] * 3 + [()]
+    assert len(server.bodies(400)) == 2
 
 
 def test_a_bad_request_that_is_not_about_the_schema_is_told(serve):
@@ -217,12 +218,12 @@ def thinker(needs, length_name="max_tokens"):
 
 def test_reasoning_is_given_room_and_told(serve):
     server = serve(thinker(700))
-    replies = run(backend(server, max_concurrency=1), request("1"), request("2"))
-    # Found out once: the second row has the room from the start.
-    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050, 2050]
-    assert [reply.text for reply in replies] == ["ham", "ham"]
-    assert [reply.reasoning_tokens for reply in replies] == [750, 700]
-    assert [reply.completion_tokens for reply in replies] == [752, 701]
+    replies = run(backend(server, max_concurrency=1), *map(request, "123"))
+    # Found out with two rows: the third one has the room from the start.
+    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050] * 2 + [2050]
+    assert [reply.text for reply in replies] == ["ham"] * 3
+    assert [reply.reasoning_tokens for reply in replies] == [750, 750, 700]
+    assert [reply.completion_tokens for reply in replies] == [752, 752, 701]
     for reply in replies:
         assert reply.notes == (
             "the model reasons: it was allowed 2,000 tokens more than the answer needs",
@@ -234,9 +235,9 @@ def test_reasoning_is_given_room_and_told(serve):
 
 def test_reasoning_that_fits_is_not_paid_for_twice(serve):
     server = serve(thinker(20))
-    replies = run(backend(server, max_concurrency=1), request("1"), request("2"))
-    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050]
-    assert [reply.reasoning_tokens for reply in replies] == [20, 20]
+    replies = run(backend(server, max_concurrency=1), *map(request, "123"))
+    assert [body["max_tokens"] for body in server.bodies()] == [50, 50, 2050]
+    assert [reply.reasoning_tokens for reply in replies] == [20] * 3
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
@@ -274,8 +275,8 @@ def test_reasoning_in_the_text_itself_is_taken_out(serve, api, opening):
         return written(body, f"{opening}Hm, let me see.{closing}\n\nham", "stop")
 
     server = serve(respond)
-    replies = run(backend(server, api=api, max_concurrency=1), request("1"), request("2"))
-    assert [room(body) for body in server.bodies()] == [50, 2050, 2050]
+    replies = run(backend(server, api=api, max_concurrency=1), *map(request, "123"))
+    assert [room(body) for body in server.bodies()] == [50, 2050] * 2 + [2050]
     for reply in replies:
         assert reply.text == "ham"
         assert "tokens of reasoning, not counted, came before the answer" in reply.notes[1]
@@ -285,12 +286,12 @@ def test_reasoning_in_the_text_itself_is_taken_out(serve, api, opening):
 def test_reasoning_that_the_template_began(serve, api):
     server = serve(lambda body: written(body, "Hm.\n</think>\n\nham", "stop"))
     model = backend(server, api=api, max_concurrency=1)
-    (reply,) = run(model, request("1"))
-    assert reply.text == "ham"
-    assert "not counted" in reply.notes[0]
+    for reply in run(model, request("1"), request("2")):
+        assert reply.text == "ham"
+        assert "not counted" in reply.notes[0]
     # From now on it is known that a text without a mark is none of the answer.
     server.respond = lambda body: written(body, "Hm, let me see", "length")
-    (failure,) = run(model, request("2"))
+    (failure,) = run(model, request("4"))
     assert isinstance(failure, UnreadableReply)
     assert "reasoning_budget" in str(failure)
     # A text that ended by itself is one, with or without reasoning.
@@ -348,12 +349,11 @@ def test_reasoning_that_was_turned_off_leaves_no_trace(serve):
 
 def test_reasoning_longer_than_the_room(serve):
     server = serve(thinker(5000))
-    failure, again = run(backend(server, max_concurrency=1), request("1"), request("2"))
-    for error in (failure, again):
+    for error in run(backend(server, max_concurrency=1), *map(request, "123")):
         assert isinstance(error, UnreadableReply)
         assert "max_tokens=50 and 2,000 tokens of reasoning" in str(error)
         assert "reasoning_budget" in str(error)
-    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050, 2050]
+    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050] * 2 + [2050]
 
 
 def test_budget_of_the_user_is_kept(serve):
@@ -464,16 +464,16 @@ def test_bad_parameters(serve, option, value):
         run(backend(server, **{option: value}), request())
 
 
-def test_a_bound_below_the_least_is_raised_once(serve):
+def test_a_bound_below_the_least_is_raised(serve):
     message = (
         "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got "
         "5 instead."
     )
     low = refusal(400, message, param="max_output_tokens", code="integer_below_min_value")
     server = serve(refusing(lambda body: body["max_tokens"] < 16, low))
-    replies = run(backend(server), request("1", max_tokens=5), request("2", max_tokens=5))
-    assert [reply.text for reply in replies] == ['{"label":"ham"}'] * 2
-    assert [body["max_tokens"] for body in server.bodies()] == [5, 16, 16]
+    replies = run(backend(server), *(request(text, max_tokens=5) for text in "123"))
+    assert [reply.text for reply in replies] == ['{"label":"ham"}'] * 3
+    assert [body["max_tokens"] for body in server.bodies()] == [5, 16] * 2 + [16]
 
 
 def test_a_bound_of_the_user_is_not_raised(serve):

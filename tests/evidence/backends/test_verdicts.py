@@ -122,3 +122,48 @@ def test_a_key_that_is_revoked_during_a_run_is_noticed(serve):
     with pytest.raises(AuthenticationFailed, match="revoked"):
         run(backend(server), *(request(str(i)) for i in range(200)))
     assert len(server.seen) < 60
+
+
+# What one row may meet in a gateway that sends it to another server than the rest.
+ODD_REFUSALS = [
+    refusal(400, "Unknown parameter: seed", param="seed", code="unknown_parameter"),
+    refusal(400, "temperature is not supported", param="temperature"),
+    refusal(400, "max_tokens is not supported", param="max_tokens", code="unsupported_parameter"),
+    refusal(400, "top_logprobs must be between 0 and 2", param="top_logprobs"),
+    refusal(400, "top_k is unknown", param="top_k"),
+    refusal(400, "below minimum value: expected >= 16", param="max_tokens"),
+]
+
+
+def test_what_one_row_is_refused_is_still_asked_for_with_the_others(serve):
+    for answer in ODD_REFUSALS:
+        struck = []
+
+        def respond(body, answer=answer, struck=struck):
+            if body["messages"][-1]["content"] == "text 0" and not struck:
+                struck.append(body)
+                return answer
+            return KEYS(body)
+
+        server = serve(respond)
+        replies = run(backend(server, seed=1), *(request(f"text {i}") for i in range(4)))
+        assert all(isinstance(reply, Reply) for reply in replies)
+        first, again, *rest = server.bodies()
+        settings = [{k: v for k, v in b.items() if k != "messages"} for b in (first, again, *rest)]
+        assert settings[1] != settings[0]
+        seeds = [body.pop("seed", None) for body in settings]
+        assert all(body == settings[0] for body in settings[2:])
+        assert seeds[2:] == seeds[:1] * len(rest)
+
+
+def test_a_row_that_reasons_gives_no_other_row_more_room(serve):
+    def respond(body):
+        cut = body["max_tokens"] < 100
+        if body["messages"][-1]["content"] == "riddle":
+            return completion("" if cut else "ham", finish_reason="length", usage=reasoned(40))
+        return completion("ham")
+
+    server = serve(respond)
+    texts = ("riddle", "1", "2", "riddle")
+    run(backend(server, max_concurrency=1), *(request(t, answers=(), max_tokens=50) for t in texts))
+    assert [body["max_tokens"] for body in server.bodies()] == [50, 2050, 50, 50, 2050]

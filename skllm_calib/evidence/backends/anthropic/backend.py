@@ -72,10 +72,11 @@ class AnthropicBackend(BaseBackend):
     -----
     Signals that need log-probabilities fail with ``SignalUnavailable``, and nothing is sent; those
     that read text ('self_reported', 'self_consistency') work. What a model refuses (a temperature,
-    a schema, a form of reasoning) is learned from its own answer, once in a process, and the
-    request sent again without it: the reply names it in `refused` and says in `notes` what was used
-    instead. :func:`~skllm_calib.backends.clear_handles` forgets it. The API takes no seed:
-    repetitions of a request differ anyway.
+    a schema, a form of reasoning) is learned from its own answer, and the request sent again
+    without it: the reply names it in `refused` and says in `notes` what was used instead. What two
+    different rows have shown is taken to be true of all, for the life of the process;
+    :func:`~skllm_calib.backends.clear_handles` forgets it. The API takes no seed: repetitions of a
+    request differ anyway.
 
     Examples
     --------

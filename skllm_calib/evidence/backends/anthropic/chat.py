@@ -11,6 +11,7 @@ from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts, refused_p
 from skllm_calib.evidence.backends.base import Message, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage
 from skllm_calib.evidence.backends.hosted.endings import is_cut
+from skllm_calib.evidence.backends.hosted.facts import row_of
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import refused_wish
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
@@ -71,7 +72,7 @@ class ClaudeModel:
                     usage.add(reply)
                     failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
                     raise
-            if not self._facts.learn(reply, body, request.schema):
+            if not self._facts.learn(reply, body, request.schema, row_of(request)):
                 raise self._failure_of(reply, body)
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
@@ -92,14 +93,15 @@ class ClaudeModel:
         }
         if system:
             body["system"] = system
-        if self._facts.takes_temperature(request.temperature):
+        known, row = self._facts, row_of(request)
+        if known.takes_temperature(request.temperature, row):
             body["temperature"] = request.temperature
-        if self._facts.thinking is not None:
-            body["thinking"] = self._facts.thinking
+        if (thinking := known.thinking(row)) is not None:
+            body["thinking"] = thinking
         output: dict[str, Any] = {}
         if self._effort is not None:
             output["effort"] = self._effort
-        if request.schema and self._facts.takes_schema(request.schema):
+        if request.schema and known.takes_schema(request.schema, row):
             output["format"] = {"type": "json_schema", "schema": json.loads(request.schema)}
         output.update(self._extra_body.get("output_config") or {})
         return {**body, **self._extra_body, **({"output_config": output} if output else {})}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from skllm_calib.evidence.backends.hosted.facts import ModelFacts
@@ -21,6 +21,9 @@ _REFUSAL = re.compile(
 _ABOUT_SCHEMA = re.compile(
     r"schema|grammar|structured output|output_format|output_config(?!\.effort)", re.I
 )
+
+# What a row may show of a model.
+_TEMPERATURE, _SCHEMA, _FORM = "a refused temperature", "a refused schema", "a refused form"
 
 
 @dataclass(kw_only=True)
@@ -40,24 +43,20 @@ class ClaudeFacts(ModelFacts):
 
     thinking_forms: tuple[dict[str, Any] | None, ...] = (None,)
     fixed: frozenset[str] = frozenset()
-    _refused_temperatures: set[float] = field(default_factory=set)
-    _refused_schemas: set[str] = field(default_factory=set)
-    _n_forms_refused: int = 0
 
-    @property
-    def thinking(self) -> dict[str, Any] | None:
-        """The value of the parameter `thinking`; None to leave it out."""
-        return self.thinking_forms[self._n_forms_refused]
+    def thinking(self, row: Hashable) -> dict[str, Any] | None:
+        """Return the value of the parameter `thinking` for a row; None to leave it out."""
+        return self.thinking_forms[max((n + 1 for n in self.values(_FORM, row)), default=0)]
 
-    def takes_temperature(self, temperature: float) -> bool:
+    def takes_temperature(self, temperature: float, row: Hashable) -> bool:
         """Tell whether this temperature was not refused so far; some models take 1 only."""
-        return temperature not in self._refused_temperatures
+        return not self.holds(_TEMPERATURE, row, temperature)
 
-    def takes_schema(self, schema: str) -> bool:
+    def takes_schema(self, schema: str, row: Hashable) -> bool:
         """Tell whether this schema was not refused so far; another one may well be taken."""
-        return schema not in self._refused_schemas
+        return not self.holds(_SCHEMA, row, schema)
 
-    def learn(self, problem: Problem, sent: Mapping[str, Any], schema: str) -> bool:
+    def learn(self, problem: Problem, sent: Mapping[str, Any], schema: str, row: Hashable) -> bool:
         """Read a refusal; return whether the request should be sent again in the new phrasing.
 
         Only what was sent can be learned about, and each thing once: so a request is sent again a
@@ -71,23 +70,24 @@ class ClaudeFacts(ModelFacts):
                 # What is wrong with a temperature may be the reasoning beside it, which is then
                 # named too; so the temperature is looked at first.
                 if self._is_ours("temperature", sent) and re.search(r"\btemperature\b", said):
-                    self._refused_temperatures.add(sent["temperature"])
+                    self.note(_TEMPERATURE, row, sent["temperature"])
                     return True
                 if self._is_ours("thinking", sent) and re.search(r"\bthinking\b", said):
-                    return self._next_form(sent["thinking"])
+                    return self._next_form(sent["thinking"], row)
             if self._is_ours("format", output) and _ABOUT_SCHEMA.search(said):
-                self._refused_schemas.add(schema)
+                self.note(_SCHEMA, row, schema)
                 return True
         return False
 
     def _is_ours(self, name: str, sent: Mapping[str, Any]) -> bool:
         return name in sent and name not in self.fixed
 
-    def _next_form(self, refused: Mapping[str, Any]) -> bool:
-        if refused == self.thinking:  # otherwise another thread went on already
-            if self._n_forms_refused + 1 == len(self.thinking_forms):
+    def _next_form(self, refused: Mapping[str, Any], row: Hashable) -> bool:
+        if refused == self.thinking(row):  # otherwise another row has settled it meanwhile
+            n = self.thinking_forms.index(refused)
+            if n + 1 == len(self.thinking_forms):
                 return False
-            self._n_forms_refused += 1
+            self.note(_FORM, row, n)
         return True
 
 

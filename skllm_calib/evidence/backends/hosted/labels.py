@@ -14,7 +14,12 @@ from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Answer, Position, Usage
-from skllm_calib.evidence.backends.hosted.facts import NO_LOGPROBS, Continuation
+from skllm_calib.evidence.backends.hosted.facts import (
+    LISTS_FEW,
+    NO_LOGPROBS,
+    Continuation,
+    row_of,
+)
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
@@ -69,10 +74,14 @@ class LabelReader:
         self._dialect = model.dialect
         self._tree = tree
         self._messages = [message._asdict() for message in request.messages]
+        self._row = row_of(request)
         self._draw = request.draw
         self._usage = usage
         self._top_logprobs = top_logprobs
         self._rung = 1 if self._dialect.lists_many else 0
+        self._lists_few = False
+        self._how = self._dialect.continuation  # perhaps found out by this row alone
+        self._has_tried = self._dialect.can_continue is False
 
     def read(self) -> Reply:
         """Return text, distributions and notes."""
@@ -82,7 +91,7 @@ class LabelReader:
         while tree.doubtful(found) and self._may_list_more():
             seen = self._look_further(seen)
             found = {b"": self._distribution(seen.positions[0])}
-        notes = self._dialect.notes(seen.left_out, self._n_listed)
+        notes = self._dialect.notes(seen.left_out, self._row, self._n_listed)
         if self._pending(found) and self._can_continue(seen.positions[1:]):
             found = self._follow(found)
         found = self._along_the_sample(found, seen)
@@ -131,11 +140,11 @@ class LabelReader:
 
     @property
     def _continues(self) -> bool:
-        return bool(self._dialect.can_continue)
+        return self._how is not None
 
     def _not_told_apart(self) -> str:
         note = "labels that begin alike were not all told apart"
-        if self._dialect.can_continue is False:
+        if self._how is None and self._has_tried:
             note += ": this server does not continue a given beginning"
         return note
 
@@ -144,30 +153,37 @@ class LabelReader:
         """How many alternatives to request at a position."""
         if self._top_logprobs is not None:
             return self._top_logprobs
-        return _LISTED[self._rung if self._dialect.lists_many else 0]
+        few = self._lists_few or self._dialect.lists_many is False
+        return _LISTED[0 if few else self._rung]
 
     def _may_list_more(self) -> bool:
-        more = self._dialect.lists_many is not False and self._rung < len(_LISTED) - 1
-        return self._top_logprobs is None and more
+        few = self._lists_few or self._dialect.lists_many is False
+        return self._top_logprobs is None and not few and self._rung < len(_LISTED) - 1
 
     def _look_further(self, seen: Answer) -> Answer:
-        """Request more alternatives; find out, once, whether the server lists them."""
+        """Request more alternatives; find out, from a row or two, whether the server lists them."""
         known = self._dialect
         self._rung += 1
         with known.lock:
             if known.lists_many is None:
-                known.lists_many = True
-                try:
-                    further = self._look(self._n_to_sample)
-                except (BackendUnavailable, ContextTooLong):
-                    known.lists_many = None  # says nothing of the list; the next row tries again
-                    raise
-                except BackendError:
-                    known.lists_many = False
-                    return seen
-                known.lists_many = len(further.positions[0].listed) > _LISTED[0]
-                return further
+                return self._find_out_whether_more_are_listed(seen)
         return self._look(self._n_to_sample) if known.lists_many else seen
+
+    def _find_out_whether_more_are_listed(self, seen: Answer) -> Answer:
+        known = self._dialect
+        try:
+            further = self._look(self._n_to_sample)
+        except (BackendUnavailable, ContextTooLong):
+            raise  # says nothing of the list; the next row tries again
+        except BackendError:
+            further = seen
+        if len(further.positions[0].listed) > _LISTED[0]:
+            known.lists_many = True
+        else:
+            self._lists_few = True
+            known.note(LISTS_FEW, self._row)
+            known.lists_many = False if known.is_known(LISTS_FEW) else None
+        return further
 
     @property
     def _n_to_sample(self) -> int:
@@ -177,7 +193,7 @@ class LabelReader:
 
     def _follow(self, found: dict[bytes, Distribution]) -> dict[bytes, Distribution]:
         """Read what follows each beginning that could still change a label."""
-        how, tree, found = self._dialect.continuation, self._tree, dict(found)
+        how, tree, found = self._how, self._tree, dict(found)
         assert how is not None
         # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
         for _ in range(4 * tree.n_labels + 64):
@@ -195,20 +211,22 @@ class LabelReader:
         return {prefix: replace(there, followed=True) for prefix, there in found.items()}
 
     def _can_continue(self, sampled: Sequence[Position]) -> bool:
-        """Tell whether an answer that was begun is continued; find out how, the first time.
+        """Tell whether an answer that was begun is continued; find out how, with two rows.
 
         The beginning of a sampled answer is given back to the model: it is continued if the next
         position then looks as it did in the sample. A new turn looks different.
         """
         known = self._dialect
         with known.lock:
-            if known.can_continue is not None:
-                return known.can_continue
-            usable = (p for p in sampled if p.listed and _is_text(p.prefix) and _is_word(p.prefix))
-            if (seen := next(usable, None)) is None:
-                return False  # this row shows nothing to find out with; another one may
-            known.settle_continuation(self._find_continuation(seen))
-        return bool(known.can_continue)
+            self._how = known.continuation
+            if known.can_continue is None:
+                words = (p for p in sampled if _is_text(p.prefix) and _is_word(p.prefix))
+                if (seen := next((p for p in words if p.listed), None)) is None:
+                    return False  # this row shows nothing to find out with; another one may
+                self._how = self._find_continuation(seen)
+                known.note_continuation(self._how, self._row)
+        self._has_tried = True
+        return self._continues
 
     def _find_continuation(self, seen: Position) -> Continuation | None:
         for how in self._model.continuations:
@@ -244,6 +262,7 @@ class LabelReader:
         answer = model.request(
             messages,
             self._usage,
+            row=self._row,
             draw=self._draw + again * _DRAWS_APART,
             extra=extra,
             **model.pinned,

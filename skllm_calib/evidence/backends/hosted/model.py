@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +79,7 @@ class HostedModel(ABC):
         messages: Sequence[dict[str, Any]],
         usage: Usage,
         *,
+        row: Hashable,
         draw: int,
         extra: Mapping[str, Any] | None = None,
         **settings: Any,
@@ -91,6 +92,8 @@ class HostedModel(ABC):
             The conversation.
         usage : Usage
             Where to count what it used.
+        row : hashable
+            What the request is about.
         draw : int
             Number of the repetition.
         extra : mapping or None, default=None
@@ -103,7 +106,7 @@ class HostedModel(ABC):
             settings["seed"] = self._seed + draw  # two draws with one seed would be the same draw
         by_user = {self._setting(name) for name in self._extra_body}
         while True:
-            phrased = self.dialect.phrase(settings)
+            phrased = self.dialect.phrase(settings, row)
             sent = self._without_what_the_user_sets(phrased, by_user)
             reply = self._send({**self._body(messages, sent), **(extra or {})})
             if not isinstance(reply, Problem):
@@ -114,7 +117,7 @@ class HostedModel(ABC):
             # There is nothing to learn about what the user insists on.
             ours = {name: value for name, value in sent.items() if name not in by_user}
             with self.dialect.lock:
-                has_learned = self.dialect.learn(reply, ours)
+                has_learned = self.dialect.learn(reply, ours, row)
             if not has_learned:
                 raise self._failure_of(reply, ours)
 

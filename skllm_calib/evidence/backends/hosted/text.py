@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
 from skllm_calib.evidence.backends.hosted.endings import is_cut
-from skllm_calib.evidence.backends.hosted.facts import N_ROWS, Dialect
+from skllm_calib.evidence.backends.hosted.facts import (
+    BEGUN,
+    N_ROWS,
+    REASONS,
+    Dialect,
+    row_of,
+)
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think, split_thinking
 from skllm_calib.exceptions import BackendError, ContextTooLong, UnreadableReply
@@ -37,25 +44,27 @@ def read_text(model: HostedModel, request: Request, usage: Usage, budget: int | 
     Reply
         Without what `usage` counts.
     """
-    known = model.dialect
-    room = known.headroom if budget is None else budget
+    known, row = model.dialect, row_of(request)
+    reasons = known.holds(REASONS, row)
+    room = _HEADROOM * reasons if budget is None else budget
     answer = _request(model, request, usage, room)
     if answer.thought and budget is None:
-        known.headroom = _HEADROOM
+        known.note(REASONS, row)
         if answer.cut and room < _HEADROOM:
             room = _HEADROOM
             answer = _request(model, request, usage, room)
-    elif _may_be_reasoning(answer, known) and budget is None:
+    elif budget is None and not reasons and _may_be_reasoning(answer, known):
         known.n_longer += 1
         before = usage.completion_tokens
         longer = _at_length(model, request, usage)
         if longer.thought:
-            answer, room, known.headroom = longer, _HEADROOM, _HEADROOM
+            known.note(REASONS, row)
+            answer, room = longer, _HEADROOM
         elif _is_whole(longer) and usage.completion_tokens - before <= request.max_tokens:
             answer = longer  # would have fitted: what had cut the first one has passed
     if not answer.text.strip():
         _check_room(answer.finish, model.model, request.max_tokens, room)
-    notes = known.notes(answer.left_out)
+    notes = known.notes(answer.left_out, row)
     if answer.thought:
         notes += _notes_on_reasoning(answer.reasoning_tokens, room if budget is None else 0)
     return Reply(answer.text, notes=notes, refused=answer.left_out, cut=answer.cut)
@@ -69,14 +78,14 @@ def _request(model: HostedModel, request: Request, usage: Usage, room: int) -> A
     if request.schema:
         settings["schema"] = request.schema
     messages = [message._asdict() for message in request.messages]
-    answer = model.request(messages, usage, draw=request.draw, **settings)
-    return _without_reasoning(answer, model.dialect)
+    row = row_of(request)
+    answer = model.request(messages, usage, row=row, draw=request.draw, **settings)
+    return _without_reasoning(answer, model.dialect, row)
 
 
 def _may_be_reasoning(answer: Answer, known: Dialect) -> bool:
     """Tell whether to look, with a row or two, if what was cut is reasoning without a mark."""
-    unknown = not known.headroom and known.n_longer < N_ROWS
-    return answer.cut and bool(answer.text.strip()) and unknown
+    return answer.cut and bool(answer.text.strip()) and known.n_longer < N_ROWS
 
 
 def _at_length(model: HostedModel, request: Request, usage: Usage) -> Answer:
@@ -94,15 +103,15 @@ def _is_whole(answer: Answer) -> bool:
     return bool(answer.text.strip()) and not answer.cut
 
 
-def _without_reasoning(answer: Answer, known: Dialect) -> Answer:
+def _without_reasoning(answer: Answer, known: Dialect, row: Hashable) -> Answer:
     """Take the reasoning out that a model wrote into its text; where it never ends, it was cut."""
     reasoning, text = split_thinking(answer.text)
-    if not reasoning and known.begun_thinking and answer.cut:
+    if not reasoning and answer.cut and known.holds(BEGUN, row):
         reasoning, text = answer.text, None
     if text is None:
         return replace(answer, text="", finish="length", thought=True)
     if reasoning and not begins_to_think(answer.text):
-        known.begun_thinking = True
+        known.note(BEGUN, row)
     return replace(answer, text=text, thought=answer.thought or bool(reasoning))
 
 

@@ -15,7 +15,7 @@ from functools import partial
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
 from skllm_calib.evidence.backends.hosted.connection import Connection
-from skllm_calib.evidence.backends.hosted.facts import ModelFacts
+from skllm_calib.evidence.backends.hosted.facts import ModelFacts, row_of
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.exceptions import BackendError
 
@@ -96,7 +96,7 @@ class Verdicts:
             return True
         what = stop.shown_by_rows
         if what and kind not in self._facts.answered:
-            self._facts.note(what, request.subject or request.messages)
+            self._facts.note(what, row_of(request))
             return self._facts.is_known(what)
         self._n_lost += 1
         if (self._has_answered or what) and self._n_lost % _MANY:

@@ -73,9 +73,10 @@ class MistralBackend(BaseBackend):
     Notes
     -----
     What a model refuses (``temperature``, ``random_seed``, ``response_format``, a number of
-    alternatives) is learned from its own answer, once in a process, and the request sent again
-    without it; :func:`~skllm_calib.backends.clear_handles` forgets it. A refused
-    `reasoning_effort` or `prompt_mode` ends the run instead, since you asked for it.
+    alternatives) is learned from its own answer, and the request sent again without it. What two
+    different rows have shown is taken to be true of all, for the life of the process;
+    :func:`~skllm_calib.backends.clear_handles` forgets it. A refused `reasoning_effort` or
+    `prompt_mode` ends the run instead, since you asked for it.
 
     Log-probabilities (``logprobs``, ``top_logprobs``) are parameters of the chat endpoint in
     Mistral's client from version 3.4 on. A model that refuses them or sends none fails with

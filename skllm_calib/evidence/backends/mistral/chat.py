@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
 from skllm_calib.evidence.backends.hosted.endings import is_filtered
-from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
+from skllm_calib.evidence.backends.hosted.facts import AT_MOST, DROPPED, Continuation, Dialect
 from skllm_calib.evidence.backends.hosted.failures import Problem, rule_of
 from skllm_calib.evidence.backends.hosted.model import HostedModel, schema_form
 from skllm_calib.evidence.backends.mistral.connection import MistralConnection
@@ -36,7 +36,7 @@ _AT_MOST = re.compile(
 class MistralDialect(Dialect):
     """What is known of one model behind one address of Mistral's."""
 
-    def learn(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+    def learn(self, problem: Problem, sent: Mapping[str, Any], row: Hashable) -> bool:
         """Read a refusal; return whether the request should be sent again in the new phrasing."""
         if not _is_refused(problem):
             return False
@@ -44,13 +44,13 @@ class MistralDialect(Dialect):
             said = [int(n) for n in _AT_MOST.findall(problem.message)]
             fewer = [n for n in said if 0 < n < sent["top_logprobs"]]
             if fewer:
-                self.most_listed = max(fewer)
+                self.note(AT_MOST, row, max(fewer))
             else:
                 self.no_logprobs = problem.message
             return bool(fewer)
         for field, setting in _OPTIONAL.items():
             if setting in sent and _names(problem, field):
-                self.dropped.add(setting)
+                self.note(DROPPED, row, setting)
                 return True
         return False
 

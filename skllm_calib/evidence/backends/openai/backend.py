@@ -57,7 +57,7 @@ class OpenAIBackend(BaseBackend):
         How many alternatives to request at each position of the answer. None requests 20, the most
         that OpenAI documents, and 500 or more where a label may be missing from the list: servers
         of your own often list as many, which makes the labels exact. Whether a server does is
-        found out once. Where a model lists fewer, fewer are requested.
+        found out with two rows. Where a model lists fewer, fewer are requested.
     max_concurrency : int, default=8
         Most requests in flight at the same time.
     timeout : float, default=60.0
@@ -94,7 +94,8 @@ class OpenAIBackend(BaseBackend):
     Notes
     -----
     What a model refuses (``max_tokens``, ``temperature``, ``seed``, a number of alternatives) is
-    learned from its own answer, once in a process, and the request sent again without it;
+    learned from its own answer, and the request sent again without it. What two different rows
+    have shown is taken to be true of all, for the life of the process;
     :func:`~skllm_calib.backends.clear_handles` forgets it. Log-probabilities are always requested
     at temperature 1, since some servers report them after dividing by the temperature. Labels of
     several tokens are read exactly from servers that continue an answer begun by the user

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Choice, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage, first
-from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
+from skllm_calib.evidence.backends.hosted.failures import (
+    Problem,
+    StopRunError,
+    is_temporary,
+)
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.evidence.backends.openai.systemone import (
@@ -65,6 +69,9 @@ class Decisions:
     def read(self, request: Request, usage: Usage) -> Reply:
         """Return the probability of each choice, and the choice as text.
 
+        Until a decision was read, both forms are tried, whatever the first address answers:
+        gateways answer as they like where they have nothing.
+
         Parameters
         ----------
         request : Request
@@ -78,8 +85,52 @@ class Decisions:
             Without what `usage` counts.
         """
         _check(request.choices)
-        form, reply = self._request(request)
-        self._dialect.decides = True
+        known = self._dialect
+        if known.no_decisions is not None and known.is_known(NO_DECISIONS):
+            raise self._none(known.no_decisions)
+        met: list[Problem | UnreadableReply] = []
+        for form in self._forms():
+            found = self._ask(form, request, usage, met)
+            if isinstance(found, Reply):
+                known.decision_path, known.decides = form.path, True
+                return found
+            met.append(found)
+            if isinstance(found, Problem) and found.is_unreachable:
+                break
+        # What the server says of an address that is there tells more than that another is not.
+        told = next((problem for problem in met if not _is_absent(problem)), met[-1])
+        if isinstance(told, UnreadableReply):
+            raise told
+        if not (why := _why_none(told)):
+            raise self._connection.failure_of(told)
+        known.no_decisions = why
+        raise self._none(why)
+
+    def _none(self, why: str) -> StopRunError:
+        return StopRunError(
+            SignalUnavailable(
+                f"the model {self._model!r} has no decision endpoint here ({why}), "
+                "so signal='decisions' cannot work with it. signal='logprobs' works where a model "
+                "shows log-probabilities, signal='self_reported' and signal='self_consistency' "
+                "with every model."
+            ),
+            shown_by_rows=NO_DECISIONS,
+        )
+
+    def _forms(self) -> list[_Form]:
+        """Return the forms to try: the one that was understood, or else all of them."""
+        known = self._dialect
+        return [_FORMS[known.decision_path]] if known.decides else list(_FORMS.values())
+
+    def _ask(
+        self, form: _Form, request: Request, usage: Usage, met: Sequence[Problem | UnreadableReply]
+    ) -> Reply | Problem | UnreadableReply:
+        """Request a decision in one form, after what was met in others."""
+        reply = self._send(form, request, met)
+        if isinstance(reply, Problem):
+            return reply
+        if isinstance(reply, str):  # where JSON was due: a page for whatever address is not known
+            return Problem(200, self._connection.access.redact(reply)[:_N_SHOWN])
 
         def read(reply: Any) -> Reply:
             n_reasoning = usage.add(reply)
@@ -95,48 +146,14 @@ class Decisions:
             found = form.read(reply, request.choices)
             return Reply(found.text, decision=found.decision, notes=notes)
 
-        return self._connection.read(read, reply)
+        try:
+            return self._connection.read(read, reply)
+        except UnreadableReply as failure:
+            return failure.with_traceback(None)
 
-    def _request(self, request: Request) -> tuple[_Form, Any]:
-        """Return a reply and the form that it has; find out which form is understood."""
-        known = self._dialect
-        if known.no_decisions is None or not known.is_known(NO_DECISIONS):
-            problems = []
-            for form in self._forms():
-                reply = self._send(form, request)
-                if not isinstance(reply, Problem | str):
-                    known.decision_path = form.path
-                    return form, reply
-                problem = self._page(reply) if isinstance(reply, str) else reply
-                problems.append(problem)
-                if not _may_be_elsewhere(problem):
-                    known.decision_path = form.path
-                    break
-            # What the server says of an address that is there tells more than that another is not.
-            problem = next((p for p in problems if not _is_absent(p)), problems[-1])
-            known.no_decisions = _why_none(problem)
-            if not known.no_decisions:
-                raise self._connection.failure_of(problem)
-        raise StopRunError(
-            SignalUnavailable(
-                f"the model {self._model!r} has no decision endpoint here ({known.no_decisions}), "
-                "so signal='decisions' cannot work with it. signal='logprobs' works where a model "
-                "shows log-probabilities, signal='self_reported' and signal='self_consistency' "
-                "with every model."
-            ),
-            shown_by_rows=NO_DECISIONS,
-        )
-
-    def _forms(self) -> list[_Form]:
-        """Return the forms to try: the one that was understood, or that one first."""
-        first = _FORMS[self._dialect.decision_path]
-        return [first] if self._dialect.decides else [first, *(set(_FORMS.values()) - {first})]
-
-    def _page(self, text: str) -> Problem:
-        """Read a text where JSON was due: a page for whatever address is not known."""
-        return Problem(200, self._connection.access.redact(text)[:_N_SHOWN])
-
-    def _send(self, form: _Form, request: Request) -> Any | Problem:
+    def _send(
+        self, form: _Form, request: Request, met: Sequence[Problem | UnreadableReply]
+    ) -> Any | Problem:
         body = {"model": self._model, **form.body(request), **self._extra_body}
 
         def create(client: Any) -> Any:
@@ -145,7 +162,9 @@ class Decisions:
 
         if self._dialect.decides:
             return self._connection.send(create)
-        return self._connection.send(create, is_final=_why_none)  # such as status 501
+        # Retries were used up on the first address; status 501 is a final word.
+        tired = any(isinstance(problem, Problem) and is_temporary(problem) for problem in met)
+        return self._connection.send(create, is_final=lambda p: tired or _why_none(p))
 
 
 class _Form(NamedTuple):
@@ -216,11 +235,8 @@ def _why_none(problem: Problem) -> str:
     return problem.message if is_model else ""
 
 
-def _may_be_elsewhere(problem: Problem) -> bool:
-    """Tell whether decisions may be requested in the other form: gateways forbid what they lack."""
-    return _is_absent(problem) or problem.status in (401, 403) or problem.is_page
-
-
-def _is_absent(problem: Problem) -> bool:
+def _is_absent(problem: Problem | UnreadableReply) -> bool:
     """Tell whether an address is not there, rather than the model behind it."""
+    if isinstance(problem, UnreadableReply):
+        return False
     return problem.status in (404, 405) and problem.code != "model_not_found"

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from skllm_calib.evidence.backends.hosted.facts import Continuation, Dialect
+from skllm_calib.evidence.backends.hosted.facts import AT_MOST, DROPPED, Continuation, Dialect
 from skllm_calib.evidence.backends.hosted.failures import Problem
 
 __all__ = ["CONTINUATIONS", "LENGTH_NAMES", "PINNED", "OpenAIDialect"]
@@ -47,6 +47,9 @@ _REFUSAL = re.compile(
     r"unrecogni|unknown|unexpected|deprecated|forbid|only the default|only supports?\b",
     re.I,
 )
+# What a row may show of a server.
+_LENGTH_NAME, _LEAST, _NO_BOUND = "the name of the bound", "the least bound", "-1 for no bound"
+_BAD = "a schema that is not taken, where others are"
 _BAD_SCHEMA = re.compile(r"invalid.{0,8}schema", re.I)
 _AT_LEAST = re.compile(r"below minimum value.*?>= ?(\d+)", re.I | re.S)
 _AT_MOST = re.compile(
@@ -72,54 +75,50 @@ class OpenAIDialect(Dialect):
     Attributes
     ----------
     length_name : str
-        The parameter that bounds the answer.
+        The parameter that bounds the answer, where no other was found out.
     least_length : int
-        The smallest bound that is accepted.
+        The smallest bound that is accepted, where no larger one was found out.
     absent : frozenset of str
         Settings that the API does not have to begin with.
-    refused_schemas : set of str
-        Schemas that are outside of what the server takes, where it takes others.
     no_decisions : str or None
         Why there are no decisions, once that is known.
     decision_path : str
         The path where decisions are requested, as far as is known.
     decides : bool
         Whether decisions have been answered.
-    no_top_k : int
-        What the server takes for a distribution that is not cut.
     """
 
     length_name: str = "max_tokens"  # what the most servers understand; the newer name follows
     least_length: int = 1
     absent: frozenset[str] = frozenset()
-    refused_schemas: set[str] = field(default_factory=set)
     no_decisions: str | None = None
     decision_path: str = "/decisions"
     decides: bool = False
-    no_top_k: int = 0
 
-    def phrase(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    def phrase(self, wanted: Mapping[str, Any], row: Hashable) -> dict[str, Any]:
         """Write the settings as this server takes them; the bound of the answer is `max_tokens`."""
-        settings = super().phrase(wanted)
+        settings = super().phrase(wanted, row)
         settings = {name: v for name, v in settings.items() if name not in self.absent}
-        if settings.get("schema") in self.refused_schemas:
+        if settings.get("schema") in self.values(_BAD, row):
             del settings["schema"]
-        if "top_k" in settings:
-            settings["top_k"] = self.no_top_k
-        settings[self.length_name] = max(self.least_length, settings.pop("max_tokens"))
+        if "top_k" in settings and self.holds(_NO_BOUND, row):
+            settings["top_k"] = -1
+        least = max([self.least_length, *self.values(_LEAST, row)])
+        name = next(iter(self.values(_LENGTH_NAME, row)), self.length_name)
+        settings[name] = max(least, settings.pop("max_tokens"))
         return settings
 
-    def learn(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+    def learn(self, problem: Problem, sent: Mapping[str, Any], row: Hashable) -> bool:
         """Read a refusal; return whether the request should be sent again in the new phrasing."""
         if problem.status not in (400, 403, 422, 501):
             return False
         for learn in (self._learn_length, self._learn_logprobs):
-            if (settled := learn(problem, sent)) is not None:
+            if (settled := learn(problem, sent, row)) is not None:
                 return settled
         return problem.status != 403 and (
-            self._learn_pinned(problem, sent)
-            or self._learn_refusal(problem, sent)
-            or self._learn_schema(problem, sent)
+            self._learn_pinned(problem, sent, row)
+            or self._learn_refusal(problem, sent, row)
+            or self._learn_schema(problem, sent, row)
         )
 
     def refuses(self, problem: Problem, wish: str) -> bool:
@@ -136,7 +135,9 @@ class OpenAIDialect(Dialect):
             return f"this API has no {name!r}; its default was used"
         return super().why_left_out(name)
 
-    def _learn_length(self, problem: Problem, sent: Mapping[str, Any]) -> bool | None:
+    def _learn_length(
+        self, problem: Problem, sent: Mapping[str, Any], row: Hashable
+    ) -> bool | None:
         """Learn the least bound of an answer; None where the refusal is not about that."""
         if "output limit was reached" in problem.message:
             least = _ENOUGH_LENGTH
@@ -144,58 +145,60 @@ class OpenAIDialect(Dialect):
             least = int(said[1])
         else:
             return None
-        self.least_length = max(self.least_length, least)
+        self.note(_LEAST, row, least)
         # Without one of ours there, the user has set it, and increasing ours would not help.
         length = next((sent[name] for name in LENGTH_NAMES if name in sent), math.inf)
         return bool(length < least)
 
-    def _learn_logprobs(self, problem: Problem, sent: Mapping[str, Any]) -> bool | None:
+    def _learn_logprobs(
+        self, problem: Problem, sent: Mapping[str, Any], row: Hashable
+    ) -> bool | None:
         """Learn how many alternatives are listed, if any; None where it is not about that."""
         if "top_logprobs" not in sent or not _names(problem, "logprobs", "top_logprobs"):
             return None
         no_logprobs = _param(problem) == "include"
         limit = 0 if no_logprobs else _limit(problem.message, sent["top_logprobs"])
         if limit > 0:
-            self.most_listed = min(limit, self.most_listed or limit)
+            self.note(AT_MOST, row, limit)
             return True
         self.no_logprobs = problem.message
         return False
 
-    def _learn_pinned(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+    def _learn_pinned(self, problem: Problem, sent: Mapping[str, Any], row: Hashable) -> bool:
         """Learn that the server does not know what we only set to where it changes nothing."""
         name = next((name for name in PINNED if name in sent and _names(problem, name)), None)
         if name is None:
             return False
-        if name == "top_k" and self.no_top_k == 0:
-            self.no_top_k = -1
+        if name == "top_k" and sent[name] == 0:
+            self.note(_NO_BOUND, row)
         else:
-            self.dropped.add(name)
+            self.note(DROPPED, row, name)
         return True
 
-    def _learn_refusal(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+    def _learn_refusal(self, problem: Problem, sent: Mapping[str, Any], row: Hashable) -> bool:
         """Learn that a parameter has another name or has to be left out."""
         if not _is_refusal(problem):
             return False
         # The refusal of max_tokens names the other one too, so it is looked at first.
         if "max_tokens" in sent and _names(problem, "max_tokens"):
-            self.length_name = "max_completion_tokens"
+            self.note(_LENGTH_NAME, row, "max_completion_tokens")
             return True
         for name in ("temperature", "seed"):
             if name in sent and _names(problem, name):
-                self.dropped.add(name)
+                self.note(DROPPED, row, name)
                 return True
         return False
 
-    def _learn_schema(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
+    def _learn_schema(self, problem: Problem, sent: Mapping[str, Any], row: Hashable) -> bool:
         """Learn that a schema is not taken: none at all by some, by others not what is in it."""
         too_long = problem.code == "context_length_exceeded"  # of which the schema is a part
         if "schema" not in sent or too_long or not _names(problem, *_SCHEMA_NAMES):
             return False
         is_bad = _BAD_SCHEMA.search(f"{problem.code} {problem.message}")
         if not is_bad and _is_refusal(problem) and _names(problem, *_SCHEMA_FIELDS):
-            self.dropped.add("schema")
+            self.note(DROPPED, row, "schema")
         else:
-            self.refused_schemas.add(sent["schema"])
+            self.note(_BAD, row, sent["schema"])
         return True
 
 
