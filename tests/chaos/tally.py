@@ -18,14 +18,14 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from faults import FAULTS, READABLE, Healthy, kinds
+from faults import FAULTS, READABLE, Fault, Healthy, kinds
 
 from skllm_calib import LLMClassifier
 from skllm_calib.backends import OpenAIBackend, clear_handles
@@ -33,6 +33,7 @@ from skllm_calib.backends import OpenAIBackend, clear_handles
 CLASSES = ["ham", "other", "spam"]  # asked for as A, B, C
 TIMEOUT = 2.0  # seconds
 CLOSE = 0.02  # a probability that differs by more is wrong
+Ask = Callable[[str, str, Any, Sequence[str]], np.ndarray]
 _TEXT = re.compile(r"message \d+")
 # How long a fault stays with its text: one request, the first run, or for good.
 DURATIONS = ("once", "first run", "always")
@@ -75,7 +76,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.plans = dict.fromkeys(texts, Plan())
         rng = random.Random(seed)
         struck = rng.sample(list(texts), round(share * len(texts)))
-        turns = [Plan(name, lasts) for name in FAULTS[signal] for lasts in DURATIONS]
+        turns = [Plan(name, lasts) for name in self.faults for lasts in DURATIONS]
         rng.shuffle(turns)
         self.plans.update((text, turns[i % len(turns)]) for i, text in enumerate(struck))
 
@@ -95,9 +96,16 @@ class FaultyServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that have gone away."""
 
+    @property
+    def faults(self) -> Mapping[str, Fault]:
+        return FAULTS[self.signal]
+
+    def healthy(self, text: str) -> Healthy:
+        return Healthy(text, self.signal)
+
     def reply(self, text: str) -> tuple[Any, bool]:
         """Return what to send about a text, and whether it is the healthy answer."""
-        healthy = Healthy(text, self.signal)
+        healthy = self.healthy(text)
         with self.lock:
             history = self.histories.setdefault(text, History())  # a probe has a text of its own
             history.n_requests += 1
@@ -105,7 +113,7 @@ class FaultyServer(ThreadingHTTPServer):
             name, lasts = self.plans.get(text, Plan())
             strikes = {"once": history.n_requests == 1, "first run": self.is_first_run}
         if name and strikes.get(lasts, True):
-            return FAULTS[self.signal][name](healthy), False
+            return self.faults[name](healthy), False
         return healthy.answer(), True
 
     def note(self, text: str) -> None:
@@ -175,6 +183,8 @@ class Tally:
         Requests about a text for which there was a good answer already.
     ended : int
         Runs that ended with an error.
+    requests : int
+        Requests that were sent.
     """
 
     rows: int = 0
@@ -188,6 +198,7 @@ class Tally:
     lost: int = 0
     paid_twice: int = 0
     ended: int = 0
+    requests: int = 0
     by_fault: Counter[str] = field(default_factory=Counter)
 
     BROKEN = ("not_healed", "wrong", "invented", "lost", "paid_twice", "ended")
@@ -223,23 +234,26 @@ def ask(url: str, signal: str, cache: Any, texts: Sequence[str]) -> np.ndarray:
         return llm.predict_proba(texts)
 
 
-def check(tally: Tally, server: FaultyServer, proba: np.ndarray) -> None:
-    for (text, plan), row in zip(server.plans.items(), proba, strict=True):
+def verdicts(server: FaultyServer, proba: np.ndarray) -> set[tuple[str, str]]:
+    """Return what is wrong with a run, as pairs of a count of `Tally` and a text."""
+    found = set()
+    for text, row in zip(server.plans, proba, strict=True):
         answered = bool(server.histories[text].answered)
         if np.isnan(row).any():
             if answered:
-                tally.count("lost", plan)
-            continue
-        if not answered and plan.fault not in READABLE:
-            tally.count("invented", plan)
-        elif np.abs(row - list(Healthy(text, server.signal).truth.values())).max() > CLOSE:
-            tally.count("wrong", plan)
+                found.add(("lost", text))
+        elif not answered and server.plans[text].fault not in READABLE:
+            found.add(("invented", text))
+        elif np.abs(row - list(server.healthy(text).truth.values())).max() > CLOSE:
+            found.add(("wrong", text))
+    return found
 
 
-def play(server: FaultyServer, cache: Any, tally: Tally) -> None:
-    """Run, run again, and count."""
+def play(server: FaultyServer, cache: Any, tally: Tally, ask: Ask = ask) -> None:
+    """Run, run again, and count; a row that is wrong in both runs counts once."""
     n = len(server.plans)
     results = []
+    found: set[tuple[str, str]] = set()
     for server.is_first_run in (True, False):
         before = {text: history.n_requests for text, history in server.histories.items()}
         try:
@@ -247,12 +261,15 @@ def play(server: FaultyServer, cache: Any, tally: Tally) -> None:
         except Exception as error:
             tally.count("ended", Plan(f"{type(error).__name__}: {str(error)[:200]}"))
             results.append(np.full((n, len(CLASSES)), np.nan))
-        check(tally, server, results[-1])
+        found |= verdicts(server, results[-1])
+    for what, text in found:
+        tally.count(what, server.plans[text])
     first, second = (np.isnan(proba).any(axis=1) for proba in results)
     tally.rows += n
     tally.failed += int(first.sum())
     tally.healed += int((first & ~second).sum())
     tally.failed_for_good += int(second.sum())
+    tally.requests += sum(history.n_requests for history in server.histories.values())
     for i, (text, plan) in enumerate(server.plans.items()):
         history = server.histories[text]
         tally.struck += bool(plan.fault)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 
@@ -13,6 +15,7 @@ from skllm_calib.exceptions import BackendError
 __all__ = ["RunEndedError", "answer_all"]
 
 _TICK = 0.1  # seconds: a wait without an end cannot be interrupted on every system
+_ARRIVING = 0.3  # seconds after an interrupt in which replies that are being sent are still read
 _PATIENCE = 1.0  # seconds that an interrupted run waits for threads that were told to end
 
 
@@ -30,8 +33,8 @@ def answer_all(
     """Yield (index, reply or failure) for each request, `n_workers` at a time.
 
     When the caller stops early (an interrupt, an error), what has not begun is dropped. After an
-    interrupt, in here or thrown in by the caller, the answers that have arrived are yielded before
-    it is raised again.
+    interrupt, in here or thrown in by the caller, the answers that have arrived, or do so in the
+    next moment, are yielded before it is raised again; the one before it may come once more.
 
     Parameters
     ----------
@@ -55,7 +58,7 @@ def answer_all(
             yield from workers.rest()
             raise result
     except KeyboardInterrupt:
-        workers.stop()
+        yield from workers.rest(_ARRIVING)
         end()
         yield from workers.rest(_PATIENCE)
         patience = 0.0
@@ -75,7 +78,9 @@ class _Workers:
         self._indices = iter(range(len(requests)))
         self._lock = threading.Lock()
         self._stopped = False
-        self._done: SimpleQueue[tuple[int, Reply | BaseException]] = SimpleQueue()
+        # A result stays until whoever took it asks for the next one: an interrupt loses none.
+        self._done: deque[tuple[int, Reply | BaseException]] = deque()
+        self._news: SimpleQueue[None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def start(self, n_workers: int) -> None:
@@ -96,14 +101,11 @@ class _Workers:
 
     def results(self) -> Iterator[tuple[int, Reply | BaseException]]:
         """Yield what each request came to, as it comes."""
-        n_left = len(self._requests)
-        while n_left:
-            try:
-                result = self._done.get(timeout=_TICK)
-            except Empty:
-                continue
-            n_left -= 1
-            yield result
+        for _ in self._requests:
+            while not self._done:
+                self._await_news()
+            yield self._done[0]
+            self._done.popleft()
 
     def rest(self, seconds: float | None = None) -> Iterator[tuple[int, Reply | BackendError]]:
         """Begin no further request, and yield the answers that are there or under way.
@@ -116,14 +118,22 @@ class _Workers:
             is_last_look = not any(thread.is_alive() for thread in self._threads) or (
                 until is not None and time.monotonic() > until
             )
-            try:
-                while True:
-                    i, result = self._done.get(timeout=0 if is_last_look else _TICK)
-                    if isinstance(result, Reply | BackendError):
-                        yield i, result
-            except Empty:
-                if is_last_look:
-                    return
+            while self._done:
+                i, result = self._done[0]
+                if isinstance(result, Reply | BackendError):
+                    yield i, result
+                self._done.popleft()
+            if is_last_look:
+                return
+            self._await_news()
+
+    def _await_news(self) -> None:
+        with contextlib.suppress(Empty):
+            self._news.get(timeout=_TICK)
+
+    def _finish(self, i: int, result: Reply | BaseException) -> None:
+        self._done.append((i, result))
+        self._news.put(None)
 
     def _work(self) -> None:
         while True:
@@ -132,9 +142,9 @@ class _Workers:
             if i is None:
                 return
             try:
-                self._done.put((i, self._answer(self._requests[i])))
+                self._finish(i, self._answer(self._requests[i]))
             except BackendError as failure:
-                self._done.put((i, failure))
+                self._finish(i, failure)
             except BaseException as error:  # raised by whoever takes the results
                 self.stop()
-                self._done.put((i, error))
+                self._finish(i, error)

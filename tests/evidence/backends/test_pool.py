@@ -92,7 +92,23 @@ def test_an_interrupt_yields_what_has_arrived(thrown):
         threading.Thread(target=lambda: (four.wait(), _thread.interrupt_main())).start()
         with pytest.raises(KeyboardInterrupt):
             arrived.extend(answers)
-    assert sorted(i for i, _ in arrived) == [0, 1, 2, 3]
+    assert {i for i, _ in arrived} == {0, 1, 2, 3}
+
+
+def test_a_reply_that_is_being_read_at_an_interrupt_is_kept():
+    begun, ended = threading.Barrier(4), threading.Event()
+
+    def answer(request):
+        begun.wait(60)
+        if ended.wait(60 if text_of(request) == "2" else 0.05):
+            raise RunEndedError
+        return Reply(text_of(request))
+
+    threading.Thread(target=lambda: (begun.wait(), _thread.interrupt_main())).start()
+    arrived = []
+    with pytest.raises(KeyboardInterrupt):
+        arrived.extend(answer_all(answer, requests(3), 3, end=ended.set))
+    assert {i for i, _ in arrived} == {0, 1}
 
 
 def test_threads_that_do_not_end_are_left_alone():
