@@ -11,7 +11,12 @@ from itertools import chain
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import failure_key
-from skllm_calib.evidence.kept_failures import read_failure, write_failure
+from skllm_calib.evidence.kept_failures import (
+    KEPT,
+    PAID_MEANWHILE,
+    read_failure,
+    write_failure,
+)
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
@@ -137,10 +142,12 @@ class _Exchange:
             for known, to_ask in turns:
                 self.answers |= known
                 self.from_cache |= set(known)
+                self._recall(to_ask)  # what another worker has paid for meanwhile
                 self._report()
                 by_kind: dict[str, list[str]] = {}
                 for key in to_ask:
-                    by_kind.setdefault(_kind(unknown[key]), []).append(key)
+                    if key not in self.answers:
+                        by_kind.setdefault(_kind(unknown[key]), []).append(key)
                 for keys in by_kind.values():
                     self._run(keys, unknown)
                     self._report()
@@ -174,18 +181,22 @@ class _Exchange:
             self._worker.keep(key, answer.to_json())  # safe before it is used
         elif isinstance(answer, BackendError) and answer.is_billed:
             self._model.paid_failures[key] = answer
-            if self._worker is not None and self._keeps_failures:
+            if self._worker is not None:
                 self._worker.keep(failure_key(key), write_failure(answer))
         self.answers[key] = answer
         self._report()
 
     def _recall(self, keys: list[str]) -> None:
-        """Take what is known of failures that were paid for."""
+        """Take what is known of failures that were paid for: in this call, or where they are kept.
+
+        This call ends later than it began: others may have paid in between.
+        """
         known = self._model.paid_failures
-        if self._keeps_failures and self._model.cache is not None:
-            kept = self._model.cache.get_failures([key for key in keys if key not in known])
+        if self._model.cache is not None:
+            note, since = (KEPT, 0.0) if self._keeps_failures else (PAID_MEANWHILE, self._began)
+            kept = self._model.cache.get_failures([k for k in keys if k not in known], since)
             for key, value in kept.items():
-                if (failure := read_failure(value)) is not None:
+                if (failure := read_failure(value, note)) is not None:
                     known[key] = failure
         self.answers |= {key: known[key] for key in keys if key in known}
 

@@ -87,11 +87,11 @@ class ResponseCache:
         variable ``SKLLM_CALIB_CACHE``, else ``skllm-calib/replies.sqlite`` in the user's cache
         folder.
     keep_failures : bool, default=False
-        Whether to keep also failures that the server charged for, such as a refusal or a reply
-        without an answer in it, and not to ask for such a row again: in a search that asks for it
-        in every fold it is then paid for once. False asks again, also for failures that are in the
-        file; :meth:`clear_failures` removes them. Failures that cost nothing (no connection, too
-        many requests) are never kept.
+        Whether failures that the server charged for, such as a refusal or a reply without an answer
+        in it, count in later calls, too: in a search that asks for such a row in every fold it is
+        then paid for once. False asks again in every call, since what failed may have passed;
+        :meth:`clear_failures` removes what is kept. Failures that cost nothing (no connection,
+        too many requests) always are asked again.
 
     Notes
     -----
@@ -104,9 +104,9 @@ class ResponseCache:
     in by the next one.
 
     A worker claims a key before it asks, and others that need it wait for the reply: workers
-    that miss the same key at the same moment pay for it once. A claim ends with the reply, with a
-    failure, with the end of the process that made it, or, where that cannot be seen (on another
-    machine), ten minutes after its last reply.
+    that miss the same key at the same moment pay for it once, also where they pay for a failure. A
+    claim ends with the reply, with a failure, with the end of the process that made it, or, where
+    that cannot be seen (on another machine), ten minutes after its last reply.
 
     Only the owner may read the files. On a read-only disk, what is in the cache is served.
 
@@ -160,9 +160,9 @@ class ResponseCache:
             self._misses += len(set(keys)) - len(found)
         return found
 
-    def _select(self, keys: Sequence[str]) -> dict[str, str]:
+    def _select(self, keys: Sequence[str], since: float = 0.0) -> dict[str, str]:
         with self._file.reading() as connection:
-            values = select_replies(connection, keys)
+            values = select_replies(connection, keys, since)
         return {key: value for key, value in values.items() if value is not None}
 
     def set_many(self, items: Mapping[str, str]) -> None:
@@ -173,11 +173,11 @@ class ResponseCache:
         with self._file.writing() as connection:
             insert_replies(connection, items)
 
-    def get_failures(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return the failures that are kept for those of `keys` that have no reply."""
+    def get_failures(self, keys: Sequence[str], since: float = 0.0) -> dict[str, str]:
+        """Return the failures, kept since a moment, for those of `keys` that have no reply."""
         if not (keys and self._file.exists()):
             return {}
-        marked = self._select([failure_key(key) for key in keys])
+        marked = self._select([failure_key(key) for key in keys], since)
         failed = {key: marked[failure_key(key)] for key in keys if failure_key(key) in marked}
         replied = self._select(list(failed))
         return {key: value for key, value in failed.items() if key not in replied}
@@ -313,21 +313,27 @@ def failure_key(key: str) -> str:
     return f"{_FAILURE}{key}"
 
 
-def select_replies(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str | None]:
-    """Return the values that a database has of `keys`; None is one that is no text."""
+def select_replies(
+    connection: sqlite3.Connection, keys: Sequence[str], since: float = 0.0
+) -> dict[str, str | None]:
+    """Return the values of `keys` that were kept since a moment; None is one that is no text."""
     found: dict[str, str | None] = {}
     for part, marks in in_parts(keys):
         # As bytes: a file can be damaged, and one value that is no UTF-8 would cost all of them.
-        query = f"SELECT key, CAST(value AS BLOB) FROM replies WHERE key IN ({marks})"
-        found.update((key, _decoded(value)) for key, value in connection.execute(query, part))
+        query = (
+            f"SELECT key, CAST(value AS BLOB) FROM replies WHERE key IN ({marks}) AND created >= ?"
+        )
+        rows = connection.execute(query, [*part, since])
+        found.update((key, _decoded(value)) for key, value in rows)
     return found
 
 
 def insert_replies(connection: sqlite3.Connection, items: Mapping[str, str]) -> None:
-    """Save values by key in the caller's transaction; a known key keeps its first value."""
+    """Save values by key in the caller's transaction; a known reply keeps its first value."""
     now = time.time()
-    rows = [(key, value, now) for key, value in items.items()]
-    connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", rows)
+    for key, value in items.items():
+        what = "REPLACE" if key.startswith(_FAILURE) else "IGNORE"  # a failure is dated by the last
+        connection.execute(f"INSERT OR {what} INTO replies VALUES (?, ?, ?)", (key, value, now))
 
 
 def in_parts(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -94,6 +96,41 @@ def test_in_one_call_a_failure_is_paid_once_without_being_kept(tmp_path, cached)
         ask_rows(model, [{"text": text} for text in TEXTS])
     assert asked["refuse"] == asked["nonsense"] == 1
     assert asked["away"] == asked["free"] == 3
+
+
+class Slow(Moody):
+    """Takes its time, so that another worker waits for it."""
+
+    started = threading.Event()
+
+    def run(self, requests):
+        self.started.set()
+        time.sleep(0.3)
+        return super().run(requests)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_two_workers_pay_once_for_a_failure(tmp_path, keep):
+    Slow.started.clear()
+    caches = [ResponseCache(tmp_path / "c.sqlite", keep_failures=keep) for _ in range(2)]
+    models = [
+        BoundModel(
+            backend=Slow(),
+            cache=cache,
+            prompt=Prompt("{text}", answer="words").bind(["ham", "spam"]),
+            signal=LogprobSignal(),
+            classes=["ham", "spam"],
+        )
+        for cache in caches
+    ]
+    rows = [{"text": text} for text in TEXTS]
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(ask_rows, models[0], rows)
+        assert Slow.started.wait(10)
+        second = threads.submit(ask_rows, models[1], rows)
+        both = [[type(r.failure) for r in future.result()] for future in (first, second)]
+    assert both[0] == both[1]
+    assert asked == {"good": 1, "refuse": 1, "nonsense": 1, "away": 2, "free": 2}
 
 
 def test_a_reply_that_came_later_counts(tmp_path):

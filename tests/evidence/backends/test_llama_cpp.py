@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from contract import BackendContract
+from loopback import Answer, Loopback
 
 from skllm_calib import LLMClassifier
 from skllm_calib.backends import (
@@ -20,12 +24,18 @@ from skllm_calib.backends import (
     Request,
     clear_handles,
 )
+from skllm_calib.evidence.backends.hosted.failures import StopRunError
+from skllm_calib.evidence.backends.llama_cpp import backend as backend_file
+from skllm_calib.evidence.backends.llama_cpp.loopback import post, read_field
 from skllm_calib.evidence.label_tokens import LabelTree
 from skllm_calib.exceptions import (
+    BackendError,
+    BackendUnavailable,
     ContextTooLong,
     MissingDependency,
     ModelNotFound,
     SignalUnavailable,
+    UnreadableReply,
 )
 
 local_llm = pytest.mark.local_llm
@@ -49,6 +59,78 @@ def masses(reply, answers=ANSWERS):
 
 
 # ------------------------------------------------------------------------------- without a model
+
+
+# What the server in this process may answer while a prompt is made, and what is said of it.
+BROKEN = [
+    (Answer(401, {"error": "no key"}), BackendError, "status 401"),
+    (Answer(403, "<html>Blocked</html>"), BackendError, "status 403"),
+    (Answer(404, {"error": "File Not Found"}), BackendError, "status 404"),
+    (Answer(500, {"error": {"message": "template failed"}}), BackendError, "template failed"),
+    (Answer(200, "<html>Welcome</html>"), UnreadableReply, "no readable answer"),
+    (Answer(200, {}), UnreadableReply, "no 'tokens'"),
+    (Answer(200, {"tokens": None}), UnreadableReply, "no 'tokens'"),
+]
+MADE = Answer(200, {"tokens": [1]})
+
+
+class Remote(LlamaCppBackend):
+    """Tokenizes at an address, and finds that every text is an A."""
+
+    def _engine(self):
+        def answer(request):
+            content = request.messages[-1].content
+            read_field(post(self.model, "/tokenize", {"content": content}, 0.3), "tokens", list)
+            return Reply("A")
+
+        return SimpleNamespace(answer=answer, n_parallel=2)
+
+
+def test_a_broken_prompt_costs_no_other_row():
+    for answer, kind, says in BROKEN:
+        with Loopback(lambda body, a=answer: a if "bad" in body["content"] else MADE) as server:
+            for texts in (["bad", "b", "c"], ["a", "b", "bad", "c", "bad"]):
+                answers = ask(Remote(server.address), *map(request, texts))
+                for text, got in zip(texts, answers, strict=True):
+                    assert type(got) is (kind if text == "bad" else Reply)
+                assert says in str(answers[texts.index("bad")])
+
+
+def test_what_breaks_every_prompt_ends_the_run():
+    for answer, kind, says in BROKEN:
+        with Loopback(lambda body, answer=answer: answer) as server:
+            with pytest.raises(kind, match=says) as caught:
+                ask(Remote(server.address), *(request(str(i)) for i in range(20)))
+            assert len(server.seen) == 2  # of two different rows
+        assert caught.value.__context__ is None
+
+
+def test_nobody_is_there():
+    with Loopback(lambda body: Answer(200, {})) as server:
+        address = server.address
+    with pytest.raises(BackendUnavailable, match="is the server running"):
+        ask(Remote(address), *(request(str(i)) for i in range(20)))
+
+
+def test_a_prompt_that_is_not_made_in_time_costs_no_other_row():
+    def respond(body):
+        time.sleep(0.6 if "bad" in body["content"] else 0)
+        return MADE
+
+    with Loopback(respond) as server:
+        answers = ask(Remote(server.address), *map(request, ("a", "bad", "c")))
+    assert [type(a) for a in answers] == [Reply, BackendUnavailable, Reply]
+    assert "within 0.3 s" in str(answers[1])
+
+
+def test_a_model_that_cannot_be_set_up(monkeypatch):
+    def engine(*args):
+        raise StopRunError(BackendUnavailable("is the server running?"))
+
+    monkeypatch.setattr(backend_file, "LlamaEngine", engine)
+    monkeypatch.setattr(LlamaCppBackend, "_path", lambda self: Path(__file__))
+    with pytest.raises(BackendUnavailable, match="is the server running"):
+        ask(LlamaCppBackend(), request())
 
 
 def test_a_file_that_does_not_exist(tmp_path):

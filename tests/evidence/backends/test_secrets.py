@@ -12,11 +12,11 @@ import traceback
 from urllib.parse import quote, quote_plus
 
 import pytest
-from loopback import Answer, completion, servers
+from loopback import Answer, chosen, completion, decision, position, servers, systemone
 from sklearn.base import clone
 
 from skllm_calib import LLMClassifier
-from skllm_calib.backends import Message, Request
+from skllm_calib.backends import Choice, Message, Reply, Request
 from skllm_calib.evidence.backends.anthropic.backend import AnthropicBackend
 from skllm_calib.evidence.backends.hosted.access import Access
 from skllm_calib.evidence.backends.hosted.address import split_address
@@ -280,3 +280,28 @@ def test_a_key_for_the_name_of_its_variable_is_refused(kind, name, key):
 def test_addresses_are_taken_apart(address, public, user, password):
     parts = split_address(address)
     assert (parts.public, parts.user, parts.password) == (public, user, password)
+
+
+# ------------------------------------------------------------------------ the rest of a reply
+
+
+def test_no_field_of_a_reply_shows_a_secret(serve):
+    listed = [position(KEY, {KEY: 0.5, "A": 0.5})]
+    odd = completion("A", listed, model=f"m of {KEY}", finish_reason=KEY)
+    odd.body["system_fingerprint"] = {"by": KEY}
+    answers = [
+        odd,
+        completion("", model=KEY, finish_reason=KEY),
+        decision({**chosen({"A": 1.0, "B": 0.0}), "choice": KEY}),
+        systemone({"A": 1.0, "B": 0.0}, model=KEY),
+    ]
+    message = (Message("user", "hello"),)
+    for answer in answers:
+        wanted = Request(message, choices=(Choice("A"), Choice("B")))
+        if "answers" not in answer.body:
+            wanted = Request(message, answers=("A", "B"))
+        server = serve(lambda body, answer=answer: answer)
+        (told_of,) = dict(OpenAIBackend("m", base_url=server.base_url).run([wanted])).values()
+        if isinstance(told_of, Reply):
+            assert Reply.from_json(told_of.to_json()) == told_of
+        assert not shown_in(told_of.to_json() if isinstance(told_of, Reply) else told(told_of), KEY)

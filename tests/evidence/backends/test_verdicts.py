@@ -34,6 +34,7 @@ OF_ONE_ROW = [
     completion("A", [position("A", {"A": 1.0})], reasoning_content="Hm."),
     refusal(400, "logprobs is not supported with this model", param="logprobs"),
 ]
+TEXTS = [f"text {i}" for i in range(5)]
 
 
 @pytest.fixture
@@ -70,6 +71,21 @@ def test_a_row_that_fails_costs_no_other(serve, answer, bad):
     assert isinstance(answers[bad], BackendError)
     # The process has learned nothing from it.
     assert all(isinstance(a, Reply) for a in run(model, request("later"), request("again")))
+
+
+def test_a_blocked_row_says_what_is_true_of_it_alone(serve):
+    for answer in (refusal(401, "not this one"), Answer(403, PAGE), refusal(404, "not here")):
+        for bad in ("text 0", "text 3"):
+            answers = run(backend(serve(answering({bad}, answer))), *map(request, TEXTS))
+            (failure,) = (a for a in answers if not isinstance(a, Reply))
+            assert type(failure) is BackendError
+            assert f"status {answer.status} for this row, while others are answered" in str(failure)
+            assert "key is refused" not in str(failure)
+
+
+def test_a_row_that_reasons_says_nothing_of_the_others(serve):
+    answers = run(backend(serve(answering({"text 3"}, THINKS))), *map(request, TEXTS))
+    assert "reasoned before it answered this row" in str(answers[3])
 
 
 @pytest.mark.parametrize("answer", OF_ONE_ROW[:7])

@@ -14,6 +14,7 @@ from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.backends.hosted.facts import row_of
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import refused_wish
+from skllm_calib.evidence.backends.hosted.redaction import redact_failure, redact_reply
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.exceptions import BackendError, ContextTooLong, Refused, UnreadableReply
 
@@ -60,17 +61,19 @@ class ClaudeModel:
         return self._verdicts.answer(kind, self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
+        redact = self._connection.access.redact
         while True:
             body = self._body(request)
             reply = self._send(body)
             if not isinstance(reply, Problem):
                 try:
                     self._check(reply)
-                    return self._read(reply, request, body)
+                    return redact_reply(self._read(reply, request, body), redact)
                 except (Refused, UnreadableReply) as failure:
                     usage = Usage()
                     usage.add(reply)
                     failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+                    redact_failure(failure, redact)
                     raise
             if not self._facts.learn(reply, body, request.schema, row_of(request)):
                 raise self._failure_of(reply, body)
@@ -144,7 +147,7 @@ class ClaudeModel:
         if n_hidden > 0 or any("thinking" in block.type for block in message.content):
             notes.append("hidden reasoning came before the answer")
         return Reply(
-            self._connection.access.redact.of_answer(text),
+            text,
             model=str(getattr(message, "model", None) or ""),
             # The API counts what it reads from its cache, and what it puts there, beside the rest.
             prompt_tokens=n_read + n_stored + n_cached,

@@ -87,7 +87,8 @@ class Usage:
     def add(self, reply: Any) -> int:
         """Count one more call; return how many tokens of hidden reasoning it took."""
         self.model = self.model or str(first(reply, "model") or "")
-        self.fingerprint = self.fingerprint or first(reply, "system_fingerprint")
+        fingerprint = first(reply, "system_fingerprint")
+        self.fingerprint = self.fingerprint or (str(fingerprint) if fingerprint else None)
         usage = first(reply, "usage")
         self.prompt_tokens += _count(usage, "prompt_tokens", "input_tokens")
         self.completion_tokens += _count(usage, "completion_tokens", "output_tokens")

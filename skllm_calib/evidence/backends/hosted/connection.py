@@ -25,6 +25,8 @@ from skllm_calib.evidence.backends.hosted.failures import (
     failure_of,
     is_temporary,
 )
+from skllm_calib.evidence.backends.hosted.redaction import redact_failure
+from skllm_calib.evidence.backends.hosted.verdicts import RunSwitch
 from skllm_calib.evidence.backends.pool import RunEndedError
 from skllm_calib.exceptions import BackendError, InvalidInput, UnreadableReply
 
@@ -40,7 +42,7 @@ _SHORT_MOMENT = 0.25  # seconds until an address where nobody listens is tried o
 _N_LOST = 2  # rows that found nobody at an address, after which no further one tries
 
 
-class Connection(ABC):
+class Connection(RunSwitch, ABC):
     """What all threads of a run know: where they send, and whether it makes sense to go on.
 
     Parameters
@@ -59,11 +61,11 @@ class Connection(ABC):
         self, access: Access, channels: Channels, *, timeout: float, max_retries: int
     ) -> None:
         check_scheme(access)
+        super().__init__()
         self.access = access
         self._channels = channels
         self._timeout = timeout
         self._max_retries = max_retries
-        self._stop: StopRunError | None = None
         self._is_closed = False
         self._over = threading.Event()  # ends pauses
         self._lock = threading.Lock()
@@ -77,12 +79,11 @@ class Connection(ABC):
         """Raise if the run has ended, or another row found out that none can be answered."""
         if self._is_closed:
             raise RunEndedError
-        if self._stop is not None:
-            raise self._stop
+        super().check()
 
     def end(self, stop: StopRunError) -> None:
         """Let no further request be sent in this run."""
-        self._stop = stop
+        super().end(stop)
         self._over.set()
 
     def close(self) -> None:
@@ -108,9 +109,7 @@ class Connection(ABC):
             said = f"{self.access.public_address} sent an answer in an unknown form: {error!r}"
             failure = UnreadableReply(said)
         # Outside of the handlers, so that nothing unredacted comes along.
-        failure.args = tuple(
-            self.access.redact(arg) if isinstance(arg, str) else arg for arg in failure.args
-        )
+        redact_failure(failure, self.access.redact)
         failure.__cause__ = failure.__context__ = None
         raise failure
 

@@ -41,15 +41,23 @@ class StopRunError(Exception):
         Whether the server speaks of the account, so that one answer says it of every row.
     shown_by_rows : str, default=""
         What a second row has to show as well; "" where a harmless text tells.
+    of_one_row : BackendError or None, default=None
+        What is true where other rows are answered; None for the same failure.
     """
 
     def __init__(
-        self, failure: BackendError, *, certain: bool = False, shown_by_rows: str = ""
+        self,
+        failure: BackendError,
+        *,
+        certain: bool = False,
+        shown_by_rows: str = "",
+        of_one_row: BackendError | None = None,
     ) -> None:
         super().__init__(str(failure))
         self.failure = failure
         self.certain = certain
         self.shown_by_rows = shown_by_rows
+        self.of_one_row = of_one_row or failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +316,13 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
     )
     said = f"{says}; {where} said: {problem.message}"
     failure = ContextTooLong(said, excess) if rule.kind is ContextTooLong else rule.kind(said)
-    return StopRunError(failure, certain=rule.certain) if rule.ends_run else failure
+    if not rule.ends_run:
+        return failure
+    alone = (
+        f"status {problem.status} for this row, while others are answered with the same key, model "
+        f"and address: its text may have been blocked; {where} said: {problem.message}"
+    )
+    return StopRunError(failure, certain=rule.certain, of_one_row=BackendError(alone))
 
 
 # "8192 tokens" as a limit, and as the length of a prompt, in the words of several servers.

@@ -112,8 +112,7 @@ class HostedModel(ABC):
             if not isinstance(reply, Problem):
                 answer = self.connection.read(lambda r: self._read(r, usage.add(r)), reply)
                 left_out = settings.keys() - phrased.keys() - by_user - {"max_tokens"}
-                text = self.connection.access.redact.of_answer(answer.text)
-                return replace(answer, text=text, left_out=tuple(sorted(left_out)))
+                return replace(answer, left_out=tuple(sorted(left_out)))
             # There is nothing to learn about what the user insists on.
             ours = {name: value for name, value in sent.items() if name not in by_user}
             with self.dialect.lock:
@@ -143,6 +142,10 @@ class HostedModel(ABC):
                 f"{self.reasoning_off}."
             ),
             shown_by_rows=REASONS_FIRST,
+            of_one_row=SignalUnavailable(
+                f"the model {self.model!r} reasoned before it answered this row: probabilities "
+                "after that are no evidence, as they restate a decision already taken"
+            ),
         )
 
     def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:

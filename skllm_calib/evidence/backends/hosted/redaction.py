@@ -14,10 +14,15 @@ import re
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-__all__ = ["Redactor", "guard_logs", "redactor_of"]
+from skllm_calib.evidence.backends.base import Reply
+from skllm_calib.evidence.label_tokens import Distribution
+from skllm_calib.exceptions import BackendError
+
+__all__ = ["Redactor", "guard_logs", "redact_failure", "redact_reply", "redactor_of"]
 
 _STARS = "***"
 _PIECE = 6  # characters in a row that are taken for a piece of a secret
@@ -93,6 +98,34 @@ class Redactor:
 def redactor_of(secrets: tuple[str, ...]) -> Redactor:
     """Return the redactor of these secrets."""
     return Redactor(secrets)
+
+
+def redact_reply(reply: Reply, redact: Redactor) -> Reply:
+    """Take the secrets out of all that a server has said in a reply."""
+    return replace(
+        reply,
+        text=redact.of_answer(reply.text),
+        model=redact(reply.model),
+        fingerprint=reply.fingerprint and redact(reply.fingerprint),
+        distributions=tuple(_redact_tokens(d, redact) for d in reply.distributions),
+    )
+
+
+def _redact_tokens(distribution: Distribution, redact: Redactor) -> Distribution:
+    long = [token for token in distribution.tokens if len(token.text) >= _LONG]
+    if not long:
+        return distribution
+
+    def shown(text: bytes) -> bytes:
+        return redact.of_answer(text.decode(errors="replace")).encode()
+
+    tokens = (t._replace(text=shown(t.text)) if t in long else t for t in distribution.tokens)
+    return replace(distribution, tokens=tuple(tokens))
+
+
+def redact_failure(failure: BackendError, redact: Redactor) -> None:
+    """Take the secrets out of what a failure says."""
+    failure.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in failure.args)
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from skllm_calib.evidence.backends.hosted.answer import Usage
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.evidence.backends.hosted.labels import LabelReader
 from skllm_calib.evidence.backends.hosted.model import HostedModel
+from skllm_calib.evidence.backends.hosted.redaction import redact_failure, redact_reply
 from skllm_calib.evidence.backends.hosted.text import read_text
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.evidence.backends.pool import answer_all
@@ -49,6 +50,7 @@ class Run:
         self._decide = decide
         self._trees: dict[tuple[str, ...], LabelTree] = {}
         self._verdicts = Verdicts(model.connection, model.dialect)
+        self._redact = model.connection.access.redact
 
     def stream(
         self, requests: Sequence[Request], n_workers: int
@@ -76,8 +78,9 @@ class Run:
             reply = self._read(request, usage)
         except (Refused, UnreadableReply) as failure:
             failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+            redact_failure(failure, self._redact)
             raise
-        return replace(reply, **asdict(usage))
+        return redact_reply(replace(reply, **asdict(usage)), self._redact)
 
     def _read(self, request: Request, usage: Usage) -> Reply:
         if request.choices and self._decide is not None:

@@ -14,12 +14,11 @@ from dataclasses import replace
 from functools import partial
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
-from skllm_calib.evidence.backends.hosted.connection import Connection
 from skllm_calib.evidence.backends.hosted.facts import ModelFacts, row_of
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.exceptions import BackendError
 
-__all__ = ["Verdicts"]
+__all__ = ["RunSwitch", "Verdicts"]
 
 _HARMLESS = (Message("user", "Hello"),)
 # After so many rows in a row that failed, although others were answered before, a harmless text
@@ -27,19 +26,35 @@ _HARMLESS = (Message("user", "Hello"),)
 _MANY = 16
 
 
+class RunSwitch:
+    """What all threads of a run know: whether it makes sense to go on."""
+
+    def __init__(self) -> None:
+        self._stop: StopRunError | None = None
+
+    def check(self) -> None:
+        """Raise if another row found out that none can be answered."""
+        if self._stop is not None:
+            raise self._stop
+
+    def end(self, stop: StopRunError) -> None:
+        """Let no further request be sent in this run."""
+        self._stop = stop
+
+
 class Verdicts:
     """Answers the requests of one run, and says whose failure it is when one cannot be answered.
 
     Parameters
     ----------
-    connection : Connection
+    run : RunSwitch
         Ended when no row can be answered.
     facts : ModelFacts
         What is known of the model.
     """
 
-    def __init__(self, connection: Connection, facts: ModelFacts) -> None:
-        self._connection = connection
+    def __init__(self, run: RunSwitch, facts: ModelFacts) -> None:
+        self._run = run
         self._facts = facts
         self._has_answered = False
         self._n_lost = 0  # since the last answer
@@ -62,13 +77,13 @@ class Verdicts:
         StopRunError
             If no row can.
         """
-        self._connection.check()
+        self._run.check()
         return self._facts.first_alone(kind, partial(self._judged, kind, answer), request)
 
     def _judged(
         self, kind: Hashable, answer: Callable[[Request], Reply], request: Request
     ) -> Reply:
-        self._connection.check()
+        self._run.check()
         try:
             reply = answer(request)
         except StopRunError as error:
@@ -79,11 +94,11 @@ class Verdicts:
             return reply
         # Outside of the handler, so that the failure drags no other exception along.
         with self._facts.lock:
-            self._connection.check()  # another row may have settled it meanwhile
+            self._run.check()  # another row may have settled it meanwhile
             if self._is_true_of_all(kind, answer, request, stop):
-                self._connection.end(stop)
+                self._run.end(stop)
                 raise stop
-        raise stop.failure
+        raise stop.of_one_row if self._has_answered else stop.failure
 
     def _is_true_of_all(
         self,

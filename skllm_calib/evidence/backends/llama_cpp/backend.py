@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
+from skllm_calib.evidence.backends.hosted.facts import ModelFacts
+from skllm_calib.evidence.backends.hosted.failures import StopRunError
+from skllm_calib.evidence.backends.hosted.run import answer_or_stop
+from skllm_calib.evidence.backends.hosted.verdicts import RunSwitch, Verdicts
 from skllm_calib.evidence.backends.llama_cpp.engine import LlamaEngine
 from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
-from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.exceptions import BackendError, ModelNotFound
 
 __all__ = ["LlamaCppBackend"]
@@ -98,7 +101,8 @@ class LlamaCppBackend(BaseBackend):
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
         """Answer the requests, `n_parallel` at a time."""
         engine = self._engine()
-        return answer_all(engine.answer, requests, engine.n_parallel)
+        answer = Verdicts(RunSwitch(), ModelFacts()).answer
+        return answer_or_stop(partial(answer, "any", engine.answer), requests, engine.n_parallel)
 
     def http_address(self) -> str:
         """Load the model and return its address on this machine, for other programs.
@@ -126,7 +130,11 @@ class LlamaCppBackend(BaseBackend):
         path = self._path()
         options = self.get_params()
         key = ("llama_cpp", str(path.resolve()), *sorted(options.items(), key=lambda o: o[0]))
-        return get_handle(key, lambda: LlamaEngine(path, file_digest(path), options))
+        try:
+            return get_handle(key, lambda: LlamaEngine(path, file_digest(path), options))
+        except StopRunError as stop:
+            failure = stop.failure
+        raise failure
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from skllm_calib.evidence.backends.base import Message, Reply, Request
 from skllm_calib.evidence.backends.framing import ChatFormat, Framing, Part
 from skllm_calib.evidence.backends.llama_cpp.gguf import special_tokens
+from skllm_calib.evidence.backends.llama_cpp.loopback import post, read_field
 from skllm_calib.evidence.backends.openai.systemone import read_systemone, systemone_body
 from skllm_calib.evidence.label_tokens import Distribution, Token
 from skllm_calib.evidence.spellings import Spellings
@@ -251,7 +251,7 @@ class LlamaEngine:
 
     def _tokenize(self, text: str) -> list[tuple[int, bytes]]:
         body = {"content": self._framing.cut(text), "parse_special": False, "with_pieces": True}
-        tokens = self._post("/tokenize", body)["tokens"]
+        tokens = read_field(self._post("/tokenize", body), "tokens", list)
         # A piece that is no text by itself (part of a character) comes as a list of bytes.
         return [
             (t["id"], t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"]))
@@ -281,15 +281,7 @@ class LlamaEngine:
             )
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            self.address + path,
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        # The address is the loopback of this very process; so no proxy is used.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as response:
-            return json.load(response)
+        return post(self.address, path, body)
 
 
 class _LlamaChat(ChatFormat):
@@ -301,7 +293,7 @@ class _LlamaChat(ChatFormat):
 
     def render(self, messages: Sequence[Message]) -> str:
         turns = [message._asdict() for message in messages]
-        text: str = self._post("/apply-template", {"messages": turns})["prompt"]
+        text: str = read_field(self._post("/apply-template", {"messages": turns}), "prompt", str)
         return text
 
     def tokenize(self, text: str) -> list[int]:
@@ -311,7 +303,8 @@ class _LlamaChat(ChatFormat):
         return self._ids(list(parts), parse_special=False)
 
     def _ids(self, content: Any, **options: bool) -> list[int]:
-        ids: list[int] = self._post("/tokenize", {"content": content, **options})["tokens"]
+        reply = self._post("/tokenize", {"content": content, **options})
+        ids: list[int] = read_field(reply, "tokens", list)
         return ids
 
 
