@@ -55,7 +55,15 @@ __all__ = [
 
 
 class SkllmCalibError(Exception):
-    """Base class of every error raised on purpose by skllm-calib."""
+    """Base class of every error raised on purpose by skllm-calib.
+
+    Attributes
+    ----------
+    way_out : str or None
+        The parameter with which a call goes on in spite of it, where there is one.
+    """
+
+    way_out: str | None = None
 
 
 class BackendError(SkllmCalibError):
@@ -130,6 +138,8 @@ class InvalidInput(SkllmCalibError, ValueError):
         Position of the first row at fault, counted from 0.
     value : object, default=None
         What was found there.
+    way_out : str or None, default=None
+        The parameter with which the call goes on in spite of it, where that is another one.
 
     Examples
     --------
@@ -148,14 +158,16 @@ class InvalidInput(SkllmCalibError, ValueError):
         parameter: str | None = None,
         row: int | None = None,
         value: object = None,
+        way_out: str | None = None,
     ) -> None:
         super().__init__(message)
         self.parameter = parameter
         self.row = row
         self.value = value
+        self.way_out = way_out
 
     def __reduce__(self) -> tuple[type[InvalidInput], tuple[Any, ...]]:
-        return type(self), (str(self), self.parameter, self.row, self.value)
+        return type(self), (str(self), self.parameter, self.row, self.value, self.way_out)
 
 
 class MissingDependency(SkllmCalibError, ImportError):

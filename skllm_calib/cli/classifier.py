@@ -55,6 +55,7 @@ def build_classifier(
         signal=signal[0] if len(signal) == 1 else signal,
         n_shots=n_shots,
         order_averaging=args.order_averaging,
+        max_off_label=args.max_off_label,
         on_error=args.on_error,
         cache=cache_of(args),
         random_state=seed,

@@ -28,7 +28,7 @@ def run(args: SimpleNamespace) -> int:
         remark(args, "These probabilities are raw; 'skllm-calib calibrate' calibrates them.")
         classifier = build_classifier(args, args.classes)
         names = ("model", "classes", "prompt", "instruction", "answer", "base_url", "signal",
-                 "order_averaging")  # fmt: skip
+                 "order_averaging", "max_off_label")  # fmt: skip
         source = [getattr(args, name) for name in names]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
     partial = answer_all(classifier, table, source, args)

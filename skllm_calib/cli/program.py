@@ -1,7 +1,6 @@
 """The program: its arguments, its errors, its exit codes."""
 
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore", category)  # for programmers, not for this audience
 
         def show(message: Any, *_: Any, **__: Any) -> None:
-            note(f"{NAME}: warning: {_with_flags(' '.join(str(message).split()), args)}")
+            note(f"{NAME}: warning: {' '.join(str(message).split())}")
 
         warnings.showwarning = show
         try:
@@ -95,12 +94,8 @@ def _one_line(error: Exception, args: SimpleNamespace) -> str:
     if row is not None and args.name_of_row is not None:
         same = f", row {row} of those used" * (f"row {row}" in text)
         text = f"{args.name_of_row(row)}{same}: {text}"
-    return _with_flags(text, args, parameter)
-
-
-def _with_flags(text: str, args: SimpleNamespace, parameter: str | None = None) -> str:
-    """Name the options that a message of the library calls by their parameters."""
-    named = {parameter, *re.findall(r"(?:^|[Pp]ass |[Ww]ith )(\w+)=", text)} - {None}
+    # The options that are called by the names of parameters in the library.
+    named = {parameter, getattr(error, "way_out", None)} - {None}
     flags = {_FLAGS.get(name) or flag_of(name) for name in map(str, named)}
     here = sorted(flag for flag in flags & set(args.flags) if flag not in text)
     return f"{text} (here: {', '.join(here)})" if here else text

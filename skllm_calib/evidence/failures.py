@@ -39,6 +39,7 @@ def check_usable(rows: TextRows, on_error: str) -> None:
             "for such rows",
             "X",
             row,
+            way_out="on_error",
         )
 
 
@@ -81,5 +82,6 @@ def report_failures(
         return
     kept = "" if model.cache is None else " The replies to the others are kept."
     error = copy.copy(failure)  # of the same type, with what else it knows
+    error.way_out = "on_error"
     error.args = (f"{story}.{kept} Pass on_error='nan' to get NaN for rows that fail",)
     raise error from failure

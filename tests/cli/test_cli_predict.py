@@ -46,6 +46,21 @@ def test_without_out_it_is_csv_and_raw_is_said(rows_csv, capsys):
     assert "These probabilities are raw" in err
 
 
+@pytest.mark.parametrize("limit", ["0.04", "0.06", "auto"])
+def test_rows_fail_above_the_limit_of_evidence_on_no_label(rows_csv, tmp_path, limit, capsys):
+    out = tmp_path / "o.csv"
+    argv = ["predict", str(rows_csv), *MODEL, "--max-off-label", limit, "--out", str(out)]
+    main(argv)  # the backend leaves 5 % on no label
+    n_failed = sum("max_off_label" in row["failure"] for row in read_table(out).rows)
+    assert n_failed == (120 if limit == "0.04" else 0)
+
+
+def test_a_limit_that_is_no_share(rows_csv, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", str(rows_csv), *MODEL, "--max-off-label", "2"])
+    assert "'2' is not a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_columns_of_the_same_names_are_kept(tmp_path, capsys):
     path = tmp_path / "r.csv"
     path.write_text("message,label,predicted_label\na,ham,old\n")

@@ -392,8 +392,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         .. [3] S. Depeweg et al. (2018). "Decomposition of Uncertainty in Bayesian Deep Learning
            for Efficient and Risk-sensitive Learning." ICML.
         """
-        scores, weights, _ = self.prepare_rows(X).counting_scores()
-        return split_uncertainty(scores, weights)
+        return split_uncertainty(*self.prepare_rows(X).counting_scores())
 
     @available_if(_some_member_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
     def explain(self, X: Any) -> list[dict[str, Any]]:
@@ -408,7 +407,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         list of dict
             With the keys ``label``, ``probability``, ``log_proba`` (by label), ``uncertainty``
             (see :meth:`uncertainty`), ``failure`` and ``members``, their own records by name.
-            The first four are None for a row that a member could not score.
+            The first four are None for a row that a member could not score. Where members know
+            it, ``off_label`` is their weighted mean.
         """
         return self.prepare_rows(X).explain().records
 

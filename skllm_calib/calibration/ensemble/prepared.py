@@ -63,15 +63,21 @@ class PreparedEnsemble:
 
     def score(self) -> Scores:
         """Ask the members that count, and return the log-probabilities of their pool."""
-        scores, weights, served = self.counting_scores()
-        return Scores(pool(scores, weights, self.pooling), served)
+        found, weights = self._counting(), self.weights[self.weights > 0]
+        log_proba = pool(_stacked(found), weights, self.pooling)
+        served = _joined(scores.served_model for scores in found)
+        nothing = np.full(len(log_proba), np.nan)
+        shares = [nothing if s.off_label is None else s.off_label for s in found]
+        off_label = _mean_known(shares, weights)
+        return Scores(log_proba, served, None if np.isnan(off_label).all() else off_label)
 
-    def counting_scores(self) -> tuple[Floats, Floats, str | None]:
-        """Return scores and weights of the members that count, and the models that answered."""
+    def counting_scores(self) -> tuple[Floats, Floats]:
+        """Return scores and weights of the members that count."""
+        return _stacked(self._counting()), self.weights[self.weights > 0]
+
+    def _counting(self) -> list[Scores]:
         counting = [name for name, w in zip(self.members, self.weights, strict=True) if w]
-        found: list[Scores] = each(self.n_jobs, self._aligned, counting)
-        stacked = np.stack([floor_and_normalise(scores.log_proba) for scores in found])
-        return stacked, self.weights[self.weights > 0], _joined(s.served_model for s in found)
+        return each(self.n_jobs, self._aligned, counting)
 
     def _aligned(self, name: str) -> Scores:
         return aligned(self.prepared[name].score(), self.members[name].classes_, self.classes)
@@ -83,11 +89,14 @@ class PreparedEnsemble:
         labels, weights = self.classes.tolist(), self.weights[self.weights > 0]
         scores = np.stack([_log_proba(explained.records, labels) for explained in counting])
         splits = split_uncertainty(scores, weights)
+        off_label = _mean_known([[_share(r) for r in e.records] for e in counting], weights)
         out = []
         for i, log_proba in enumerate(pool(scores, weights, self.pooling)):
             members = {name: explained.records[i] for name, explained in found.items()}
             failures = [f"{name}: {r['failure']}" for name, r in members.items() if r["failure"]]
             record = _record(log_proba, labels, "; ".join(failures))
+            if not np.isnan(off_label[i]):
+                record["off_label"] = float(off_label[i])
             split = {part: float(values[i]) for part, values in splits.items()}
             record["uncertainty"] = None if record["label"] is None else split
             out.append({**record, "members": members})
@@ -144,6 +153,22 @@ def _row(record: Mapping[str, Any], labels: list[Any]) -> list[float]:
     if "calibrated" in record:  # a calibrated member: its log_proba is what it was made of
         known = {label: np.log(p) for label, p in record["calibrated"].items()}
     return [known.get(label, -np.inf) for label in labels]
+
+
+def _stacked(found: Sequence[Scores]) -> Floats:
+    return np.stack([floor_and_normalise(scores.log_proba) for scores in found])
+
+
+def _share(record: Mapping[str, Any]) -> float:
+    share = record.get("off_label")
+    return np.nan if share is None else float(share)
+
+
+def _mean_known(shares: Sequence[Sequence[float] | Floats], weights: Floats) -> Floats:
+    """Return for each row the weighted mean of what members know; NaN where no one knows it."""
+    known = np.ma.masked_invalid(np.array(shares, dtype=np.float64))
+    mean = np.ma.average(known, axis=0, weights=weights)
+    return np.ma.filled(np.ma.asarray(mean, dtype=np.float64), np.nan)
 
 
 def _joined(served: Iterable[str | None]) -> str | None:

@@ -48,7 +48,10 @@ calibrate = command(
                 "...; several between commas are pooled.",
                 Named("evidence.signals:SIGNALS", several=True), "auto"),
             opt("--order-averaging", "N", "Ask with the options in N orders and take the mean.",
-                int, 1)]),
+                int, 1),
+            opt("--max-off-label", "P|auto", "A row fails if more than this share of the evidence "
+                "falls on no label; auto: 0.8 for option letters, 0.95 for words.",
+                values.share_or_auto, "auto")]),
         opt("--method", "NAME", "auto (chosen from the data), temperature, platt, beta, dirichlet, "
             "isotonic, ...", Named("calibration.calibrators:CALIBRATORS"), "auto"),
         shared.on_error("raise", "A row that fails: stop, or go on without it.")]},

@@ -31,6 +31,11 @@ inside = _reader("between 0 and 1", lambda x: 0 < x < 1)
 price = _reader("above 0", lambda x: 0 < x < math.inf)
 
 
+def share_or_auto(text: str) -> float | str:
+    """Read a share, or "auto"."""
+    return text if text == "auto" else share(text)
+
+
 def prices(text: str) -> tuple[float, float]:
     """Read the prices of a million tokens read and written."""
     found = [_number(part) for part in text.split(",")]

@@ -110,6 +110,7 @@ def check_waiting(ids: Sequence[RowId], waiting: Collection[RowId], max_pending:
             "ids",
             unknown[0],
             first,
+            "unknown",
         )
 
 

@@ -83,6 +83,7 @@ def put_row(
             "the new row its own id, or pass replace=True",
             "id",
             value=entry.id,
+            way_out="replace",
         )
     connection.execute(
         "UPDATE entries SET content = ?, action = ?, proposed = ?, doubt = ?, draw = ?, "

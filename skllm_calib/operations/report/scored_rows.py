@@ -120,7 +120,7 @@ def _usage(records: Sequence[Mapping[str, Any]]) -> RunUsage:
         n_cached += bool(leaves) and all(leaf.get("cached", False) for leaf in leaves)
         for key in totals:
             totals[key] += sum(leaf.get(key) or 0 for leaf in leaves)
-    shares = [leaf["off_label"] for r in records for leaf in _leaves(r) if "off_label" in leaf]
+    shares = [share for r in records if (share := r.get("off_label")) is not None]
     off_label = float(np.mean(shares)) if shares else None
     return RunUsage(len(records), n_cached, **totals, off_label=off_label)
 

@@ -11,6 +11,8 @@ import re
 import warnings
 from itertools import islice
 
+from skllm_calib.exceptions import InvalidInput
+
 __all__ = ["decode", "parse"]
 
 _BOMS = {
@@ -33,7 +35,9 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
     try:
         return data.decode(encoding or "utf-8").removeprefix("\ufeff")
     except LookupError:
-        raise ValueError(f"encoding={encoding!r} is unknown") from None
+        raise InvalidInput(
+            f"encoding={encoding!r} is unknown", "encoding", value=encoding
+        ) from None
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
         where = f"{path!r}, line {line}: byte 0x{data[e.start]:02x} is not {encoding or 'UTF-8'}"
@@ -49,8 +53,10 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
                     UserWarning, stacklevel=2,
                 )  # fmt: skip
                 return text
-        raise ValueError(
-            f"{where} text: pass encoding='cp1252' or another, or save the file as UTF-8"
+        raise InvalidInput(
+            f"{where} text: pass encoding='cp1252' or another, or save the file as UTF-8",
+            "encoding",
+            value=encoding,
         ) from None
 
 
@@ -80,10 +86,12 @@ def parse(
             columns = cells
         elif cells:
             if len(cells) != len(columns):
-                raise ValueError(
+                raise InvalidInput(
                     f"{path!r}, line {start}: {len(cells)} cells, but the header names "
                     f"{len(columns)} columns, with {sep!r} between them (is a text with {sep!r} "
-                    "unquoted? pass sep= for another separator)"
+                    "unquoted? pass sep= for another separator)",
+                    "sep",
+                    value=sep,
                 )
             rows.append(cells)
             lines.append(start)

@@ -13,6 +13,8 @@ from sklearn.model_selection import cross_val_predict
 
 from skllm_calib import CalibratedLLMClassifier, LLMEnsembleClassifier
 from skllm_calib.backends import TestingBackend
+from skllm_calib.exceptions import OffLabelWarning
+from skllm_calib.operations.report.scored_rows import score_rows
 
 # -- the common checks ---------------------------------------------------------------------------
 
@@ -251,3 +253,30 @@ def test_stacking_and_cross_val_predict():
     np.testing.assert_allclose(proba, clf.predict_proba(TEXTS))
     nested = StackingClassifier([("e", clf), ("b", knowing(0.9, 1))], cv=3).fit(TEXTS, LABELS)
     assert nested.score(TEXTS, LABELS) > 0.8
+
+
+def mostly_off(share, **options):
+    backend = TestingBackend({"": {"ham": 0.5, "spam": 0.5}}, off_label=share)
+    return llm(backend, classes=["ham", "spam"], max_off_label=1.0, **options)
+
+
+def test_the_share_on_no_label_is_the_mean_of_the_members_that_know_it():
+    clf = ensemble(mostly_off(0.2), mostly_off(0.6), words(), weights=[3, 1, 4])
+    calibrated = CalibratedLLMClassifier(clf, method="temperature").fit(TEXTS, LABELS)
+    share = calibrated.calibration_card_["off_label"]
+    assert share["mean"] == pytest.approx(0.3)
+    assert share["most"] == pytest.approx(0.3)
+    records = calibrated.explain(TEXTS[:2])
+    assert [record["off_label"] for record in records] == pytest.approx([0.3, 0.3])
+    assert score_rows(calibrated, TEXTS).usage.off_label == pytest.approx(0.3)
+
+
+def test_an_ensemble_warns_where_most_of_the_evidence_is_on_no_label():
+    clf = ensemble(mostly_off(0.9), says(0.6)).fit(TEXTS, LABELS)
+    with pytest.warns(OffLabelWarning, match="90%"):
+        clf.predict_proba(TEXTS[:5])
+
+
+def test_members_that_know_no_share_have_none():
+    clf = ensemble(words(), words()).fit(TEXTS, LABELS)
+    assert clf.prepare_rows(TEXTS).score().off_label is None
