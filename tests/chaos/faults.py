@@ -451,7 +451,7 @@ def reset_in_the_middle(healthy):
     return write
 
 
-@fault()
+@fault(readable=True)
 def body_drips(healthy):
     raw = _raw(healthy)
 

@@ -31,8 +31,11 @@ def _key(monkeypatch):
 
 @pytest.mark.parametrize("name", ["skllm-calib", "openai, all caught"])
 def test_twenty_rows(reliability, name):
-    tally, seconds = reliability.tally_of(name, sys.executable, 20, seed=SEED, signals=["logprobs"])
+    tally, n_right, seconds = reliability.tally_of(
+        name, sys.executable, 20, seed=SEED, signals=["logprobs"]
+    )
     assert (tally.rows, tally.struck, tally.ended) == (20, 6, 0)
     assert tally.requests > 20
     assert seconds > 0
+    assert n_right == 0
     assert tally.broken == ({} if name == "skllm-calib" else {"invented": 2}), tally
