@@ -11,7 +11,7 @@ from typing import Any, Literal
 import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.metaestimators import available_if
@@ -34,7 +34,7 @@ from skllm_calib.calibration.doubts import warn_of_doubts
 from skllm_calib.exceptions import CalibrationMismatch, InvalidInput
 from skllm_calib.log_proba.folds import Split, stratified_folds
 from skllm_calib.log_proba.identity import differences, identity_of
-from skllm_calib.log_proba.labels import check_labels, check_whole, counting_labels, encode
+from skllm_calib.log_proba.labels import check_whole, counting_labels, encode
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import (
@@ -43,7 +43,7 @@ from skllm_calib.log_proba.scores import (
     needs_cross_fitting,
     prepare_rows,
 )
-from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.log_proba.validation import check_weighted_labels
 from skllm_calib.log_proba.wrapper import WrapperMixin
 from skllm_calib.utils.files import read_saved, replacing, write_text
 
@@ -152,11 +152,8 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             This object.
         """
         calibrator = resolve_calibrator(self.method)
-        labels = check_labels(y)
+        labels, weight = check_weighted_labels(y, sample_weight)
         check_whole(labels)
-        weight = None
-        if sample_weight is not None:
-            weight = check_weight(sample_weight, len(labels))
         has_rows = isinstance(X, list | tuple) or bool(getattr(X, "shape", ()))
         if has_rows and _num_samples(X) != len(labels):
             raise InvalidInput(
@@ -166,7 +163,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             )
         to_estimator, to_splitter = self._routed(weight, fit_params)
         # The estimator reads X first, so that its own errors for a bad X are the ones seen.
-        self.estimator_ = self._fitted(X, labels, to_estimator)
+        self.estimator_ = self._fitted(X, labels, to_estimator, weight)
         self.classes_ = np.asarray(self.estimator_.classes_)
         # Refuses labels that the estimator does not know.
         codes = encode(counting_labels(labels, weight), self.classes_)
@@ -176,7 +173,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
             fingerprint, scores, how = prepared.fingerprint, prepared.score(), "computed once"
         else:
             fingerprint = getattr(self.estimator_, "fingerprint_", None)
-            scores = self._cross_fitted(X, labels, splits, to_estimator)
+            scores = self._cross_fitted(X, labels, splits, to_estimator, weight)
             how = f"cross-fitted in {len(splits)} folds"
 
         counting = np.ones(len(labels), dtype=bool) if weight is None else weight > 0
@@ -202,10 +199,12 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         )
         return self
 
-    def _fitted(self, X: Any, y: NDArray[Any], params: dict[str, Any]) -> Any:
+    def _fitted(
+        self, X: Any, y: NDArray[Any], params: dict[str, Any], weight: NDArray[Any] | None
+    ) -> Any:
         if isinstance(self.estimator, FrozenEstimator):
             return self.estimator
-        return clone(self.estimator).fit(X, y, **params)
+        return self._fitted_clone(X, y, params, weight)
 
     def _splits(self, y: NDArray[Any], params: dict[str, Any]) -> list[Split] | None:
         """Return how to cross-fit, or None where no score depends on the labels."""
@@ -220,10 +219,17 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         return stratified_folds(y) if needs_cross_fitting(self.estimator) else None
 
     def _cross_fitted(
-        self, X: Any, y: NDArray[Any], splits: list[Split], params: dict[str, Any]
+        self,
+        X: Any,
+        y: NDArray[Any],
+        splits: list[Split],
+        params: dict[str, Any],
+        weight: NDArray[Any] | None,
     ) -> Scores:
         def fit(part: Any, train: NDArray[np.intp]) -> Any:
-            return self._fitted(part, y[train], _check_method_params(X, params, indices=train))
+            of_part = None if weight is None else weight[train]
+            given = _check_method_params(X, params, indices=train)
+            return self._fitted(part, y[train], given, of_part)
 
         return cross_fitted(fit, X, y, self.classes_, splits)
 

@@ -22,9 +22,9 @@ from sklearn.utils.validation import (
 from skllm_calib.decisions.policy import ReviewPolicy
 from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 from skllm_calib.log_proba.folds import stratified_folds
-from skllm_calib.log_proba.labels import check_labels, check_whole
+from skllm_calib.log_proba.labels import check_whole
 from skllm_calib.log_proba.scores import Scores, cross_fitted, indexed
-from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.log_proba.validation import check_weighted_labels
 from skllm_calib.log_proba.wrapper import WrapperMixin
 
 __all__ = ["ReviewClassifier"]
@@ -162,9 +162,8 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
             If an input does not fit.
         """
         self._validate_params()
-        labels = check_labels(y, n_rows=_num_samples(X))
+        labels, weight = check_weighted_labels(y, sample_weight, n_rows=_num_samples(X))
         check_whole(labels)
-        weight = None if sample_weight is None else check_weight(sample_weight, labels.size)
         if (labels == labels[0]).all():
             label = labels.tolist()[0]
             raise InvalidInput(
@@ -173,9 +172,9 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         params, to_splitter = self._routed(weight, fit_params)
         X = indexed(X)
         if self.cv is not None:
-            fitted, judged, proba = self._cross_fitted(X, labels, params, to_splitter)
+            fitted, judged, proba = self._cross_fitted(X, labels, params, to_splitter, weight)
         else:
-            fitted, judged, proba = self._held_out(X, labels, params)
+            fitted, judged, proba = self._held_out(X, labels, params, weight)
         classes = np.asarray(fitted.classes_)
         policy = ReviewPolicy() if self.policy is None else clone(self.policy)
         try:
@@ -197,7 +196,7 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         return self
 
     def _held_out(
-        self, X: Any, y: NDArray[Any], params: dict[str, Any]
+        self, X: Any, y: NDArray[Any], params: dict[str, Any], weight: NDArray[Any] | None
     ) -> tuple[Any, NDArray[np.intp], NDArray[np.float64]]:
         """Fit to one part; return also the rows of the other one and their probabilities."""
         if isinstance(self.estimator, FrozenEstimator):
@@ -205,11 +204,17 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
         else:
             train, judged = _apart(y, self.holdout, self.random_state)
             params = _check_method_params(X, params, indices=train)
-            fitted = self._fitted(_safe_indexing(X, train), y[train], params)
+            of_part = None if weight is None else weight[train]
+            fitted = self._fitted_clone(_safe_indexing(X, train), y[train], params, of_part)
         return fitted, judged, fitted.predict_proba(_safe_indexing(X, judged))
 
     def _cross_fitted(
-        self, X: Any, y: NDArray[Any], params: dict[str, Any], to_splitter: dict[str, Any]
+        self,
+        X: Any,
+        y: NDArray[Any],
+        params: dict[str, Any],
+        to_splitter: dict[str, Any],
+        weight: NDArray[Any] | None,
     ) -> tuple[Any, NDArray[np.intp], NDArray[np.float64]]:
         """Fit to all rows; return also those in a test part, with probabilities of its fold."""
         if isinstance(self.estimator, FrozenEstimator):
@@ -231,18 +236,17 @@ class ReviewClassifier(WrapperMixin, ClassifierMixin, BaseEstimator):  # type: i
             )
 
         def fit(part: Any, train: NDArray[np.intp]) -> Any:
-            return self._fitted(part, y[train], _check_method_params(X, params, indices=train))
+            of_part = None if weight is None else weight[train]
+            given = _check_method_params(X, params, indices=train)
+            return self._fitted_clone(part, y[train], given, of_part)
 
         # First, so that it asks a language model about all rows at once.
-        fitted = self._fitted(X, y, params)
+        fitted = self._fitted_clone(X, y, params, weight)
         proba = cross_fitted(
             fit, X, y, np.asarray(fitted.classes_), splits, score=_proba_of, blank_unknown=False
         ).log_proba
         judged = np.unique(np.concatenate([test for _, test in splits]))
         return fitted, judged, proba[judged]
-
-    def _fitted(self, X: Any, y: NDArray[Any], params: dict[str, Any]) -> Any:
-        return clone(self.estimator).fit(X, y, **params)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the estimator's probability of each class.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing, indexable
 
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.labels import check_labels
+from skllm_calib.log_proba.label_arrays import label_array
 
 
 class HeldOut(NamedTuple):
@@ -60,7 +60,7 @@ def held_out_predictions(cv_results: Mapping[str, Any], X: Any, y: ArrayLike) ->
     (X, y) = indexable(X, y)
     estimators, tests = cv_results["estimator"], cv_results["indices"]["test"]
     row = np.concatenate([np.asarray(test) for test in tests]).astype(np.int64)
-    n_rows = len(check_labels(y))
+    n_rows = len(label_array(y))
     if row.max() >= n_rows:
         raise InvalidInput(
             f"cv_results holds out row {row.max()}, but y has {n_rows} rows: pass the X and y that "

@@ -29,9 +29,8 @@ from skllm_calib.display.plotting import (
     ref_line_style,
     tidy,
 )
-from skllm_calib.log_proba.labels import check_labels
 from skllm_calib.log_proba.parameters import check_fraction
-from skllm_calib.log_proba.validation import check_input, check_weight
+from skllm_calib.log_proba.validation import check_input, check_weighted_labels
 from skllm_calib.metrics.binning import Judged, Strategy, judge
 from skllm_calib.metrics.noise import CalibrationErrorInterval
 from skllm_calib.metrics.reliability import ReliabilityCurve, curve_of
@@ -374,9 +373,8 @@ class ReliabilityDisplay(ProbabilityDisplay):
         cls._check_options(**kwargs)
         import_pyplot(f"{cls.__name__}.from_cv_results")  # before the models are asked and paid for
         held_out = held_out_predictions(cv_results, X, y)
-        truth, weight = check_labels(y)[held_out.row], None
-        if sample_weight is not None:
-            weight = check_weight(sample_weight, len(check_labels(y)))[held_out.row]
+        truth, weight = check_weighted_labels(y, sample_weight)
+        truth, weight = truth[held_out.row], None if weight is None else weight[held_out.row]
         checked = check_input(truth, held_out.proba, labels=held_out.classes, sample_weight=weight)
         judged = judge(checked, kind)
         fold = held_out.fold if weight is None else held_out.fold[weight > 0]

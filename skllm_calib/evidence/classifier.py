@@ -29,7 +29,6 @@ from skllm_calib.evidence.prompts import Prompt, resolve_prompt
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.label_arrays import label_array
 from skllm_calib.log_proba.labels import (
     check_classes,
     check_known,
@@ -43,7 +42,7 @@ from skllm_calib.log_proba.labels import (
 )
 from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.log_proba.validation import check_weight, check_weighted_labels
 
 __all__ = ["LLMClassifier"]
 
@@ -260,8 +259,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
                 )
             self._fit_classes = self._declared()
             return []
-        labels = label_array(y, n_rows=len(rows))
-        counting = check_labels(counting_labels(labels, weight))
+        labels, _ = check_weighted_labels(y, weight, n_rows=len(rows))
+        counting = counting_labels(labels, weight)
         check_whole(counting)
         self._fit_classes = self._classes_of(counting)
         codes = encode(counting, self._fit_classes)

@@ -52,6 +52,7 @@ __all__ = [
     "check_log_proba",
     "check_proba",
     "check_weight",
+    "check_weighted_labels",
     "resolve_classes",
     "two_columns",
 ]
@@ -213,6 +214,40 @@ def check_log_input(
     if counted is None:
         return Checked(rows, codes, known, weight)
     return Checked(rows[counted], codes[counted], known, weight[counted])
+
+
+def check_weighted_labels(
+    y: Any, sample_weight: ArrayLike | None, *, n_rows: int | None = None, name: str = "y"
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Validate labels and weights; a row of weight zero without a label gets that of another row.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels, as in `check_labels`.
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights.
+    n_rows : int or None, default=None
+        How many there have to be.
+    name : str, default="y"
+        What the caller names the labels.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+    weight : ndarray of shape (n_samples,) or None
+        None if none are given.
+
+    Raises
+    ------
+    InvalidInput
+        If anything does not fit; it knows the parameter, the row and the value.
+    """
+    labels = label_array(y, name, n_rows)
+    if sample_weight is None:
+        return check_labels(labels, name), None
+    weight = check_weight(sample_weight, len(labels))
+    return check_labels(_filled(labels, None if weight.min() > 0 else weight > 0), name), weight
 
 
 def resolve_classes(

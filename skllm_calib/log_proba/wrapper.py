@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin
+from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import get_tags
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import (
+    _check_method_params,
+    check_is_fitted,
+    has_fit_parameter,
+)
+
+from skllm_calib.log_proba.scores import indexed
 
 __all__ = ["WrapperMixin"]
 
@@ -49,6 +56,16 @@ class WrapperMixin(MetaEstimatorMixin):  # type: ignore[misc]
         if not has_fit_parameter(self.estimator, "sample_weight"):
             given = {}
         return {**given, **fit_params}, {}
+
+    def _fitted_clone(
+        self, X: Any, y: NDArray[Any], params: dict[str, Any], weight: NDArray[Any] | None
+    ) -> Any:
+        """Fit a clone; one that takes no weights does not see rows of weight zero."""
+        if weight is not None and not weight.all() and "sample_weight" not in params:
+            used = np.flatnonzero(weight)
+            params = _check_method_params(X, params, indices=used)
+            X, y = _safe_indexing(indexed(X), used), y[used]
+        return clone(self.estimator).fit(X, y, **params)
 
     @property
     def n_features_in_(self) -> int:

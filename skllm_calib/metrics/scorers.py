@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from sklearn.metrics._scorer import _BaseScorer
 
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.labels import check_classes, check_labels, distinct, shown
+from skllm_calib.log_proba.labels import check_classes, distinct, shown
 from skllm_calib.log_proba.parameters import check_fraction
+from skllm_calib.log_proba.validation import check_weighted_labels
 from skllm_calib.metrics.binning import NumberOfBins, Strategy, check_bins, is_sweep
 from skllm_calib.metrics.calibration_error import (
     classwise_calibration_error,
@@ -131,7 +132,8 @@ class _ProbabilityScorer(_BaseScorer):  # type: ignore[misc]
             proba = np.column_stack([1 - proba, proba])
         labels = options.pop("labels", None)
         if labels is None:
-            labels = _union(known, distinct(check_labels(y_true, "y_true")).tolist())
+            truth, _ = check_weighted_labels(y_true, options.get("sample_weight"), name="y_true")
+            labels = _union(known, distinct(truth).tolist())
         strange = [label for label in known if label not in labels]
         if strange:
             raise InvalidInput(

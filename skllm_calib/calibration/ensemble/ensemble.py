@@ -30,12 +30,12 @@ from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertai
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
 from skllm_calib.calibration.ensemble.variants import variants
 from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.labels import check_labels, check_whole, counting_labels, encode
+from skllm_calib.log_proba.labels import check_whole, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
-from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.log_proba.validation import check_weighted_labels
 
 __all__ = ["LLMEnsembleClassifier"]
 
@@ -239,10 +239,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         weights = None if self._fits_weights() else self._given_weights()
         labels, row_weight = None, None
         if y is not None:
-            labels = check_labels(y)
+            labels, row_weight = check_weighted_labels(y, sample_weight)
             check_whole(labels)
-            if sample_weight is not None:
-                row_weight = check_weight(sample_weight, len(labels))
         elif weights is None:
             raise InvalidInput(
                 "weights='fit' requires y to be passed, but the target y is None", "y"

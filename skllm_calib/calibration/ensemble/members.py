@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import get_tags
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
@@ -17,6 +17,7 @@ from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
 from skllm_calib.log_proba.scores import (
     cross_fitted,
+    indexed,
     log_proba_of,
     needs_cross_fitting,
 )
@@ -54,6 +55,9 @@ def fitted_member(estimator: Any, X: Any, y: Any, weight: NDArray[Any] | None) -
     estimator = clone(estimator)
     if weight is not None and has_fit_parameter(estimator, "sample_weight"):
         return estimator.fit(X, y, sample_weight=weight)
+    if weight is not None and y is not None and not weight.all():
+        used = np.flatnonzero(weight)
+        X, y = _safe_indexing(indexed(X), used), y[used]
     return estimator.fit(X, y)
 
 

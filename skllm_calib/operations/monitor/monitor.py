@@ -15,9 +15,14 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.log_proba.label_arrays import label_array
-from skllm_calib.log_proba.labels import check_labels, encode, encode_labels
+from skllm_calib.log_proba.labels import counting_labels, encode, encode_labels
 from skllm_calib.log_proba.parameters import check_choice
-from skllm_calib.log_proba.validation import FIT_NAMES, check_input, check_proba
+from skllm_calib.log_proba.validation import (
+    FIT_NAMES,
+    check_input,
+    check_proba,
+    check_weighted_labels,
+)
 from skllm_calib.operations.monitor._incoming import (
     Floats,
     RowId,
@@ -31,10 +36,7 @@ from skllm_calib.operations.monitor._incoming import (
 )
 from skllm_calib.operations.monitor._model import check_fingerprint
 from skllm_calib.operations.monitor._prometheus import prometheus_text
-from skllm_calib.operations.monitor._reference import (
-    check_detectors,
-    new_state,
-)
+from skllm_calib.operations.monitor._reference import check_detectors, new_state
 from skllm_calib.operations.monitor._state import MonitorState, read_json, write_json
 from skllm_calib.operations.monitor.alarms import DETECTORS, CalibrationAlarm
 from skllm_calib.utils.files import locked
@@ -330,8 +332,8 @@ class CalibrationMonitor(SavedAsText, BaseEstimator):  # type: ignore[misc]
         names = check_ids(ids)
         if not names and is_empty(y):
             return []
-        codes = encode(check_labels(y, n_rows=len(names)), state.classes)
-        weight = None
+        labels, weight = check_weighted_labels(y, sample_weight, n_rows=len(names))
+        codes = encode(counting_labels(labels, weight), state.classes)
         if sample_weight is not None:
             weight = self._check_weights(sample_weight, len(names))
         if unknown == "raise":

@@ -20,6 +20,7 @@ from skllm_calib.log_proba.validation import (
     check_input,
     check_proba,
     check_weight,
+    check_weighted_labels,
 )
 from skllm_calib.operations.report.scored_rows import RunUsage
 
@@ -102,6 +103,8 @@ def gather(
     **around: Any,
 ) -> Material:
     """Check everything together, once, and set apart the rows that have no probabilities."""
+    if sample_weight is not None:
+        y, _ = check_weighted_labels(y, sample_weight)
     given = check_input(y, proba, labels=labels, names=_NAMES, allow_unscored=True)
     n_rows = len(given.codes)
     weight = check_weight(sample_weight, n_rows)
