@@ -233,7 +233,12 @@ def test_a_fence_around_an_own_template():
         "[INST]",
         "[/INST]",
         "[SYSTEM_PROMPT]",
+        "[TOOL_CALLS]",
         "<<SYS>>",
+        "<issue_start>",
+        "</tool_call>",
+        "<extra_id_0>",
+        "<think>",
     ],
 )
 @pytest.mark.parametrize("prompt", [Prompt(), Prompt("Spam? {text}")])
@@ -243,7 +248,10 @@ def test_marks_of_turns_are_broken_up(prompt, mark):
     assert re.sub(r"\s", "", mark) in re.sub(r"\s", "", text)
 
 
-@pytest.mark.parametrize("text", ["a < b | c > d", "1<2", "[INSTALL]", "<b>bold</b>", "x <= y"])
+ORDINARY = ["a < b | c > d", "1<2", "[INSTALL]", "<b>bold</b>", "<a_b@c.org>", '<p id="a_b">']
+
+
+@pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_is_left_alone(text):
     assert text in said(render(Prompt(), text))
 
