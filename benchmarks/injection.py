@@ -305,7 +305,7 @@ def detectors(
     default = results[DEFAULT]
     names = ("attacked", "harmless", "naming")
     texts, mask = texts_asked(rows), masked(*rows.classes)
-    named = {name: np.array([mask(text) != text for text in texts[name]]) for name in names}
+    named = {name: np.array([float(mask(text) != text) for text in texts[name]]) for name in names}
     out = {
         "text names a label": {n: v.reshape(len(rows.attacked), -1) for n, v in named.items()},
         "share on no label": default.off_label,
