@@ -18,8 +18,8 @@ from pathlib import Path
 
 from skllm_calib import ResponseCache
 from skllm_calib.backends import Reply
-from skllm_calib.evidence.cache import SCHEMA
 from skllm_calib.evidence.label_tokens import Distribution, Token
+from skllm_calib.evidence.storage.sqlite_rows import SCHEMA
 from skllm_calib.evidence.workers import Worker
 from skllm_calib.utils.sqlite import SQLiteFile
 

@@ -10,7 +10,6 @@ from itertools import chain
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
-from skllm_calib.evidence.cache import failure_key
 from skllm_calib.evidence.kept_failures import (
     KEPT,
     PAID_MEANWHILE,
@@ -18,6 +17,7 @@ from skllm_calib.evidence.kept_failures import (
     write_failure,
 )
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
+from skllm_calib.evidence.storage import failure_key
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import BackendError, UnreadableReply

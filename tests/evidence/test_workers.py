@@ -17,7 +17,7 @@ import warnings
 import pytest
 
 from skllm_calib import ResponseCache
-from skllm_calib.evidence import arrivals, workers
+from skllm_calib.evidence.storage import arrivals, sqlite_claims
 from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import StorageError
 from skllm_calib.utils import sqlite
@@ -76,8 +76,8 @@ def test_the_way_of_a_reply(cache, worker):
 def test_replies_go_into_the_database_together(
     cache, worker, monkeypatch, group, period, in_the_end
 ):
-    monkeypatch.setattr(workers, "_GROUP", group)
-    monkeypatch.setattr(workers, "_PERIOD", period)
+    monkeypatch.setattr(sqlite_claims, "_GROUP", group)
+    monkeypatch.setattr(sqlite_claims, "_PERIOD", period)
     keys = [f"k{i}" for i in range(25)]
     worker.claim(keys)
     for key in keys:
@@ -277,8 +277,8 @@ def test_claims_of_others(cache, worker, owner, until, waits):
 
 
 def test_a_reply_prolongs_a_claim(cache, worker, monkeypatch):
-    monkeypatch.setattr(workers, "_LEASE", 0.3)
-    monkeypatch.setattr(workers, "_PERIOD", 0)
+    monkeypatch.setattr(sqlite_claims, "_LEASE", 0.3)
+    monkeypatch.setattr(sqlite_claims, "_PERIOD", 0)
     worker.claim(["a", "b"])
     for _ in range(3):
         time.sleep(0.15)
@@ -336,7 +336,8 @@ def test_a_reply_that_moves_into_the_database_is_seen(cache, worker, monkeypatch
     worker.keep("a", '"1"')
     real = arrivals.all_arrivals
     monkeypatch.setattr(
-        "skllm_calib.evidence.cache.all_arrivals", lambda path: worker.release() or real(path)
+        "skllm_calib.evidence.storage.sqlite.all_arrivals",
+        lambda path: worker.release() or real(path),
     )
     assert cache.get_many(["a", "b"]) == {"a": '"1"'}
 
@@ -412,7 +413,7 @@ def test_clear_removes_what_has_arrived(cache, worker):
     left = Worker(cache, read)
     left.claim(["d"])
     left.keep("d", '"4"')
-    left._arrivals.close()  # as by the end of its process
+    left._claims._arrivals.close()  # as by the end of its process
     assert cache.clear() == 2
     assert cache.get_many(["a", "d"]) == {}
     assert len(list(folder(cache).iterdir())) == 1

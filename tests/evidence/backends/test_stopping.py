@@ -18,7 +18,7 @@ import time
 import pytest
 
 from skllm_calib import ResponseCache
-from skllm_calib.evidence.arrivals import all_arrivals
+from skllm_calib.evidence.storage.arrivals import all_arrivals
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 

@@ -1,0 +1,15 @@
+"""Where replies are kept: one interface, and one file per database that implements it."""
+
+from __future__ import annotations
+
+import os
+
+from skllm_calib.evidence.storage.base import Claims, Storage, failure_key
+from skllm_calib.evidence.storage.sqlite import SQLiteStorage
+
+__all__ = ["Claims", "Storage", "failure_key", "open_storage"]
+
+
+def open_storage(path: str | os.PathLike[str]) -> Storage:
+    """Return the storage that a path means."""
+    return SQLiteStorage(path)
