@@ -180,7 +180,9 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         scored = ~np.isnan(scores.log_proba).any(axis=1)
         usable = scored & counting
         if not usable.any():
-            raise ValueError("the estimator scored none of the rows: there is nothing to calibrate")
+            raise InvalidInput(
+                "the estimator scored none of the rows: there is nothing to calibrate", "X"
+            )
         log_proba, labels = scores.log_proba[usable], labels[usable]
         weight = weight[usable] if weight is not None else None
         warn_of_doubts(log_proba, codes[usable], self.classes_)
@@ -209,9 +211,11 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
     def _splits(self, y: NDArray[Any], params: dict[str, Any]) -> list[Split] | None:
         """Return how to cross-fit, or None where no score depends on the labels."""
         if isinstance(self.cv, str) and self.cv != "auto":
-            raise ValueError(
+            raise InvalidInput(
                 f"cv={self.cv!r}: must be 'auto', a number of folds or a splitter; for a fitted "
-                "estimator pass FrozenEstimator(estimator) as 'estimator'"
+                "estimator pass FrozenEstimator(estimator) as 'estimator'",
+                "cv",
+                value=self.cv,
             )
         if not isinstance(self.cv, str):
             splitter = check_cv(self.cv, y, classifier=True)
@@ -382,9 +386,11 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         if not file.is_file():
             raise FileNotFoundError(f"no calibrated classifier in {str(path)!r}: no {_DATA}")
         if not allow_pickle:
-            raise ValueError(
+            raise InvalidInput(
                 f"{str(file)!r} is a pickle, which runs whatever code it holds. If you trust it: "
-                f"{cls.__name__}.load({str(path)!r}, allow_pickle=True), and save it again"
+                f"{cls.__name__}.load({str(path)!r}, allow_pickle=True), and save it again",
+                "allow_pickle",
+                value=False,
             )
         loaded = joblib.load(file)
         if not isinstance(loaded, cls):

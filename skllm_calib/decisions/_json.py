@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.utils.saved import SavedAsText
 
 __all__ = ["JsonMixin"]
@@ -56,7 +57,7 @@ class JsonMixin(SavedAsText):
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"This is not a saved {cls.__name__}: it is not JSON ({error})."
+            raise InvalidInput(
+                f"This is not a saved {cls.__name__}: it is not JSON ({error}).", "text"
             ) from None
         return cls.from_dict(content)

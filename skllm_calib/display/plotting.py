@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skllm_calib.exceptions import MissingDependency
+from skllm_calib.exceptions import InvalidInput, MissingDependency
 
 __all__ = [
     "GREY",
@@ -62,8 +62,10 @@ def check_figure(path: str | os.PathLike[str], user: str) -> None:
 
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix.lstrip(".").lower() not in kinds:
-        raise ValueError(
-            f"{str(path)!r}: the extension must be that of a picture: {', '.join(sorted(kinds))}"
+        raise InvalidInput(
+            f"{str(path)!r}: the extension must be that of a picture: {', '.join(sorted(kinds))}",
+            "path",
+            value=str(path),
         )
 
 

@@ -15,7 +15,7 @@ from skllm_calib.evidence.explaining import explain_row
 from skllm_calib.evidence.failures import check_usable, report_failures, report_off_label
 from skllm_calib.evidence.text_input import TextRows
 from skllm_calib.evidence.usage import Usage
-from skllm_calib.exceptions import BackendError
+from skllm_calib.exceptions import BackendError, InvalidInput
 from skllm_calib.log_proba.numerics import log_normalise
 from skllm_calib.log_proba.scores import Explained, Scores
 
@@ -84,7 +84,7 @@ class PreparedRows:
         reordered = replace(self, model=replace(self.model, n_orders=n_orders))
         answered = [r.evidence for r in reordered._records() if r.evidence is not None]
         if not answered:
-            raise ValueError("no row could be answered, so there is nothing to compare")
+            raise InvalidInput("no row could be answered, so there is nothing to compare", "X")
         return float(np.mean([evidence.details["order_flips"] > 0 for evidence in answered]))
 
     def _records(self) -> list[RowRecord]:

@@ -20,6 +20,7 @@ from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.failures import report_failures
 from skllm_calib.evidence.prepared_rows import log_proba_of_records
 from skllm_calib.evidence.text_input import TextRows
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_known
 from skllm_calib.log_proba.numerics import log_normalise
 
@@ -49,22 +50,30 @@ def check_prior(prior: str | Mapping[Any, float] | ArrayLike, labels: Sequence[A
         check_known(prior, labels, "prior_correction")
         missing = [label for label in labels if label not in prior]
         if missing:
-            raise ValueError(f"prior_correction has no probability for the class {missing[0]!r}")
+            raise InvalidInput(
+                f"prior_correction has no probability for the class {missing[0]!r}",
+                "prior_correction",
+                value=missing[0],
+            )
         prior = [prior[label] for label in labels]
     try:
         proba = np.asarray(prior, dtype=np.float64)
     except (TypeError, ValueError):
         proba = np.empty(0)
     if proba.shape != (len(labels),):
-        raise ValueError(
+        raise InvalidInput(
             f"prior_correction={prior!r}: must be {', '.join(map(repr, _METHODS))}, one "
             f"probability for each of the {len(labels)} classes (a dict, or numbers in the order "
-            "of classes_), or None"
+            "of classes_), or None",
+            "prior_correction",
+            value=prior,
         )
     if not (proba > 0).all() or not abs(proba.sum() - 1) < 1e-6:
-        raise ValueError(
+        raise InvalidInput(
             f"prior_correction={prior!r}: the probabilities of the classes must be greater than 0 "
-            "and sum to 1"
+            "and sum to 1",
+            "prior_correction",
+            value=prior,
         )
     out: NDArray[np.float64] = proba / proba.sum()
     return out
@@ -143,7 +152,9 @@ def estimate_bias(
     """
     usable = np.isfinite(log_proba).all(axis=1)
     if not usable.any():
-        raise ValueError("no row could be scored, so the label bias of the model is not known")
+        raise InvalidInput(
+            "no row could be scored, so the label bias of the model is not known", "X"
+        )
     rows = log_proba[usable]
     counts = np.ones(len(rows)) if weight is None else weight[usable]
     log_weight = np.log(counts / counts.sum())[:, np.newaxis]

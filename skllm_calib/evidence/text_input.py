@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.label_arrays import is_missing
 from skllm_calib.utils.tables.cells import unpaired
 
@@ -70,16 +71,20 @@ def read_texts(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> T
         If `X` cannot be read as rows.
     """
     if isinstance(X, str | bytes):
-        raise ValueError(
+        raise InvalidInput(
             "Iterable over raw text documents expected, string object received. "
-            "Wrap a single text in a list: [text]"
+            "Wrap a single text in a list: [text]",
+            "X",
+            value=X,
         )
     if isinstance(X, list | tuple) and X and all(isinstance(row, dict) for row in X):
         return _from_dicts(X, estimator, reset=reset)
     if (texts := _as_texts(X)) is not None:
         if not texts:
             # scikit-learn's own words, so that its tools recognise the error
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+            raise InvalidInput(
+                "Found array with 0 sample(s) while a minimum of 1 is required.", "X"
+            )
         return _from_texts(texts)
     return _from_table(X, estimator, reset=reset, allow_missing=allow_missing)
 
@@ -136,7 +141,9 @@ def _from_table(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> 
         validate_data(estimator, X, skip_check_array=True, reset=reset)
         values = list(zip(*columns.values(), strict=True))
         if not values:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+            raise InvalidInput(
+                "Found array with 0 sample(s) while a minimum of 1 is required.", "X"
+            )
         # Only names that are all texts count, as in scikit-learn: a table with columns 0, 1, 2 is
         # to mean the same as the array that it holds.
         named = all(isinstance(name, str) for name in columns)
@@ -169,7 +176,9 @@ def _columns(X: Any) -> dict[Any, list[Any]] | None:
 
 def _check_distinct(names: Sequence[Any]) -> None:
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise ValueError(f"two columns of X are named {twice[0]!r}: rename one of them")
+        raise InvalidInput(
+            f"two columns of X are named {twice[0]!r}: rename one of them", "X", value=twice[0]
+        )
 
 
 def _numbered(n_columns: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import label_of, text_of
 
@@ -74,28 +75,35 @@ def read_probabilities(table: Table) -> Probabilities:
     columns = proba_columns(table)
     if len(columns) < 2:
         found = ", ".join(repr(column) for column in columns.values()) or "none"
-        raise ValueError(
+        raise InvalidInput(
             "there must be a column proba_LABEL for each of two labels or more, as 'skllm-calib "
-            f"predict' and 'decide' write them; found: {found}"
+            f"predict' and 'decide' write them; found: {found}",
+            "table",
         )
     names = list(columns.values())
     matrix = np.array([table.numbers(name, decimal_comma=True) for name in names]).T
     empty = np.isnan(matrix)
     for i in np.flatnonzero(empty.any(axis=1) & ~empty.all(axis=1)).tolist():
-        raise ValueError(
+        raise InvalidInput(
             f"{table.name(i)} has nothing in column {names[int(empty[i].argmax())]!r}, but in "
-            f"{names[int(empty[i].argmin())]!r}: a row has all probabilities, or none if it failed"
+            f"{names[int(empty[i].argmin())]!r}: a row has all probabilities, or none if it failed",
+            "table",
+            value=float("nan"),
         )
     for i, k in np.argwhere((matrix < 0) | (matrix > 1)):
-        raise ValueError(
+        raise InvalidInput(
             f"{table.name(i)} has {matrix[i, k]:g} in column {names[k]!r}: a probability lies "
-            "between 0 and 1"
+            "between 0 and 1",
+            "table",
+            value=matrix[i, k],
         )
     sums = matrix.sum(axis=1)
     for i in np.flatnonzero(np.abs(sums - 1) > _HALF_A_DIGIT * len(names) + _EXACT).tolist():
         shown = ", ".join(repr(name) for name in names[:5]) + ", ..." * (len(names) > 5)
-        raise ValueError(
-            f"{table.name(i)} has probabilities that sum to {sums[i]:.6g}, not to 1, in {shown}"
+        raise InvalidInput(
+            f"{table.name(i)} has probabilities that sum to {sums[i]:.6g}, not to 1, in {shown}",
+            "table",
+            value=sums[i],
         )
     rounded = np.abs(sums - 1) > _EXACT
     matrix[rounded] /= sums[rounded, None]
@@ -109,11 +117,15 @@ def read_ids(table: Table, column: str, rows: Sequence[int]) -> list[str]:
     for i in rows:
         name = ids[i]
         if name is None:
-            raise ValueError(f"{table.name(i)} has no id in column {column!r}")
+            raise InvalidInput(
+                f"{table.name(i)} has no id in column {column!r}", "table", value=None
+            )
         if name in seen:
-            raise ValueError(
+            raise InvalidInput(
                 f"{table.name(seen[name])} and {table.name(i)} have the same id {name!r} in column "
-                f"{column!r}, which must identify each row"
+                f"{column!r}, which must identify each row",
+                "table",
+                value=name,
             )
         seen[name] = i
     return list(seen)
@@ -128,9 +140,11 @@ def read_true_labels(table: Table, column: str) -> list[str | None]:
     labels = table.labels(column)
     ours = column == own_column(table, "label") and own_column(table, "probability") is not None
     if ours and proba_columns(table):
-        raise ValueError(
+        raise InvalidInput(
             f"column {column!r} holds the labels that the model gave, as it comes with "
-            "'probability': name the column of the true labels (or rename this one, if it is that)"
+            "'probability': name the column of the true labels (or rename this one, if it is that)",
+            "column",
+            value=column,
         )
     return labels
 

@@ -230,9 +230,11 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         """
         members = kept_members(self.estimators)
         if not members:
-            raise ValueError(
+            raise InvalidInput(
                 f"estimators={self.estimators!r}: must be a list of (name, classifier), with at "
-                "least one that is not 'drop'"
+                "least one that is not 'drop'",
+                "estimators",
+                value=self.estimators,
             )
         self._validate_estimators()
         check_choice(self.pooling, "pooling", ("log", "linear"))
@@ -272,9 +274,10 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         scores = np.stack(each(self.n_jobs, unseen_scores, pairs, X, y, row_weight, classes))
         usable = ~np.isnan(scores).any(axis=(0, 2))
         if not usable.any():
-            raise ValueError(
+            raise InvalidInput(
                 "weights='fit' needs rows that all members score, and there is none: drop the "
-                "member that fails, or pass weights"
+                "member that fails, or pass weights",
+                "X",
             )
         codes = encode(y[usable], classes)
         return fit_weights(scores[:, usable], codes, row_weight[usable], self.pooling)
@@ -433,9 +436,11 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         except (TypeError, ValueError):
             fine = False
         if not fine or not given[kept].any():
-            raise ValueError(
+            raise InvalidInput(
                 f"weights={self.weights!r}: must be None, 'fit', or one number for each of the "
-                f"{len(kept)} members, none of them negative and not all zero"
+                f"{len(kept)} members, none of them negative and not all zero",
+                "weights",
+                value=self.weights,
             )
         return np.asarray(given[kept] / given[kept].sum())
 

@@ -13,6 +13,7 @@ from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.folds import stratified_folds
 from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
 from skllm_calib.log_proba.scores import (
@@ -88,9 +89,11 @@ def common_classes(members: Mapping[str, Any]) -> NDArray[Any]:
     for name, classes in known.items():
         unknown = [label for label in classes.tolist() if label not in labels]
         if unknown:
-            raise ValueError(
+            raise InvalidInput(
                 f"the members know different classes: {name!r} has {unknown}, {most!r} has only "
-                f"{labels}. Give all of them the same, for example with classes=[...]"
+                f"{labels}. Give all of them the same, for example with classes=[...]",
+                "estimators",
+                value=unknown,
             )
     return known[most]
 

@@ -42,9 +42,10 @@ def variants(
         If there is nothing to vary, or the estimator has no such parameter.
     """
     if not grid:
-        raise ValueError(
+        raise InvalidInput(
             "name what the members differ in: a parameter of the classifier and its values, for "
-            'example signal=["logprobs", "self_reported"]'
+            'example signal=["logprobs", "self_reported"]',
+            "grid",
         )
     values = {parameter: _values(parameter, grid[parameter]) for parameter in sorted(grid)}
     words = {parameter: _value_names(parameter, listed) for parameter, listed in values.items()}
@@ -58,9 +59,10 @@ def variants(
         # What is nested belongs to the new value of what is around it, which therefore goes first.
         for parameter, value in sorted(zip(values, chosen, strict=True), key=_depth):
             if parameter not in member.get_params():
-                raise ValueError(
+                raise InvalidInput(
                     f"{parameter!r} is not a parameter of {type(estimator).__name__}, which has: "
-                    + ", ".join(sorted(member.get_params()))
+                    + ", ".join(sorted(member.get_params())),
+                    parameter,
                 )
             member.set_params(**{parameter: clone(value, safe=False)})
         members.append(member)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
+
 __all__ = [
     "check_keys",
     "classes_from_dict",
@@ -28,9 +30,9 @@ _NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _KINDS = "biufUO"  # of NumPy's types: those of labels that JSON can hold
 
 
-def wrong(why: str) -> ValueError:
+def wrong(why: str) -> InvalidInput:
     """Return the error for content that no policy has written."""
-    return ValueError(f"This is not a saved ReviewPolicy: {why}.")
+    return InvalidInput(f"This is not a saved ReviewPolicy: {why}.", "text")
 
 
 def plain(value: Any) -> Any:
@@ -102,9 +104,11 @@ def classes_to_dict(classes: NDArray[Any]) -> dict[str, Any]:
     except (TypeError, ValueError):
         same = False
     if not same:
-        raise ValueError(
+        raise InvalidInput(
             f"classes of dtype {classes.dtype} cannot be saved as JSON: use labels of type str, "
-            "int, float or bool."
+            "int, float or bool.",
+            "classes",
+            value=classes,
         )
     return content
 

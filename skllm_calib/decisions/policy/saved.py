@@ -13,7 +13,7 @@ from skllm_calib.decisions.policy import json_values as values
 from skllm_calib.decisions.policy.fitted import FittedPolicy
 from skllm_calib.decisions.rules import RULES, DecisionRule, Findings, PolicyEvidence
 from skllm_calib.decisions.rules.deciders import ACTIONS
-from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 
 __all__ = ["content_of", "read_fitted", "read_parameters"]
 
@@ -45,9 +45,10 @@ def content_of(
     """Return what is saved of a fitted policy, whose parameters now describe `rule`."""
     as_fitted = _rule_content(fitted.rule), fitted.confidence
     if as_fitted != (_rule_content(rule), confidence) or not _borne_out(fitted):
-        raise ValueError(
+        raise InvalidInput(
             "the parameters of this policy are not those that it was fitted with: fit it again "
-            "before you save it."
+            "before you save it.",
+            "policy",
         )
     found = fitted.findings
     others = {name: bound for name, bound in found.bounds.items() if name not in _BOUNDS}
@@ -80,9 +81,11 @@ def content_of(
 def _rule_content(rule: DecisionRule) -> dict[str, Any]:
     name = next((key for key, kind in RULES.items() if kind is type(rule)), None)
     if name is None:
-        raise ValueError(
+        raise InvalidInput(
             f"rule={rule!r} cannot be saved, because its class has no name: add it to "
-            "skllm_calib.decisions.RULES."
+            "skllm_calib.decisions.RULES.",
+            "rule",
+            value=rule,
         )
     parameters = {key: values.plain(value) for key, value in rule.get_params().items()}
     return {"name": name, **parameters}
@@ -98,9 +101,11 @@ def read_parameters(content: Any, names: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
         raise values.wrong(f"it has no format={_FORMAT!r}")
     if content.get("version") != _VERSION:
-        raise ValueError(
+        raise InvalidInput(
             f"The policy has version {content.get('version')!r}, and this release of skllm-calib "
-            f"reads version {_VERSION}: update the package, or fit a new policy."
+            f"reads version {_VERSION}: update the package, or fit a new policy.",
+            "text",
+            value=content.get("version"),
         )
     values.check_keys(content, _KEYS | content.keys() & _OPTIONAL_KEYS, "the policy")
     given = content["parameters"]

@@ -271,9 +271,10 @@ class TestingBackend(BaseBackend):
                 total = sum(proba.values())
                 return dict(zip(options, (weight / total for weight in weights), strict=True))
         if given and callable(self.rules):
-            raise ValueError(
+            raise InvalidInput(
                 f"the function given as rules gave a probability to {list(given[0])}, but the "
-                f"request is about {list(options)}"
+                f"request is about {list(options)}",
+                "rules",
             )
         drawn = self._rng(request).dirichlet(np.full(len(options), 0.7))
         likeness: dict[str, list[float]] = {}

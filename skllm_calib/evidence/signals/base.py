@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.questions import Question
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError, InvalidInput, UnreadableReply
 
 __all__ = [
     "Answered",
@@ -129,7 +129,9 @@ def checked_count(name: str, value: Any) -> int:
         If it is not a whole number, or less than 1.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number, 1 or more")
+        raise InvalidInput(
+            f"{name}={value!r}: must be a whole number, 1 or more", name, value=value
+        )
     return int(value)
 
 

@@ -13,7 +13,7 @@ from skllm_calib.evidence.signals.base import (
     replies_or_raise,
     smoothed_log_proba,
 )
-from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.exceptions import InvalidInput, UnreadableReply
 
 __all__ = ["DecisionSignal"]
 
@@ -46,7 +46,11 @@ class DecisionSignal(Signal):
     def ask(self, question: Question) -> Dialogue:
         """Ask for a decision between the labels, in their own words."""
         if self.smoothing <= 0:
-            raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
+            raise InvalidInput(
+                f"smoothing={self.smoothing!r}: must be greater than 0",
+                "smoothing",
+                value=self.smoothing,
+            )
         described = zip(question.texts, question.prompt.descriptions, strict=True)
         choices = tuple(Choice(text, note or "") for text, note in described)
         (reply,) = replies_or_raise((yield [Request(question.messages(""), choices=choices)]))

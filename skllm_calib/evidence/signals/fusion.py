@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, checked_count, interleave
-from skllm_calib.exceptions import BackendError
+from skllm_calib.exceptions import BackendError, InvalidInput
 from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["FusedSignal", "OrderAveragedSignal"]
@@ -80,13 +80,15 @@ class FusedSignal(Signal):
     def _weights(self) -> NDArray[np.float64]:
         n = len(self.signals)
         if not n:
-            raise ValueError("signal=[]: give at least one signal")
+            raise InvalidInput("signal=[]: give at least one signal", "signal", value=[])
         if self.weights is None:
             return np.full(n, 1 / n)
         weights = np.asarray(self.weights, dtype=np.float64)
         if weights.shape != (n,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-            raise ValueError(
-                f"weights={self.weights!r}: must be {n} numbers, none of them negative, not all 0"
+            raise InvalidInput(
+                f"weights={self.weights!r}: must be {n} numbers, none of them negative, not all 0",
+                "weights",
+                value=self.weights,
             )
         scaled: NDArray[np.float64] = weights / weights.sum()
         return scaled
@@ -160,9 +162,11 @@ def names(signals: Sequence[Signal]) -> list[str]:
 
 def _checked(signal: Any, parameter: str, value: Any) -> Signal:
     if not isinstance(signal, Signal):
-        raise ValueError(
+        raise InvalidInput(
             f"{parameter}={value!r}: {signal!r} is not a Signal object such as LogprobSignal(). "
-            "Names are accepted only by the parameter `signal` of LLMClassifier"
+            "Names are accepted only by the parameter `signal` of LLMClassifier",
+            parameter,
+            value=value,
         )
     return signal
 

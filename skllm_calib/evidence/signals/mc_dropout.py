@@ -17,7 +17,7 @@ from skllm_calib.evidence.signals.base import (
     replies_or_raise,
 )
 from skllm_calib.evidence.signals.logprobs import read_labels
-from skllm_calib.exceptions import UnreadableReply
+from skllm_calib.exceptions import InvalidInput, UnreadableReply
 from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["MCDropoutSignal"]
@@ -102,9 +102,17 @@ class MCDropoutSignal(Signal):
 
     def _request(self, question: Question) -> Request:
         if self.where not in ("head", "modules", "trained"):
-            raise ValueError(f"where={self.where!r}: must be 'head', 'modules' or 'trained'")
+            raise InvalidInput(
+                f"where={self.where!r}: must be 'head', 'modules' or 'trained'",
+                "where",
+                value=self.where,
+            )
         if not 0 < self.rate < 1:
-            raise ValueError(f"rate={self.rate!r}: must be between 0 and 1, both excluded")
+            raise InvalidInput(
+                f"rate={self.rate!r}: must be between 0 and 1, both excluded",
+                "rate",
+                value=self.rate,
+            )
         rate = 0.0 if self.where == "trained" else float(self.rate)
         n_passes = checked_count("n_passes", self.n_passes)
         dropout = Dropout(self.where, rate, n_passes, int(self.random_state))

@@ -16,6 +16,7 @@ from skllm_calib.evidence.signals.base import (
     replies_or_raise,
 )
 from skllm_calib.evidence.signals.logprobs import read_labels
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.numerics import log_normalise
 
 __all__ = ["PTrueSignal"]
@@ -58,7 +59,11 @@ class PTrueSignal(Signal):
     def ask(self, question: Question) -> Dialogue:
         """Ask for an answer, then whether it is right."""
         if self.candidates not in ("answer", "all"):
-            raise ValueError(f"candidates={self.candidates!r}: must be 'answer' or 'all'")
+            raise InvalidInput(
+                f"candidates={self.candidates!r}: must be 'answer' or 'all'",
+                "candidates",
+                value=self.candidates,
+            )
         n_classes = len(question.texts)
         judged = list(range(n_classes))
         written = ""

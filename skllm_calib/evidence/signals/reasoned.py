@@ -20,7 +20,7 @@ from skllm_calib.evidence.signals.base import (
 )
 from skllm_calib.evidence.signals.label_names import names_of, read_label
 from skllm_calib.evidence.signals.logprobs import read_labels
-from skllm_calib.exceptions import SignalUnavailable
+from skllm_calib.exceptions import InvalidInput, SignalUnavailable
 
 __all__ = ["THINK", "ReasonedSignal", "conclude"]
 
@@ -86,9 +86,17 @@ class ReasonedSignal(Signal):
     def ask(self, question: Question) -> Dialogue:
         """Ask for the reasoning, then for the label."""
         if self.read not in ("auto", "logprobs", "label"):
-            raise ValueError(f"read={self.read!r}: must be 'auto', 'logprobs' or 'label'")
+            raise InvalidInput(
+                f"read={self.read!r}: must be 'auto', 'logprobs' or 'label'",
+                "read",
+                value=self.read,
+            )
         if self.smoothing <= 0:
-            raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
+            raise InvalidInput(
+                f"smoothing={self.smoothing!r}: must be greater than 0",
+                "smoothing",
+                value=self.smoothing,
+            )
         thinking = Request(
             question.messages(THINK),
             max_tokens=checked_count("max_tokens", self.max_tokens),

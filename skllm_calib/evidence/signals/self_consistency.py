@@ -21,7 +21,7 @@ from skllm_calib.evidence.signals.base import (
     smoothed_log_proba,
 )
 from skllm_calib.evidence.signals.label_names import names_of, quoted, read_label
-from skllm_calib.exceptions import Refused, UnreadableReply
+from skllm_calib.exceptions import InvalidInput, Refused, UnreadableReply
 
 __all__ = ["SelfConsistencySignal"]
 
@@ -153,14 +153,18 @@ class SelfConsistencySignal(Signal):
     def _check(self) -> None:
         checked_count("n_draws", self.n_draws)
         if self.smoothing <= 0:
-            raise ValueError(
+            raise InvalidInput(
                 f"smoothing={self.smoothing!r}: must be greater than 0, or a class without votes "
-                "would be impossible"
+                "would be impossible",
+                "smoothing",
+                value=self.smoothing,
             )
         if isinstance(self.variants, str) and self.variants not in ("auto", "none", "orders"):
-            raise ValueError(
+            raise InvalidInput(
                 f"variants={self.variants!r}: must be 'auto', 'none', 'orders' or a list of "
-                "instructions"
+                "instructions",
+                "variants",
+                value=self.variants,
             )
 
     def _first_step(self) -> int:

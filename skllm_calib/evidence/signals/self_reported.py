@@ -22,6 +22,7 @@ from skllm_calib.evidence.signals.base import (
 )
 from skllm_calib.evidence.signals.label_names import names_of
 from skllm_calib.evidence.signals.stated import read_answer, read_distribution, read_guesses
+from skllm_calib.exceptions import InvalidInput
 
 __all__ = ["SelfReportedSignal"]
 
@@ -128,9 +129,17 @@ class SelfReportedSignal(Signal):
 
     def _form(self, n_classes: int) -> str:
         if self.form not in _FORMS:
-            raise ValueError(f"form={self.form!r}: must be one of {', '.join(map(repr, _FORMS))}")
+            raise InvalidInput(
+                f"form={self.form!r}: must be one of {', '.join(map(repr, _FORMS))}",
+                "form",
+                value=self.form,
+            )
         if self.smoothing <= 0:
-            raise ValueError(f"smoothing={self.smoothing!r}: must be greater than 0")
+            raise InvalidInput(
+                f"smoothing={self.smoothing!r}: must be greater than 0",
+                "smoothing",
+                value=self.smoothing,
+            )
         if self.form == "auto":
             return "distribution" if n_classes <= _MANY else "guesses"
         return self.form

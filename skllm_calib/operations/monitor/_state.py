@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_classes
 from skllm_calib.operations.monitor._drift import uniform_draws
 from skllm_calib.operations.monitor._incoming import Floats, RowId, Waiting, watched
@@ -241,20 +242,26 @@ def read_json(text: str) -> tuple[dict[str, Any], MonitorState]:
     try:
         content = json.loads(text)
     except (RecursionError, ValueError) as error:
-        raise ValueError(f"not the JSON of a CalibrationMonitor: {error}") from None
+        raise InvalidInput(f"not the JSON of a CalibrationMonitor: {error}", "text") from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"not the state of a CalibrationMonitor: 'format' is not {_FORMAT!r}")
+        raise InvalidInput(
+            f"not the state of a CalibrationMonitor: 'format' is not {_FORMAT!r}", "text"
+        )
     if content.get("version") != _VERSION:
-        raise ValueError(
+        raise InvalidInput(
             f"the state has version {content.get('version')!r}, and this release of skllm-calib "
-            f"reads version {_VERSION}: update the package, or fit a new monitor"
+            f"reads version {_VERSION}: update the package, or fit a new monitor",
+            "text",
+            value=content.get("version"),
         )
     try:
         state = MonitorState.from_dict(content["state"])
         _check(state, content["state"])
         return dict(content["parameters"]), state
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"the state of a CalibrationMonitor, but damaged ({error!r})") from None
+        raise InvalidInput(
+            f"the state of a CalibrationMonitor, but damaged ({error!r})", "text"
+        ) from None
 
 
 def _check(state: MonitorState, content: Mapping[str, Any]) -> None:

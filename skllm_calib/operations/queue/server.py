@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from numpy.typing import NDArray
 
+from skllm_calib.exceptions import InvalidInput
 from skllm_calib.operations.queue.page import (
     message_page,
     name_page,
@@ -195,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, act: str, form: dict[str, list[str]], reviewer: str) -> None:
         if not reviewer:
-            raise ValueError("reviewer must not be empty")
+            raise InvalidInput("reviewer must not be empty", "reviewer", value=reviewer)
         if act == "label":
             label = _first(form, "label").replace("\r\n", "\n")  # as forms send each line break
             self.queue.add_label(_first(form, "id"), label, reviewer=reviewer)
@@ -204,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif act == "undo":
             self.queue.undo(reviewer)
         else:
-            raise ValueError(f"there is no action {act!r}")
+            raise InvalidInput(f"there is no action {act!r}", "act", value=act)
 
     def _allowed(self, path: str, what: str) -> bool:
         """Refuse other names of this machine (DNS rebinding), and requests without the secret."""

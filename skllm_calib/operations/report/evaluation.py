@@ -16,7 +16,7 @@ from skllm_calib.decisions import accept_threshold
 from skllm_calib.display import CalibrationComparisonDisplay
 from skllm_calib.display.plotting import import_pyplot
 from skllm_calib.evidence.classifier import LLMClassifier
-from skllm_calib.exceptions import NotCertifiableError
+from skllm_calib.exceptions import InvalidInput, NotCertifiableError
 from skllm_calib.log_proba.parameters import DEFAULT_CONFIDENCE
 from skllm_calib.metrics.headline import measure
 from skllm_calib.operations.report.figures import class_shares
@@ -54,8 +54,8 @@ class Scores:
         """Return the positions of the rows that did not fail; ValueError if all did."""
         left = [i for i in range(len(self.raw)) if i not in self.failures]
         if not left:
-            raise ValueError(
-                f"none of the {len(self.raw)} rows could be scored: {self.failures[0]}"
+            raise InvalidInput(
+                f"none of the {len(self.raw)} rows could be scored: {self.failures[0]}", "texts"
             )
         return left
 

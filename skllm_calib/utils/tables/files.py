@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skllm_calib.exceptions import MissingDependency
+from skllm_calib.exceptions import InvalidInput, MissingDependency
 from skllm_calib.utils.files import replacing
 from skllm_calib.utils.tables.cells import guarded, label_of, number_of, text_of, unguarded
 from skllm_calib.utils.tables.delimited import decode, parse
@@ -64,7 +64,7 @@ class Table:
         """
         if name not in self.columns:
             known = ", ".join(repr(c) for c in self.columns) or "none at all"
-            raise ValueError(f"no column {name!r}: the columns are {known}")
+            raise InvalidInput(f"no column {name!r}: the columns are {known}", "column", value=name)
         out = []
         for i, row in enumerate(self.rows):
             try:

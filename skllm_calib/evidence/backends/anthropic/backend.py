@@ -22,7 +22,7 @@ from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_k
 from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
 from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
 from skllm_calib.evidence.backends.hosted.run import answer_or_stop
-from skllm_calib.exceptions import BackendError, MissingDependency, SignalUnavailable
+from skllm_calib.exceptions import BackendError, InvalidInput, MissingDependency, SignalUnavailable
 
 __all__ = ["AnthropicBackend"]
 
@@ -237,8 +237,10 @@ def _thinking_forms(budget: int | None) -> tuple[dict[str, Any] | None, ...]:
     if budget == 0:
         return ({"type": "disabled"}, {"type": "between_tools"}, None)
     if budget < _LEAST_BUDGET:
-        raise ValueError(
+        raise InvalidInput(
             f"reasoning_budget={budget!r}: must be {_LEAST_BUDGET} tokens or more, 0 to turn "
-            "reasoning off, or None to leave it to the model"
+            "reasoning off, or None to leave it to the model",
+            "reasoning_budget",
+            value=budget,
         )
     return ({"type": "enabled", "budget_tokens": budget}, {"type": "adaptive"})

@@ -16,7 +16,13 @@ from skllm_calib.evidence.backends.hosted.text import read_text
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.label_tokens import LabelTree
-from skllm_calib.exceptions import BackendError, Refused, SignalUnavailable, UnreadableReply
+from skllm_calib.exceptions import (
+    BackendError,
+    InvalidInput,
+    Refused,
+    SignalUnavailable,
+    UnreadableReply,
+)
 
 __all__ = ["Run", "answer_or_stop", "check_budget"]
 
@@ -94,9 +100,11 @@ class Run:
 def check_budget(budget: int | None) -> None:
     """Raise ValueError if a `reasoning_budget` is not a number of tokens."""
     if budget is not None and (isinstance(budget, bool) or budget < 0):
-        raise ValueError(
+        raise InvalidInput(
             f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
-            "allow 2,000 once the model was seen to reason"
+            "allow 2,000 once the model was seen to reason",
+            "reasoning_budget",
+            value=budget,
         )
 
 

@@ -24,7 +24,7 @@ from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.decisions import Decisions
 from skllm_calib.evidence.backends.openai.dialect import OpenAIDialect
 from skllm_calib.evidence.backends.openai.responses import ResponsesModel, responses_dialect
-from skllm_calib.exceptions import BackendError
+from skllm_calib.exceptions import BackendError, InvalidInput
 
 if TYPE_CHECKING:
     import openai
@@ -222,7 +222,9 @@ class OpenAIBackend(BaseBackend):
 
     def _check(self) -> None:
         if self.api not in ("chat", "responses"):
-            raise ValueError(f"api={self.api!r}: must be 'chat' or 'responses'")
+            raise InvalidInput(
+                f"api={self.api!r}: must be 'chat' or 'responses'", "api", value=self.api
+            )
         check_budget(self.reasoning_budget)
 
     def _access(self) -> Access:
@@ -231,9 +233,11 @@ class OpenAIBackend(BaseBackend):
         variable = "AZURE_OPENAI_ENDPOINT" if azure else "OPENAI_BASE_URL"
         address = self.base_url or os.environ.get(variable)
         if not address and azure:
-            raise ValueError(
+            raise InvalidInput(
                 "api_version means Azure, which has no common address: give the endpoint of your "
-                "resource as base_url, or set AZURE_OPENAI_ENDPOINT"
+                "resource as base_url, or set AZURE_OPENAI_ENDPOINT",
+                "base_url",
+                value=None,
             )
         name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
         return Access(address or _ADDRESS, name, read_key(name), "It often ends in /v1")

@@ -25,7 +25,7 @@ from skllm_calib.evidence.backends.llama_cpp.smollm2 import find_smollm2
 from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.backends.transformers.dropout import check_dropout
 from skllm_calib.evidence.backends.transformers.engine import Settings, TorchEngine
-from skllm_calib.exceptions import BackendError, MissingDependency, ModelNotFound
+from skllm_calib.exceptions import BackendError, InvalidInput, MissingDependency, ModelNotFound
 
 __all__ = ["TransformersBackend"]
 
@@ -143,7 +143,7 @@ class TransformersBackend(BaseBackend):
         for name in ("batch_size", "n_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name}={value!r}: must be at least 1")
+                raise InvalidInput(f"{name}={value!r}: must be at least 1", name, value=value)
         engine = self._engine()
         settings = Settings(self.n_threads, self.batch_size, self.reuse_prefix, self.seed)
         return answer_all(lambda request: engine.answer(request, settings), requests, 1)
@@ -151,9 +151,11 @@ class TransformersBackend(BaseBackend):
     def _source(self) -> _Source:
         path = find_smollm2() if self.model == "smollm2" else Path(self.model).expanduser()
         if self.revision is not None and path.exists():
-            raise ValueError(
+            raise InvalidInput(
                 f"revision={self.revision!r}: only models on the Hugging Face hub have revisions, "
-                f"and {self.model!r} is on this machine"
+                f"and {self.model!r} is on this machine",
+                "revision",
+                value=self.revision,
             )
         if path.is_file():
             return _Source(str(path.parent), {"gguf_file": path.name}, file_digest(path))
@@ -190,7 +192,11 @@ class TransformersBackend(BaseBackend):
 
     def _precision(self) -> str:
         if self.dtype not in _DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}: must be one of {', '.join(_DTYPES)}")
+            raise InvalidInput(
+                f"dtype={self.dtype!r}: must be one of {', '.join(_DTYPES)}",
+                "dtype",
+                value=self.dtype,
+            )
         if self.dtype == "auto" and self._device().startswith("cpu"):
             return "float32"
         return self.dtype

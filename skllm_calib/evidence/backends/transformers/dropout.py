@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from skllm_calib.evidence.backends.base import Dropout, Request
-from skllm_calib.exceptions import SignalUnavailable
+from skllm_calib.exceptions import InvalidInput, SignalUnavailable
 
 __all__ = ["LayerDropout", "check_dropout", "content_seed", "head_dropout"]
 
@@ -31,19 +31,29 @@ def check_dropout(dropout: Dropout) -> None:
         For an unknown place, a rate outside of (0, 1), or fewer than one pass.
     """
     if dropout.where not in _PLACES:
-        raise ValueError(f"where={dropout.where!r}: must be 'head', 'modules' or 'trained'")
+        raise InvalidInput(
+            f"where={dropout.where!r}: must be 'head', 'modules' or 'trained'",
+            "where",
+            value=dropout.where,
+        )
     if dropout.where == "trained":
         if dropout.rate != 0:
-            raise ValueError(
+            raise InvalidInput(
                 f"rate={dropout.rate!r}: with where='trained' every module drops at the rate it "
-                "was trained with, so rate must be 0"
+                "was trained with, so rate must be 0",
+                "rate",
+                value=dropout.rate,
             )
     elif not 0 < dropout.rate < 1:
-        raise ValueError(
-            f"rate={dropout.rate!r}: must be between 0 and 1, both excluded, for example 0.1"
+        raise InvalidInput(
+            f"rate={dropout.rate!r}: must be between 0 and 1, both excluded, for example 0.1",
+            "rate",
+            value=dropout.rate,
         )
     if dropout.n_passes < 1:
-        raise ValueError(f"n_passes={dropout.n_passes!r}: must be at least 1")
+        raise InvalidInput(
+            f"n_passes={dropout.n_passes!r}: must be at least 1", "n_passes", value=dropout.n_passes
+        )
 
 
 def content_seed(*content: Any) -> int:
