@@ -48,7 +48,7 @@ unit: $(VENV)/.dev
 
 # Here scipy is as users have it; the newest one runs in its array API mode (tests/conftest.py).
 oldest: $(OLDEST)/.installed
-	SCIPY_ARRAY_API= $(OLDEST)/bin/python $(PYTEST) -m "not local_llm"
+	SCIPY_ARRAY_API= $(OLDEST)/bin/python $(PYTEST) -m "not local_llm and not cluster"
 
 no-oldest:
 	@echo "Left out: the oldest versions need Python 3.11 or 3.12 (make PYTHON=python3.12 oldest)"

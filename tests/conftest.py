@@ -117,3 +117,24 @@ def disks():
     disks = Disks()
     yield disks
     disks.close()
+
+
+def _needs(found, what):
+    """Skip a test of a cluster without an engine; in CI that is a failure."""
+    if found:
+        return
+    if os.environ.get("SKLLM_CALIB_NEED_CLUSTER") == "1":
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """Run a PostgreSQL server of our own, or skip."""
+    from postgres_server import PostgresServer, program
+
+    _needs(importlib.util.find_spec("psycopg"), "psycopg")
+    _needs(program("initdb"), "PostgreSQL (Debian: postgresql)")
+    server = PostgresServer()
+    yield server
+    server.close()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skllm_calib.evidence.storage import Storage, failure_key, open_storage
+from skllm_calib.evidence.storage import Storage, failure_key, is_address, open_storage
 
 __all__ = ["CacheStats", "ResponseCache", "default_cache_path", "resolve_cache"]
 
@@ -30,14 +30,16 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """Replies of language models, kept on disk and shared by processes.
+    """Replies of language models, kept on disk and shared by processes and machines.
 
     Parameters
     ----------
     path : str or path-like or None, default=None
         File to keep them in, created when first written to. None takes the path in the environment
         variable ``SKLLM_CALIB_CACHE``, else ``skllm-calib/replies.sqlite`` in the user's cache
-        folder.
+        folder. An address "postgresql://USER@HOST:PORT/DATABASE" keeps them in a PostgreSQL
+        database, for workers on many machines (extra ``postgres``). The address may hold options
+        of libpq, but no password: that is read from ``PGPASSWORD`` or ``~/.pgpass``.
     keep_failures : bool, default=False
         Whether failures that the server charged for, such as a refusal or a reply without an answer
         in it, count in later calls, too: in a search that asks for such a row in every fold it is
@@ -53,12 +55,13 @@ class ResponseCache:
 
     A reply that arrives is appended to a file in the folder ``<path>-arrived``, where it survives
     ``kill -9``, and goes into the cache together with others. What a killed run left there is taken
-    in by the next one.
+    in by the next one. In PostgreSQL, a reply is in the database before it is used.
 
     A worker claims a key before it asks, and others that need it wait for the reply: workers
     that miss the same key at the same moment pay for it once, also where they pay for a failure. A
     claim ends with the reply, with a failure, with the end of the process that made it, or, where
-    that cannot be seen (on another machine), ten minutes after its last reply.
+    that cannot be seen (on another machine), ten minutes after its last reply. In PostgreSQL,
+    the end of a process is seen from its connection, at once, and that of a machine in a minute.
 
     Only the owner may read the files. On a read-only disk, what is in the cache is served.
 
@@ -84,7 +87,7 @@ class ResponseCache:
     def _set_up(self, path: str | os.PathLike[str], keep_failures: bool) -> None:
         self.keep_failures = keep_failures
         self.storage: Storage = open_storage(path)
-        self.path = self.storage.path
+        self.path: Path | str = self.storage.path
         self._hits = self._misses = 0
         self._lock = threading.Lock()
 
@@ -182,16 +185,16 @@ class ResponseCache:
         return self  # has no parameters a search could change, and its counts are worth sharing
 
 
-def default_cache_path() -> Path:
-    """Return the default path of the cache.
+def default_cache_path() -> Path | str:
+    """Return the default path of the cache, or the address of the database that replaces it.
 
     Examples
     --------
-    >>> default_cache_path().suffix
+    >>> str(default_cache_path())[-7:]
     '.sqlite'
     """
     if path := os.environ.get("SKLLM_CALIB_CACHE"):
-        return Path(path).expanduser()
+        return path if is_address(path) else Path(path).expanduser()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local"))
     elif sys.platform == "darwin":
@@ -210,6 +213,6 @@ def resolve_cache(
     if isinstance(cache, str | os.PathLike):
         return ResponseCache(None if cache == "default" else cache)
     raise TypeError(
-        f"cache={cache!r}: must be 'default', the path of a file, a ResponseCache, or None to "
-        "disable caching"
+        f"cache={cache!r}: must be 'default', the path of a file, the address of a PostgreSQL "
+        "database, a ResponseCache, or None to disable caching"
     )

@@ -106,7 +106,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         guessed.
     cache : ResponseCache or str or None, default="default"
         Where replies are kept, so that nothing is paid for twice: "default" (see
-        :class:`ResponseCache`), the path of a file, a cache, or None to disable caching.
+        :class:`ResponseCache`), the path of a file, the address of a PostgreSQL database, a cache,
+        or None to disable caching.
     random_state : int or None, default=None
         Seed of the choice of examples; None is the same as 0, so that results are reproducible.
     verbose : int, default=0

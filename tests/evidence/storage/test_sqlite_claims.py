@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import warnings
 
 import pytest
+from storage_contract import ASK, SHARE, ClaimsContract, needs_sigkill, program, read, together
 
 from skllm_calib import ResponseCache
 from skllm_calib.evidence.storage import arrivals, sqlite_claims
@@ -22,18 +20,9 @@ from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import StorageError
 from skllm_calib.utils import sqlite
 
-needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 needs_locks = pytest.mark.skipif(
     arrivals.fcntl is None, reason="needs locks that end by themselves"
 )
-
-
-def read(value):
-    """Read a value as these tests keep it: a string in JSON."""
-    found = json.loads(value)
-    if not isinstance(found, str):
-        raise ValueError(value)
-    return found
 
 
 @pytest.fixture
@@ -57,7 +46,12 @@ def folder(cache):
     return cache.path.with_name("replies.sqlite-arrived")
 
 
-def test_the_way_of_a_reply(cache, worker):
+@needs_locks
+class TestSQLite(ClaimsContract):
+    pass
+
+
+def test_where_a_reply_is_on_its_way(cache, worker):
     assert worker.known(["a"]) == {}
     assert not cache.path.exists()
     assert worker.claim(["a", "b"]) == ({}, ["a", "b"])
@@ -86,25 +80,6 @@ def test_replies_go_into_the_database_together(
     assert rows(cache, "replies") == in_the_end
     worker.release()
     assert cache.get_many(keys) == {key: f'"{key}"' for key in keys}
-
-
-def test_any_text_is_kept(worker, cache):
-    texts = ["é\n\r\u2028", "\x00", '"', "\\", "🙂" * 1000, ""]
-    worker.claim([str(i) for i in range(len(texts))])
-    for i, text in enumerate(texts):
-        worker.keep(str(i), json.dumps(text, ensure_ascii=False))
-    for _ in range(2):
-        known = Worker(cache, read).known([str(i) for i in range(len(texts))])
-        assert [known[str(i)] for i in range(len(texts))] == texts
-        worker.release()
-
-
-def test_an_interrupted_claim_can_be_made_again(cache, worker):
-    worker.release()
-    worker.claim(["a"])
-    worker.release()
-    worker.release()
-    assert worker.claim(["a"]) == ({}, ["a"])
 
 
 # -- damaged values --------------------------------------------------------------------------------
@@ -142,86 +117,6 @@ def test_a_file_of_arrivals_that_was_cut_off(cache, worker):
 
 
 # -- processes that end ----------------------------------------------------------------------------
-
-ASK = """
-import socket, sys
-from skllm_calib import ResponseCache
-from skllm_calib.evidence.workers import Worker
-if len(sys.argv) > 2:
-    socket.gethostname = lambda: sys.argv[2]
-worker, i = Worker(ResponseCache(sys.argv[1]), str), 0
-worker.claim([f"k{i}" for i in range(100_000)])
-while True:
-    worker.keep(f"k{i}", '"v"')
-    print(i, flush=True)
-    i += 1
-"""
-
-
-def start(cache, *arguments):
-    command = [sys.executable, "-c", ASK, str(cache.path), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-@needs_sigkill
-@pytest.mark.parametrize("seed", range(4))
-def test_a_killed_process_loses_nothing_that_arrived(cache, worker, seed):
-    with start(cache) as child:
-        lines = [child.stdout.readline() for _ in range(random.Random(seed).randrange(1, 3_000))]
-        child.kill()
-        lines += child.stdout.read().split()
-    keys = [f"k{i}" for i in range(int(lines[-1]) + 1)]
-    assert len(worker.known(keys)) == len(keys)
-    known, mine = worker.claim([*keys, "k99999"])
-    assert known == dict.fromkeys(keys, "v")
-    assert mine == ["k99999"]
-    assert rows(cache, "replies") >= len(keys)
-    assert rows(cache, "owners") == 1
-    assert len(list(folder(cache).iterdir())) == 1  # that of the worker here
-
-
-@needs_sigkill
-@needs_locks
-@pytest.mark.parametrize("host", ["here", "a container that is no more"])
-def test_the_claims_of_a_process_end_with_it(cache, worker, host):
-    with start(cache, *([] if host == "here" else [host])) as child:
-        child.stdout.readline()
-        assert worker.claim(["k99999"]) == ({}, [])
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie: dead, and not reaped
-        assert worker.claim(["k99999"])[1] == ["k99999"]
-        child.stdout.read()
-
-
-FORK = """
-import os, signal, sys, time
-from skllm_calib import ResponseCache
-from skllm_calib.evidence.workers import Worker
-worker = Worker(ResponseCache(sys.argv[1]), str)
-worker.claim(["a", "b"])
-worker.keep("a", '"1"')
-if os.fork() == 0:
-    os.close(1)
-    time.sleep(60)
-    os._exit(0)
-print("forked", flush=True)
-input()
-"""
-
-
-@needs_locks
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_does_not_hold_the_claims_of_its_parent(cache, worker):
-    command = [sys.executable, "-c", FORK, str(cache.path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    with subprocess.Popen(command, **pipes) as child:
-        child.stdout.readline()
-        time.sleep(0.2)
-        assert worker.claim(["b"]) == ({}, [])
-        child.kill()
-        child.wait()
-        assert worker.claim(["a", "b"]) == ({"a": "1"}, ["b"])
-        os.killpg(child.pid, signal.SIGKILL)
 
 
 @needs_locks
@@ -450,39 +345,21 @@ def test_clear_while_another_process_reads(cache, monkeypatch):
     assert not any(b"secret" in path.read_bytes() for path in cache.path.parent.iterdir())
 
 
-HAMMER = """
-import sys
-from skllm_calib import ResponseCache
-from skllm_calib.evidence.workers import Worker
-cache, me = ResponseCache(sys.argv[1]), sys.argv[2]
-for turn in range(30):
-    keys = [f"shared-{turn}-{i}" for i in range(20)]
-    worker, left = Worker(cache, str), keys
-    while left:
-        try:
-            known, mine = worker.claim(left)
-            for key in mine:
-                worker.keep(key, me)
-                print(key)
-        finally:
-            worker.release()
-        left = [key for key in left if key not in known and key not in mine]
-    assert len(worker.known(keys)) == 20
-"""
+@needs_sigkill
+@needs_locks
+def test_a_claim_takes_in_what_a_killed_process_left(cache, worker):
+    with program(ASK, cache) as child:
+        for _ in range(50):
+            child.stdout.readline()
+        child.kill()
+        n = 50 + len(child.stdout.read().split())
+    worker.claim(["k99999"])
+    assert rows(cache, "replies") >= n
+    assert rows(cache, "owners") == 1
+    assert len(list(folder(cache).iterdir())) == 1  # that of the worker here
 
 
-def test_processes_share_the_work(cache):
-    command = [sys.executable, "-W", "error", "-c", HAMMER, str(cache.path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    children = [subprocess.Popen([*command, str(i)], **pipes) for i in range(3)]
-    done = [child.communicate() for child in children]
-    assert [errors for _, errors in done] == [""] * 3
-    asked = [key for out, _ in done for key in out.split()]
-    assert len(asked) == len(set(asked)) == len(cache) == 600  # nothing was asked twice
+def test_the_folder_goes_with_the_processes(cache):
+    together(SHARE, cache, 2)
+    assert len(cache) == 600
     assert not folder(cache).exists()
-
-
-def test_no_warning_where_nothing_is_damaged(cache, worker):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        worker.claim(["a"])

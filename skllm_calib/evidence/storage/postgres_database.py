@@ -1,0 +1,270 @@
+"""Database: one connection per process to a PostgreSQL server, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from skllm_calib.exceptions import InvalidInput, MissingDependency, StorageError
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["Database", "check_address", "is_address"]
+
+T = TypeVar("T")
+
+_PATIENCE = 60.0  # seconds to wait for a server that was there and is not now
+_PAUSE = 0.5
+_CREATING = 0x536B4C6D  # the lock of whoever makes the tables
+
+_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS skllm_calib_replies (
+        key text COLLATE "C" PRIMARY KEY,
+        value text NOT NULL,
+        created double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp())
+    )
+    """,
+    # Claims end with the connection of their owner, so they need not survive the server.
+    """
+    CREATE UNLOGGED TABLE IF NOT EXISTS skllm_calib_claims (
+        key text COLLATE "C" PRIMARY KEY, owner integer NOT NULL
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS skllm_calib_claims_owner ON skllm_calib_claims (owner)",
+    "CREATE UNLOGGED TABLE IF NOT EXISTS skllm_calib_owners (owner integer PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS skllm_calib_shared (name text PRIMARY KEY, value text)",
+)
+# A dead machine sends no farewell: the server looks after the connection, and ends it in a minute.
+_SETTINGS = {
+    "synchronous_commit": "off",  # what is kept survives this process; see Database.run
+    "default_transaction_isolation": "read committed",
+    "client_min_messages": "warning",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+_SET_UP = "SELECT extract(epoch FROM clock_timestamp())::float8, " + ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()
+)
+
+
+@dataclass
+class _Session:
+    """The connection of this process, which its threads take in turns."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    connection: psycopg.Connection[Any] | None = None
+    clock: float = 0.0  # seconds by which the server's clock is ahead of ours
+    has_tables: bool = False
+
+
+_sessions: dict[tuple[int, str], _Session] = {}
+
+
+class Database:
+    """Transactions on a PostgreSQL database, which are all or nothing.
+
+    Parameters
+    ----------
+    address : str
+        "postgresql://..."
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def read(self, query: Callable[[psycopg.Connection[Any]], T], default: T) -> T:
+        """Return the result of a query, or the default where the tables are not there yet."""
+        with self._session() as session:
+            try:
+                return self._attempt(session, query, create=False)
+            except _NoTablesError:
+                return default
+
+    def write(self, change: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Return the result of a change of one statement, which survives this process.
+
+        It does not wait for the disk of the server, which writes the changes of a moment together.
+        """
+        with self._session() as session:
+            return self._attempt(session, change, create=True)
+
+    def transact(self, change: Callable[[psycopg.Connection[Any]], T], *, once: bool = False) -> T:
+        """Return the result of a change that is all or nothing, and is on disk with all before it.
+
+        Parameters
+        ----------
+        change : callable
+            Takes the connection. Called again if the connection was lost, or another transaction
+            was in the way.
+        once : bool, default=False
+            Whether it is an error instead.
+        """
+
+        def whole(connection: psycopg.Connection[Any]) -> T:
+            with connection.transaction():
+                connection.execute("SET LOCAL synchronous_commit TO on")
+                return change(connection)
+
+        with self._session() as session:
+            return self._attempt(session, whole, create=True, once=once)
+
+    def to_server(self, moment: float) -> float:
+        """Return what the clock of the server shows at a moment of ours."""
+        return moment + _sessions[os.getpid(), self.address].clock
+
+    @contextlib.contextmanager
+    def _session(self) -> Any:
+        session = _sessions.setdefault((os.getpid(), self.address), _Session())
+        with session.lock:
+            yield session
+
+    def _attempt(
+        self,
+        session: _Session,
+        work: Callable[[psycopg.Connection[Any]], T],
+        *,
+        create: bool,
+        once: bool = False,
+    ) -> T:
+        psycopg = _import()
+        was_there = session.connection is not None
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                connection = self._connect(session)
+                self._check_tables(session, connection, create)
+                return work(connection)
+            except psycopg.errors.UndefinedTable:  # removed meanwhile
+                session.has_tables = False
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as e:
+                if once or time.monotonic() > deadline:
+                    raise self._trouble(e, "is in use") from e
+            except (
+                psycopg.errors.InsufficientPrivilege,
+                psycopg.errors.ReadOnlySqlTransaction,
+            ) as e:
+                raise self._trouble(e, "cannot be written") from e
+            except psycopg.OperationalError as e:
+                lost = session.connection is None or session.connection.closed
+                if not (was_there and lost) or once or time.monotonic() > deadline:
+                    raise self._trouble(e, "cannot be reached or written") from e
+                time.sleep(_PAUSE)
+
+    def _connect(self, session: _Session) -> psycopg.Connection[Any]:
+        if session.connection is not None and not session.connection.closed:
+            return session.connection
+        psycopg = _import()
+        try:
+            connection = psycopg.connect(
+                self.address, autocommit=True, fallback_application_name="skllm-calib"
+            )
+        except psycopg.ProgrammingError as e:
+            raise InvalidInput(
+                f"{self.address!r} is no address of a database ({_first_line(e)}): 'cache' must be "
+                "like 'postgresql://USER@HOST:PORT/DATABASE'",
+                "cache",
+                value=self.address,
+            ) from e
+        began = time.time()
+        row = connection.execute(_SET_UP).fetchone()
+        session.clock = row[0] - (began + time.time()) / 2 if row else 0.0
+        session.connection, session.has_tables = connection, False
+        return connection
+
+    def _check_tables(
+        self, session: _Session, connection: psycopg.Connection[Any], create: bool
+    ) -> None:
+        if session.has_tables:
+            return
+        row = connection.execute("SELECT to_regclass('skllm_calib_shared')").fetchone()
+        if row is None or row[0] is None:
+            if not create:
+                raise _NoTablesError
+            with connection.transaction():  # others wait meanwhile
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATING,))
+                for statement in _TABLES:
+                    connection.execute(statement)
+        session.has_tables = True
+
+    def _trouble(self, error: Exception, what: str) -> StorageError:
+        return StorageError(
+            f"the response cache {self.address!r} {what} ({_first_line(error)}). Check the server, "
+            "its disk and your permissions, or pass another 'cache'.",
+            self.address,
+        )
+
+
+class _NoTablesError(Exception):
+    """Nothing was written yet."""
+
+
+def is_address(path: object) -> bool:
+    """Return whether a path is the address of a PostgreSQL database.
+
+    Examples
+    --------
+    >>> is_address("postgresql://db.example/replies"), is_address("replies.sqlite")
+    (True, False)
+    """
+    return isinstance(path, str) and path.startswith(("postgresql://", "postgres://"))
+
+
+def check_address(address: str) -> None:
+    """Refuse an address with a password in it: it is shown in messages and kept in files."""
+    parts = urlsplit(address)
+    if parts.password is None and not {"password", "sslpassword"} & set(parse_qs(parts.query)):
+        return
+    raise InvalidInput(
+        "the address in 'cache' holds a password, which would be shown in messages and kept in "
+        "saved classifiers: remove it, and give it in the environment variable PGPASSWORD or in a "
+        "password file (~/.pgpass)",
+        "cache",
+        value=f"{parts.scheme}://...",
+    )
+
+
+def _import() -> Any:
+    try:
+        import psycopg  # noqa: PLC0415
+    except ImportError as e:
+        raise MissingDependency(
+            "a cache in PostgreSQL needs psycopg: pip install 'skllm-calib[postgres]' (importing "
+            f"it said: {e})"
+        ) from e
+    return psycopg
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@atexit.register
+def _close_all() -> None:
+    for (pid, _), session in _sessions.items():
+        if session.connection is not None and pid == os.getpid():
+            session.connection.close()
+
+
+def _leave_to_parent() -> None:
+    """Let go of the parent's connections: as long as a child has one, its claims do not end."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for session in _sessions.values():
+        if session.connection is not None and not session.connection.closed:
+            os.dup2(nothing, session.connection.fileno())  # no farewell to the server
+            session.connection.close()
+    os.close(nothing)
+    _sessions.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
