@@ -136,7 +136,7 @@ class Database:
         create: bool,
         once: bool = False,
     ) -> T:
-        psycopg = _import()
+        errors = _import().errors
         was_there = session.connection is not None
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -144,17 +144,17 @@ class Database:
                 connection = self._connect(session)
                 self._check_tables(session, connection, create)
                 return work(connection)
-            except psycopg.errors.UndefinedTable:  # removed meanwhile
+            except errors.UndefinedTable:  # removed meanwhile
                 session.has_tables = False
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as e:
+            except (errors.DeadlockDetected, errors.SerializationFailure) as e:
                 if once or time.monotonic() > deadline:
                     raise self._trouble(e, "is in use") from e
             except (
-                psycopg.errors.InsufficientPrivilege,
-                psycopg.errors.ReadOnlySqlTransaction,
+                errors.InsufficientPrivilege,
+                errors.ReadOnlySqlTransaction,
             ) as e:
                 raise self._trouble(e, "cannot be written") from e
-            except psycopg.OperationalError as e:
+            except errors.OperationalError as e:
                 lost = session.connection is None or session.connection.closed
                 if not (was_there and lost) or once or time.monotonic() > deadline:
                     raise self._trouble(e, "cannot be reached or written") from e
@@ -163,12 +163,12 @@ class Database:
     def _connect(self, session: _Session) -> psycopg.Connection[Any]:
         if session.connection is not None and not session.connection.closed:
             return session.connection
-        psycopg = _import()
+        driver = _import()
         try:
-            connection = psycopg.connect(
+            connection: psycopg.Connection[Any] = driver.connect(
                 self.address, autocommit=True, fallback_application_name="skllm-calib"
             )
-        except psycopg.ProgrammingError as e:
+        except driver.ProgrammingError as e:
             raise InvalidInput(
                 f"{self.address!r} is no address of a database ({_first_line(e)}): 'cache' must be "
                 "like 'postgresql://USER@HOST:PORT/DATABASE'",
