@@ -40,7 +40,10 @@ SHARED = [ROOT, ROOT / "tests" / "chaos", ROOT / "tests" / "evidence" / "backend
 sys.path[:0] = [str(path) for path in SHARED if str(path) not in sys.path]
 
 import tally as chaos  # noqa: E402
-from faults import FAULTS, KEYS, Fault, Healthy  # noqa: E402
+from faults import Fault  # noqa: E402
+from faults_of_answers import FAULTS  # noqa: E402
+from faulty_server import TIMEOUT, FaultyServer, messages  # noqa: E402
+from healthy import KEYS, Healthy  # noqa: E402
 from loopback import refusal  # noqa: E402
 
 CLIENTS = Path(__file__).with_name("reliability_clients.py")
@@ -54,6 +57,7 @@ PACKAGES = {
     "scikit-llm, row by row": "scikit-llm",
 }
 KEEPS = {"skllm-calib", "langchain, cached"}  # asked about all rows again
+SIGNALS = ("logprobs", "self_reported")
 ASKED_FOR_LABELS = {"scikit-llm", "scikit-llm, row by row"}
 WITHOUT_A_LABEL = {  # faults of stated probabilities, which say nothing about a stated label
     "stated_percent_and_fraction",
@@ -86,7 +90,7 @@ class Labelled(Healthy):
         return next(other for other in others if other.best != self.best)
 
 
-class Server(chaos.FaultyServer):
+class Server(FaultyServer):
     """The failing server; with the signal "label" one that is asked for labels only.
 
     `instead` is sent in the place of every answer, healthy or not, once it is set.
@@ -101,12 +105,12 @@ class Server(chaos.FaultyServer):
         stated = FAULTS["self_reported"].items()
         return {name: make for name, make in stated if name not in WITHOUT_A_LABEL}
 
-    def healthy(self, text: str) -> Healthy:
-        return (Labelled if self.signal == "label" else Healthy)(text, self.signal)
+    def healthy(self, text: str, stage: int = 0, body: Any = None) -> Healthy:
+        return (Labelled if self.signal == "label" else Healthy)(text, self.signal, stage, body)
 
-    def reply(self, text: str) -> tuple[Any, bool]:
-        answer = super().reply(text)
-        return answer if self.instead is None else (self.instead, False)
+    def reply(self, body: dict[str, Any]) -> tuple[Any, Any]:
+        answer = super().reply(body)
+        return answer if self.instead is None else (self.instead, None)
 
 
 class Client:
@@ -162,7 +166,7 @@ class Client:
 
 
 def signals_of(name: str, only: Sequence[str] | None = None) -> Sequence[str]:
-    return ["label"] if name in ASKED_FOR_LABELS else list(only or FAULTS)
+    return ["label"] if name in ASKED_FOR_LABELS else list(only or SIGNALS)
 
 
 def tally_of(
@@ -171,7 +175,7 @@ def tally_of(
     n_rows: int,
     *,
     seed: int = 0,
-    timeout: float = chaos.TIMEOUT,
+    timeout: float = TIMEOUT,
     signals: Sequence[str] | None = None,
 ) -> tuple[chaos.Tally, int, float]:
     """Ask about `n_rows` rows in equal parts with each signal.
@@ -183,7 +187,7 @@ def tally_of(
     signals = signals_of(name, signals)
     with tempfile.TemporaryDirectory() as folder:
         for signal_name in signals:
-            texts = chaos.messages(n_rows // len(signals))
+            texts = messages(n_rows // len(signals))
             with (
                 Server(texts, signal_name, 0.3, seed) as server,
                 Client(name, python, timeout) as client,
@@ -218,7 +222,7 @@ def started(name: str, python: str, cache: Path, n_arrived: int) -> Iterator[tup
     """Start a run, and wait until some answers have been sent."""
     signal_name = signals_of(name, ["logprobs"])[0]
     with (
-        Server(chaos.messages(N_ROWS), signal_name, 0.0, 0) as server,
+        Server(messages(N_ROWS), signal_name, 0.0, 0) as server,
         Client(name, python) as client,
     ):
         server.delay = 0.1

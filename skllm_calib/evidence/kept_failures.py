@@ -27,7 +27,7 @@ def read_failure(text: str, note: str = KEPT) -> BackendError | None:
     try:
         kind, said = json.loads(text)
         failure: BackendError = _KINDS[kind](f"{said} ({note})")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return None
     failure.is_billed = True
     return failure

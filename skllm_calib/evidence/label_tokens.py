@@ -368,12 +368,15 @@ class LabelTree:
         worth = [
             (-mass, prefix)
             for prefix, (mass, labels) in tally.open.items()
-            if any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
+            if prefix not in distributions
+            and any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
         ]
         worth += [
             (-p, prefix)
             for prefix, p in tally.blank.items()
-            if p > _BLANK * point.sum() and len(prefix) <= _LONGEST_BLANK
+            if p > _BLANK * point.sum()
+            and len(prefix) <= _LONGEST_BLANK
+            and prefix not in distributions
         ]
         return [prefix for _, prefix in sorted(worth)]
 
@@ -423,13 +426,16 @@ class LabelTree:
             if match.complete is not None:
                 shown.add(match.complete)
                 tally.seen[match.complete] = True
-            if written in distributions:
-                self._add(tally, distributions, written, p)
-                if match.complete is not None:
-                    tally.add_stop(match.complete, p, distributions[written])
-                    tally.left += p * self._left(distributions[written])
-            else:
-                tally.add_unfollowed(written, match, p, at.followed, complete)
+            there = distributions.get(written)
+            # Where an answer ends that is no label, its list is empty and says nothing of labels.
+            if there is None or not (there.tokens or match.complete is not None):
+                followed = at.followed and there is None
+                tally.add_unfollowed(written, match, p, followed, complete)
+                continue
+            self._add(tally, distributions, written, p)
+            if match.complete is not None:
+                tally.add_stop(match.complete, p, there)
+                tally.left += p * self._left(there)
         tally.add_unlisted(self.match(prefix).partial, shown, p_prefix, at)
 
 

@@ -130,6 +130,7 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
     listed = list(sent)
     for entry in (*listed, *((written,) if written else ())):
         _check_logprob(entry)
+    _check_nulls(listed)
     known, unnamed = _named(listed)
     ranked = _once_each(known)
     if written is not None:
@@ -164,6 +165,13 @@ def check_distribution(at: Distribution) -> None:
 def _check_logprob(entry: Sent | Token) -> None:
     if entry.logprob is not None and not entry.logprob <= _ROUNDING:  # NaN is not
         raise _impossible("a log-probability must be a number, 0 or less", [entry])
+
+
+def _check_nulls(listed: Sequence[Sent | Token]) -> None:
+    """Refuse null in front of a number: lists begin with the likeliest, and null is the least."""
+    numbers = [i for i, entry in enumerate(listed) if _value(entry) >= _IMPOSSIBLE]
+    if numbers and any(entry.logprob is None for entry in listed[: numbers[-1]]):
+        raise _impossible("a log-probability is null, and that of a later token is not", listed)
 
 
 def _named(listed: Sequence[Sent | Token]) -> tuple[list[Sent], float]:
@@ -245,7 +253,7 @@ def _is_unreadable(entry: Sent) -> bool:
     return not entry.text or _NO_CHARACTER in entry.text
 
 
-def _value(entry: Sent) -> float:
+def _value(entry: Sent | Token) -> float:
     return -math.inf if entry.logprob is None else float(entry.logprob)
 
 

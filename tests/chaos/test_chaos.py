@@ -12,14 +12,23 @@ import time
 import numpy as np
 import pytest
 import tally as chaos
-from faults import FAULTS, READABLE, Healthy
-from tally import DURATIONS, Plan, Tally, ask, faulty, play
+from faults_of_answers import faults_of
+from faulty_server import DURATIONS, Plan, faulty
+from healthy import PROFILES
+from loopback import needs_responses
+from tally import Tally, ask, play
 
 pytest.importorskip("openai")
 
-N_ROWS = 200
 SLOW = {"body_drips", "stalls", "stalls_in_the_middle"}
 MOMENT = 0.5  # seconds after which what was sent has arrived
+every_profile = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=needs_responses if profile.api == "responses" else ())
+        for name, profile in PROFILES.items()
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +38,10 @@ def _key(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
-@pytest.mark.parametrize("signal_name", FAULTS)
-def test_a_server_that_fails_in_all_ways_breaks_no_promise(signal_name, tmp_path):
+@pytest.mark.parametrize("name", ["logprobs", "self_reported"])
+def test_a_server_that_fails_in_all_ways_breaks_no_promise(name, tmp_path):
     tally = Tally()
-    with faulty(N_ROWS // 2, signal_name, seed=14) as server:
+    with faulty(100, name, seed=14) as server:
         play(server, tmp_path / "c.sqlite", tally)
     assert tally.broken == {}, tally
     assert (tally.rows, tally.struck) == (100, 30)
@@ -41,22 +50,25 @@ def test_a_server_that_fails_in_all_ways_breaks_no_promise(signal_name, tmp_path
     assert tally.failed_for_good <= n_that_stay < 20
 
 
-@pytest.mark.parametrize("signal_name", FAULTS)
-def test_every_kind_of_fault_costs_its_own_row_only(signal_name, tmp_path):
+@every_profile
+def test_every_kind_of_fault_costs_its_own_row_only(name, tmp_path):
     """Each fault once, for good, but for those that take their time."""
-    names = [name for name in FAULTS[signal_name] if name not in SLOW]
-    with faulty(2 * len(names), signal_name, share=0) as server:
+    faults = [fault for fault in faults_of(PROFILES[name]) if fault not in SLOW]
+    with faulty(2 * len(faults), name, share=0) as server:
         texts = list(server.plans)
-        for text, name in zip(texts[1::2], names, strict=True):
-            server.plans[text] = Plan(name, "always")
-        proba = ask(server.url, signal_name, tmp_path / "c.sqlite", texts)
-    truth = np.array([list(Healthy(text, signal_name).truth.values()) for text in texts])
+        for text, fault in zip(texts[1::2], faults, strict=True):
+            server.plans[text] = Plan(fault, "always")
+        proba = ask(server.url, server.signal, tmp_path / "c.sqlite", texts)
+        truth = np.array([server.healthy(text).row for text in texts])
+        readable = [server.shows_truth(text) for text in texts]
     np.testing.assert_allclose(proba[::2], truth[::2], atol=chaos.CLOSE)
-    for name, row, right in zip(names, proba[1::2], truth[1::2], strict=True):
-        if name in READABLE and not np.isnan(row).any():
-            np.testing.assert_allclose(row, right, atol=chaos.CLOSE, err_msg=name)
+    for fault, shows, row, right in zip(
+        faults, readable[1::2], proba[1::2], truth[1::2], strict=True
+    ):
+        if shows and not np.isnan(row).any():
+            np.testing.assert_allclose(row, right, atol=chaos.CLOSE, err_msg=fault)
         else:
-            assert np.isnan(row).all(), name
+            assert np.isnan(row).all(), fault
 
 
 def test_the_tally_sees_what_it_counts(tmp_path):
@@ -115,7 +127,7 @@ def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path)
         assert arrived
         server.delay = 0.0
         server.is_first_run = False
-        proba = ask(server.url, "logprobs", cache, list(server.plans))
+        proba = ask(server.url, server.signal, cache, list(server.plans))
         again = [text for text, n in arrived.items() if server.histories[text].n_requests > n]
         assert again == []
         assert chaos.verdicts(server, proba) == set()
@@ -124,4 +136,5 @@ def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path)
 def test_each_fault_lasts_in_each_way():
     with faulty(1000, "logprobs", share=0.9) as server:
         plans = set(server.plans.values()) - {Plan()}
-    assert plans == {Plan(name, lasts) for name in FAULTS["logprobs"] for lasts in DURATIONS}
+    faults = faults_of(PROFILES["logprobs"])
+    assert plans == {Plan(name, lasts) for name in faults for lasts in DURATIONS}

@@ -207,7 +207,7 @@ class Reply:
         """
         try:
             return cls(**_fields(json.loads(text, parse_constant=_infinite)))
-        except (AttributeError, LookupError, TypeError, RecursionError) as e:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as e:
             raise ValueError(f"not a reply as it was kept: {e!r}") from e
 
 
@@ -280,7 +280,7 @@ def _fields(d: Mapping[str, Any]) -> dict[str, Any]:
         "notes": tuple(_is(note, str) for note in _is(d["notes"], list)),
         "refused": tuple(_is(name, str) for name in _is(d.get("refused", []), list)),
         "reasoning_tokens": _is(d.get("reasoning_tokens", 0), int),
-        "decision": tuple(_is(p, float, int) for p in _is(d.get("decision", []), list)),
+        "decision": tuple(float(_is(p, float, int)) for p in _is(d.get("decision", []), list)),
         "passes": tuple(_distributions(plain) for plain in _is(d.get("passes", []), list)),
         "cut": _is(d.get("cut", False), bool),
     }
@@ -291,8 +291,8 @@ def _distributions(plain: Sequence[Mapping[str, Any]]) -> tuple[Distribution, ..
         Distribution(
             _decode(x["prefix"]),
             tuple(Token(_decode(t), float(_is(p, float, int))) for t, p in _is(x["tokens"], list)),
-            _is(x["listed_mass"], float, int),
-            _is(x["smallest"], float, int),
+            float(_is(x["listed_mass"], float, int)),
+            float(_is(x["smallest"], float, int)),
             _is(x.get("n_listed", 0), int),
             _is(x.get("followed", False), bool),
         )

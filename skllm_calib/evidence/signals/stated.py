@@ -228,8 +228,9 @@ class _Reading:
 
     def _is_name(self, value: Any) -> bool:
         """Tell whether a value is meant as a label: a label may be a number, too."""
-        text = str(value)
-        return self.names.find(text) is not None or _is_text(value)
+        if not isinstance(value, str | int | float):
+            return False
+        return self.names.find(str(value)) is not None or _is_text(value)
 
     def _is_remark(self, record: _Record, value: Any) -> bool:
         """Tell whether a value, such as a reason in words, says nothing of any label."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
 from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts, refused_parameter
 from skllm_calib.evidence.backends.base import Message, Reply, Request
-from skllm_calib.evidence.backends.hosted.answer import Usage
+from skllm_calib.evidence.backends.hosted.answer import Usage, count, first
 from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.backends.hosted.facts import row_of
 from skllm_calib.evidence.backends.hosted.failures import Problem, StopRunError
 from skllm_calib.evidence.backends.hosted.model import refused_wish
-from skllm_calib.evidence.backends.hosted.redaction import redact_failure, redact_reply
+from skllm_calib.evidence.backends.hosted.redaction import redact_reply
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.exceptions import BackendError, ContextTooLong, Refused, UnreadableReply
 
@@ -66,14 +67,12 @@ class ClaudeModel:
             body = self._body(request)
             reply = self._send(body)
             if not isinstance(reply, Problem):
+                usage = Usage()
+                read = partial(self._read, request=request, body=body, usage=usage)
                 try:
-                    self._check(reply)
-                    return redact_reply(self._read(reply, request, body), redact)
+                    return redact_reply(self._connection.read(read, reply), redact)
                 except (Refused, UnreadableReply) as failure:
-                    usage = Usage()
-                    usage.add(reply)
                     failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
-                    redact_failure(failure, redact)
                     raise
             if not self._facts.learn(reply, body, request.schema, row_of(request)):
                 raise self._failure_of(reply, body)
@@ -132,15 +131,16 @@ class ClaudeModel:
             about = f": {access.redact(str(why))}" if why else ""
             raise Refused(f"the model declined{about}")
 
-    def _read(self, message: Any, request: Request, body: Mapping[str, Any]) -> Reply:
+    def _read(self, message: Any, request: Request, body: Mapping[str, Any], usage: Usage) -> Reply:
+        usage.add(message)
+        self._check(message)
         text = "".join(block.text or "" for block in message.content if block.type == "text")
         if not text.strip():
             self._check_room(getattr(message, "stop_reason", None), request)
-        usage = getattr(message, "usage", None)
-        details = getattr(usage, "output_tokens_details", None)
-        n_hidden = getattr(details, "thinking_tokens", None) or 0
+        counted = getattr(message, "usage", None)
+        n_hidden = count(first(counted, "output_tokens_details"), "thinking_tokens")
         n_read, n_stored, n_cached, n_written = (
-            getattr(usage, f"{name}_tokens", None) or 0
+            count(counted, f"{name}_tokens")
             for name in ("input", "cache_creation_input", "cache_read_input", "output")
         )
         refused, notes = self._left_out(request, body)

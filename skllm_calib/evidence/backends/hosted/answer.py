@@ -7,14 +7,20 @@ one place where the log-probabilities of a reply become tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.hosted.endings import is_cut
 from skllm_calib.evidence.token_lists import Sent
 
-__all__ = ["Answer", "Position", "Usage", "first", "positions_of"]
+__all__ = ["NOT_AS_EXPECTED", "Answer", "Position", "Usage", "count", "first", "positions_of"]
+
+NOT_AS_EXPECTED = (
+    *(ArithmeticError, AttributeError, LookupError),
+    *(RecursionError, TypeError, ValueError),
+)
+"""What is raised where something else was sent than what is read."""
 
 
 class Position(NamedTuple):
@@ -90,28 +96,33 @@ class Usage:
         fingerprint = first(reply, "system_fingerprint")
         self.fingerprint = self.fingerprint or (str(fingerprint) if fingerprint else None)
         usage = first(reply, "usage")
-        self.prompt_tokens += _count(usage, "prompt_tokens", "input_tokens")
-        self.completion_tokens += _count(usage, "completion_tokens", "output_tokens")
+        self.prompt_tokens += count(usage, "prompt_tokens", "input_tokens")
+        self.completion_tokens += count(usage, "completion_tokens", "output_tokens")
         read = first(usage, "prompt_tokens_details", "input_tokens_details")
-        self.cached_tokens += _count(read, "cached_tokens")
+        self.cached_tokens += count(read, "cached_tokens")
         written = first(usage, "completion_tokens_details", "output_tokens_details")
-        n_reasoning = _count(written, "reasoning_tokens")
+        n_reasoning = count(written, "reasoning_tokens")
         self.reasoning_tokens += n_reasoning
         return n_reasoning
 
 
-def positions_of(entries: Iterable[Any]) -> tuple[Position, ...]:
-    """Read the entries of a list of log-probabilities.
+def positions_of(entries: Any) -> tuple[Position, ...]:
+    """Read the entries of a list of log-probabilities; nothing is an empty list.
 
     Parameters
     ----------
-    entries : iterable
+    entries : list or None
         One per token of the answer, each with the fields "token", "bytes" and "top_logprobs", a
         list of the same with a "logprob".
+
+    Raises
+    ------
+    TypeError
+        If something else stands in the place of a list.
     """
     positions, prefix = [], b""
-    for entry in entries:
-        listed = tuple(map(_sent, first(entry, "top_logprobs") or []))
+    for entry in _list(entries):
+        listed = tuple(map(_sent, _list(_field(entry, "top_logprobs"))))
         written = _sent(entry)
         positions.append(Position(prefix, listed, written))
         if written.text is None:
@@ -129,21 +140,44 @@ def _field(item: Any, name: str) -> Any:
     return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
+def count(usage: Any, *names: str) -> int:
+    """Return the first of these fields that holds a number; 0 where none does."""
+    value = first(usage, *names)
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value)
+    return value if isinstance(value, int) else 0
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list | None):
+        raise TypeError(f"{type(value).__name__} in the place of a list of tokens")
+    return value or []
+
+
 def _sent(entry: Any) -> Sent:
-    value, number = _field(entry, "logprob"), _field(entry, "id")
-    logprob = float(value) if isinstance(value, int | float) else None
-    return Sent(_bytes(entry), logprob, number if isinstance(number, int) else None)
+    number = _field(entry, "id")
+    return Sent(_bytes(entry), _logprob(entry), number if type(number) is int else None)
+
+
+def _logprob(entry: Any) -> float | None:
+    """Return a log-probability; NaN, which none is, where something else was sent than null."""
+    value = _field(entry, "logprob")
+    if value is None:
+        # That it is null has a meaning, that it is not there has none.
+        is_there = "logprob" in entry if isinstance(entry, Mapping) else hasattr(entry, "logprob")
+        return None if is_there else math.nan
+    try:
+        return float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _bytes(entry: Any) -> bytes | None:
+    """Return what a token writes; None where that cannot be known."""
     raw, text = _field(entry, "bytes"), _field(entry, "token")
     if raw is None:
         raw = _field(entry, "bytes_")  # Mistral's SDK
     if raw or (raw is not None and not text):
-        return bytes(raw)
+        is_raw = isinstance(raw, list) and all(type(b) is int and 0 <= b < 256 for b in raw)
+        return bytes(raw) if is_raw else None
     return text.encode(errors="replace") if isinstance(text, str) else None
-
-
-def _count(usage: Any, *names: str) -> int:
-    value = first(usage, *names)
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

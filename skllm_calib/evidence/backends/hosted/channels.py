@@ -38,11 +38,11 @@ class Channel:
     def __init__(self, http: Any, client: Any) -> None:
         self.client = client
         self.timeout = 60.0
-        self.is_cut = False
+        self.is_cut = self.has_answer = False
         self._http = http
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        http.event_hooks = {"request": [self._prepare]}
+        http.event_hooks = {"request": [self._prepare], "response": [self._note_answer]}
 
     def cut(self) -> None:
         """End the request that is under way, and let nothing more be sent; from any thread."""
@@ -59,10 +59,15 @@ class Channel:
 
     def _prepare(self, request: Any) -> None:
         """Set the time-outs of a request, and have what happens to it reported."""
+        self.has_answer = False
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout)
         timeouts["connect"] = min(self.timeout, _LONGEST_CONNECT)
         request.extensions["timeout"] = timeouts
         request.extensions["trace"] = self._trace
+
+    def _note_answer(self, response: Any) -> None:
+        """Note that a request was answered: what goes wrong from here on is due to the answer."""
+        self.has_answer = True
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Learn of new sockets; stop here if nothing more is to be sent."""

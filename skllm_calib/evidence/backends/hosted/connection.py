@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import threading
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from skllm_calib.evidence.backends.hosted.access import Access
+from skllm_calib.evidence.backends.hosted.answer import NOT_AS_EXPECTED
 from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
 from skllm_calib.evidence.backends.hosted.failures import (
@@ -105,7 +105,7 @@ class Connection(RunSwitch, ABC):
             return reader(reply)
         except BackendError as error:
             failure = error
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except NOT_AS_EXPECTED as error:
             said = f"{self.access.public_address} sent an answer in an unknown form: {error!r}"
             failure = UnreadableReply(said)
         # Outside of the handlers, so that nothing unredacted comes along.
@@ -172,10 +172,14 @@ class Connection(RunSwitch, ABC):
         with self._channels.lease() as channel, self._watched(channel):
             try:
                 reply = self.send_once(create, channel.client)
+                if not isinstance(reply, Problem):
+                    reply = self._problem_carried(reply) or reply
             except ChannelCutError:
                 reply = Problem(0, "the request was given up")
-            if not isinstance(reply, Problem):
-                reply = self._problem_carried(reply) or reply
+            except NOT_AS_EXPECTED as error:
+                if not channel.has_answer:  # it is the request that cannot be sent
+                    raise
+                reply = Problem(200, self.access.redact(f"broken JSON: {self.quote(error)}"))
             if channel.is_cut and isinstance(reply, Problem):
                 return Problem(0, "no answer in time", timed_out=True)
         if not isinstance(reply, Problem) or reply.status:
@@ -270,8 +274,6 @@ class SDKConnection(Connection):
             return lost(error.__cause__ or error, access)
         except sdk.APIError as error:
             return Problem(200, access.redact(str(error)))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            return Problem(200, access.redact(f"broken JSON: {error}"))
 
 
 def check_scheme(access: Access) -> None:

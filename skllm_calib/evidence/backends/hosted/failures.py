@@ -327,11 +327,13 @@ def failure_of(problem: Problem, access: Access) -> BackendError | StopRunError:
 
 # "8192 tokens" as a limit, and as the length of a prompt, in the words of several servers.
 _LIMIT = _any_of(
-    r"(?:context|model|input) (?:length|size|window)(?: is| of)?(?: only)?\W*(\d+)",
-    r"with (\d+) maximum context length",
+    r"(?:context|model|input) (?:length|size|window)(?: is| of)?(?: only)?\W*(\d{1,9})",
+    r"with (\d{1,9}) maximum context length",
 )
-_N_TOKENS = _any_of(r"(\d+) (?:input |prompt )?tokens", r"length (\d+)", r"contains (\d+)")
-_ABOVE = re.compile(r"(\d+)(?: tokens)?(?: \+ (\d+))? > (\d+)")
+_N_TOKENS = _any_of(
+    r"(\d{1,9}) (?:input |prompt )?tokens", r"length (\d{1,9})", r"contains (\d{1,9})"
+)
+_ABOVE = re.compile(r"(\d{1,9})(?: tokens)?(?: \+ (\d{1,9}))? > (\d{1,9})")
 
 
 def _excess_tokens(problem: Problem) -> int | None:

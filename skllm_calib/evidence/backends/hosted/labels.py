@@ -195,16 +195,21 @@ class LabelReader:
         """Read what follows each beginning that could still change a label."""
         how, tree, found = self._how, self._tree, dict(found)
         assert how is not None
+        unreadable: set[bytes] = set()  # what becomes of them is not settled
         # A label has few tokens and few beginnings; the bound only guards against odd tokenizers.
         for _ in range(4 * tree.n_labels + 64):
-            prefix = next(filter(_is_text, self._pending(found)), None)
-            if prefix is None:
+            left = (p for p in self._pending(found) if p not in unreadable and _is_text(p))
+            if (prefix := next(left, None)) is None:
                 break
             try:
-                there = self._look(1, (how, prefix)).positions[0]
-                found[prefix] = self._distribution(there._replace(prefix=prefix))
-            except UnreadableReply:  # the model ended there: nothing proven, all of it possible
-                found[prefix] = tree.distribution(prefix, ())
+                there = self._look(1, (how, prefix)).positions
+                found[prefix] = (
+                    self._distribution(there[0]._replace(prefix=prefix))
+                    if there
+                    else tree.distribution(prefix, ())  # nothing proven, all of it possible
+                )
+            except UnreadableReply:
+                unreadable.add(prefix)
         if self._pending(found):
             return found
         # What is still open was too little to follow: too little to count, too.
@@ -231,12 +236,12 @@ class LabelReader:
     def _find_continuation(self, seen: Position) -> Continuation | None:
         for how in self._model.continuations:
             try:
-                again = self._look(1, (how, seen.prefix)).positions[0]
+                again = self._look(1, (how, seen.prefix)).positions
             except (BackendUnavailable, ContextTooLong):
                 raise  # says nothing of this way; the next row tries again
             except BackendError:
                 continue
-            if _look_alike(seen, again):
+            if again and _look_alike(seen, again[0]):
                 return how
         return None
 
@@ -245,7 +250,8 @@ class LabelReader:
     ) -> Answer:
         """Return what was written and listed, at the first position at least.
 
-        `again` counts the samples of one answer: with a seed, each has its own.
+        Only where a begun answer ends, nothing may be. `again` counts the samples of one answer:
+        with a seed, each has its own.
         """
         known, model, messages = self._dialect, self._model, self._messages
         if known.no_logprobs is not None and known.is_known(NO_LOGPROBS):
@@ -282,6 +288,8 @@ class LabelReader:
             known.shows_logprobs = True
             return answer
         if not positions and not answer.text.strip():
+            if begun is not None:
+                return answer
             raise UnreadableReply(
                 f"the model {model.model!r} wrote nothing (finish_reason {answer.finish!r})"
             )

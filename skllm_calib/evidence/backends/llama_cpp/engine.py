@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.base import Message, Reply, Request
 from skllm_calib.evidence.backends.framing import ChatFormat, Framing, Part
+from skllm_calib.evidence.backends.hosted.answer import NOT_AS_EXPECTED, count, first
 from skllm_calib.evidence.backends.llama_cpp.gguf import special_tokens
 from skllm_calib.evidence.backends.llama_cpp.loopback import post, read_field
 from skllm_calib.evidence.backends.openai.systemone import read_systemone, systemone_body
@@ -29,6 +31,7 @@ from skllm_calib.exceptions import (
     MissingDependency,
     ModelNotFound,
     SignalUnavailable,
+    SkllmCalibError,
     UnreadableReply,
 )
 
@@ -111,9 +114,13 @@ class LlamaEngine:
         slot = self._slots.get()
         try:
             if request.choices:
-                return self._decide(request)
+                with _in_known_form():
+                    return self._decide(request)
             prompt = _Prompt(self._prompt(request.messages), slot)
-            return self._labels(prompt, request) if request.answers else self._text(prompt, request)
+            if request.answers:
+                with _in_known_form():
+                    return self._labels(prompt, request)
+            return self._text(prompt, request)
         finally:
             self._slots.put(slot)
 
@@ -124,22 +131,23 @@ class LlamaEngine:
             options["json_schema"] = json.loads(request.schema)
         elif request.among:
             options["grammar"] = _grammar(request.among)
-        reply = self._complete(
-            prompt,
-            n_predict=request.max_tokens,
-            temperature=request.temperature,
-            seed=_seed(request),
-            **options,
-        )
-        usage = reply["usage"]
-        return Reply(
-            text=reply["choices"][0]["text"],
-            cut=reply["choices"][0].get("finish_reason") == "length",
-            model=self._model,
-            prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"],
-            cached_tokens=usage.get("prompt_tokens_details", {}).get("cached_tokens", 0),
-        )
+        with _in_known_form():
+            reply = self._complete(
+                prompt,
+                n_predict=request.max_tokens,
+                temperature=request.temperature,
+                seed=_seed(request),
+                **options,
+            )
+            choice, usage = reply["choices"][0], reply["usage"]
+            return Reply(
+                text=_text_of(choice),
+                cut=choice.get("finish_reason") == "length",
+                model=self._model,
+                prompt_tokens=count(usage, "prompt_tokens"),
+                completion_tokens=count(usage, "completion_tokens"),
+                cached_tokens=count(first(usage, "prompt_tokens_details"), "cached_tokens"),
+            )
 
     def _decide(self, request: Request) -> Reply:
         """Request a decision; a model that is no decision model says so."""
@@ -235,7 +243,7 @@ class LlamaEngine:
         if not content:
             return {}, ""
         tokens = [content[0], *content[0]["top_logprobs"]]
-        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}, choice["text"]
+        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}, _text_of(choice)
 
     def _logprob_of(self, prompt: _Prompt, token_id: int) -> float:
         """Read the log-probability of one chosen token, however unlikely."""
@@ -306,6 +314,23 @@ class _LlamaChat(ChatFormat):
         reply = self._post("/tokenize", {"content": content, **options})
         ids: list[int] = read_field(reply, "tokens", list)
         return ids
+
+
+@contextmanager
+def _in_known_form() -> Iterator[None]:
+    """What cannot be read of an answer is the failure of its row."""
+    try:
+        yield
+    except SkllmCalibError:
+        raise
+    except NOT_AS_EXPECTED as e:
+        raise UnreadableReply(f"llama.cpp answered in an unknown form: {e!r:.200}") from e
+
+
+def _text_of(choice: Mapping[str, Any]) -> str:
+    if not isinstance(text := choice["text"], str):
+        raise TypeError(f"{text!r:.60} in the place of a text")
+    return text
 
 
 @lru_cache(maxsize=256)

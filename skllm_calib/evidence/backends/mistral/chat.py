@@ -27,7 +27,8 @@ _OPTIONAL = {"temperature": "temperature", "random_seed": "seed", "response_form
     name: name for name in _PINNED
 }
 _AT_MOST = re.compile(
-    r"(?:less than or equal to|at most|up to|<=|between \d+ and|max(?:imum)?(?: of| is|:)?) (\d+)",
+    r"(?:less than or equal to|at most|up to|<=|between \d+ and|max(?:imum)?(?: of| is|:)?) "
+    r"(\d{1,9})",
     re.I,
 )
 
@@ -104,7 +105,7 @@ class MistralModel(HostedModel):
         texts = [chunk.text for chunk in chunks if chunk.type == "text"]
         return Answer(
             content if isinstance(content, str) else "".join(texts),
-            positions_of(first(first(choice, "logprobs"), "content") or []),
+            positions_of(first(first(choice, "logprobs"), "content")),
             str(choice.finish_reason),
             n_reasoning,
             bool(n_reasoning) or any(chunk.type == "thinking" for chunk in chunks),

@@ -85,6 +85,6 @@ class ChatModel(OpenAIModel):
             raise self._declined(refusal)
         if not isinstance(text := message.content or "", str):
             raise self._no_answer(reply, "text")
-        positions = positions_of(first(first(choice, "logprobs"), "content") or [])
+        positions = positions_of(first(first(choice, "logprobs"), "content"))
         thought = bool(n_reasoning or first(message, "reasoning_content", "reasoning"))
         return Answer(text, positions, str(choice.finish_reason), n_reasoning, thought)

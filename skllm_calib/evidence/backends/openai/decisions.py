@@ -200,8 +200,13 @@ def _read_decision(reply: Mapping[str, Any], choices: Sequence[Choice]) -> Reply
     if kind != "choice":
         raise UnreadableReply(f"the server answered a choice with {kind!r}")
     listed = answer.get("probabilities") or []
-    # A value may also be true or false, which no text is.
-    stated = {p["value"]: p.get("probability") for p in listed if isinstance(p["value"], str)}
+    stated: dict[Any, Any] = {}
+    for option in listed:
+        # A value may also be true or false, which no text is.
+        value, p = option["value"], option.get("probability")
+        if value in stated and stated[value] != p:
+            raise UnreadableReply(f"the server gave {value!r:.60} two probabilities")
+        stated[value] = p
     return Reply(str(answer.get("choice") or ""), decision=decision_of(stated, choices))
 
 

@@ -51,10 +51,10 @@ _REFUSAL = re.compile(
 _LENGTH_NAME, _LEAST, _NO_BOUND = "the name of the bound", "the least bound", "-1 for no bound"
 _BAD = "a schema that is not taken, where others are"
 _BAD_SCHEMA = re.compile(r"invalid.{0,8}schema", re.I)
-_AT_LEAST = re.compile(r"below minimum value.*?>= ?(\d+)", re.I | re.S)
+_AT_LEAST = re.compile(r"below minimum value.*?>= ?(\d{1,9})", re.I | re.S)
 _AT_MOST = re.compile(
     r"(?:less than or equal to|greater than|more than|at most|up to|"
-    r"max(?:imum)?(?: allowed)?(?: is| of)?:?|<=|between \d+ and|\[\s*\d+\s*,)\s*(\d+)",
+    r"max(?:imum)?(?: allowed)?(?: is| of)?:?|<=|between \d+ and|\[\s*\d+\s*,)\s*(\d{1,9})",
     re.I,
 )
 

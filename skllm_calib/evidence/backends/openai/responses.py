@@ -114,7 +114,9 @@ class ResponsesModel(OpenAIModel):
         for part in _parts(output):
             if refusal := first(part, "refusal"):
                 raise self._declined(refusal)
-            texts.append(str(first(part, "text") or ""))
+            if not isinstance(text := first(part, "text") or "", str):
+                raise self._no_answer(reply, "text")
+            texts.append(text)
             entries += first(part, "logprobs") or []
         thought = bool(n_reasoning) or _shows_reasoning(output)
         finish = "length" if reason == "max_output_tokens" else str(reason or "stop")

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skllm_calib.evidence.backends.base import Choice, Message, Reply, Request
+from skllm_calib.evidence.backends.hosted.answer import count
 from skllm_calib.exceptions import UnreadableReply
 
 __all__ = ["INSTRUCTIONS", "decision_of", "read_systemone", "systemone_body"]
 
 INSTRUCTIONS = "Choose the option that answers the last message."
 _QUESTION = "label"
+# Probabilities may be rounded to two digits.
+_ROUNDING, _DIGIT = 1e-3, 0.005
 
 
 def systemone_body(request: Request) -> dict[str, Any]:
@@ -51,28 +54,44 @@ def read_systemone(body: Mapping[str, Any], choices: Sequence[Choice]) -> Reply:
         text=str(answer.get("choice") or ""),
         decision=decision_of(stated, choices),
         model=str(body.get("model") or ""),
-        prompt_tokens=int(usage.get("input_tokens") or 0),
-        completion_tokens=int(usage.get("output_tokens") or 0),
+        prompt_tokens=count(usage, "input_tokens"),
+        completion_tokens=count(usage, "output_tokens"),
     )
 
 
-def decision_of(stated: Mapping[str, Any], choices: Sequence[Choice]) -> tuple[float, ...]:
+def decision_of(stated: Mapping[Any, Any], choices: Sequence[Choice]) -> tuple[float, ...]:
     """Return what an answer gives to each choice; what it does not name has nothing.
+
+    Parameters
+    ----------
+    stated : mapping
+        What is stated of each option, also of others than the choices.
+    choices : sequence of Choice
 
     Raises
     ------
     UnreadableReply
-        If one of them is not a probability, or all of them are 0.
+        If one of them is not a probability, all of them are 0, or they sum to more than 1; or to
+        less where one of the choices has none.
     """
-    decision = []
-    for choice in choices:
-        p = stated.get(choice.value) or 0.0
-        if not isinstance(p, int | float) or not math.isfinite(p) or p < 0:
-            raise UnreadableReply(f"the server gave {choice.value!r} the probability {p!r}")
-        decision.append(float(p))
+    known = {value: _probability(value, p) for value, p in stated.items() if p is not None}
+    decision = tuple(known.get(choice.value, 0.0) for choice in choices)
     if not any(decision):
         raise UnreadableReply("the server gave no option of the decision a probability")
-    return tuple(decision)
+    total, rounding = math.fsum(known.values()), _ROUNDING + _DIGIT * len(known)
+    is_whole = total >= 1.0 - rounding or all(choice.value in known for choice in choices)
+    if total > 1.0 + rounding or not is_whole:
+        raise UnreadableReply(
+            f"the server gave {len(known)} options of the decision probabilities that sum to "
+            f"{total:.4g}"
+        )
+    return decision
+
+
+def _probability(value: Any, p: Any) -> float:
+    if type(p) not in (int, float) or not 0 <= p < math.inf:  # NaN is not
+        raise UnreadableReply(f"the server gave {value!r:.60} the probability {p!r:.60}")
+    return float(p)
 
 
 def _part(item: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -31,7 +31,13 @@ from skllm_calib.evidence.backends.transformers.dropout import (
 from skllm_calib.evidence.backends.transformers.labels import Path, Pieces, Walk
 from skllm_calib.evidence.label_tokens import Distribution
 from skllm_calib.evidence.spellings import Spellings
-from skllm_calib.exceptions import BackendError, ContextTooLong, ModelNotFound, SignalUnavailable
+from skllm_calib.exceptions import (
+    BackendError,
+    ContextTooLong,
+    ModelNotFound,
+    SignalUnavailable,
+    UnreadableReply,
+)
 
 __all__ = ["Settings", "TorchEngine"]
 
@@ -272,7 +278,13 @@ class TorchEngine:
             **self._last_only,
             **{self._cache: cache},
         )
-        return out.logits[:, -1].float().log_softmax(-1), out[self._cache]
+        logprobs = out.logits[:, -1].float().log_softmax(-1)
+        if logprobs.isnan().any():
+            raise UnreadableReply(
+                "the model computes no numbers (NaN) from this text: load it with another dtype, "
+                "such as dtype='float32'"
+            )
+        return logprobs, out[self._cache]
 
     def _tensor(self, rows: Sequence[Sequence[int]]) -> Any:
         import torch  # noqa: PLC0415 (optional)
