@@ -30,7 +30,7 @@ settings.register_profile(
 )
 fuzz = settings.get_profile(os.environ.get("FUZZ_PROFILE", "short"))
 # Examples that go over a socket take ten times as long.
-fuzz_wire = settings(fuzz, max_examples=fuzz.max_examples // 6)
+fuzz_wire = settings(fuzz, max_examples=fuzz.max_examples // 10)
 
 # What json.dumps cannot write.
 _DIGITS, _NESTED = "@digits@", "@nested@"

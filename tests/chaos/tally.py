@@ -197,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--share", type=float, default=0.3, help="of the rows that a fault strikes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--times", type=int, default=20, help="that runs are stopped in each way")
     parser.add_argument("--ask", metavar="URL", help="only ask there, as a child of the tests does")
     parser.add_argument("--profile", default="logprobs")
     parser.add_argument("--cache")
@@ -210,7 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     tallies["all"] = sum(tallies.values(), Tally())
     sys.stdout.write(f"{table(tallies)}\n{len(kinds())} kinds of faults, ")
     sys.stdout.write(f"{time.monotonic() - began:.0f} s\n")
-    return bool(tallies["all"].broken)
+    import deaths
+
+    return bool(tallies["all"].broken) or bool(deaths.main(options.times, options.seed))
 
 
 if __name__ == "__main__":

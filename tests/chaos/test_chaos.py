@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 
+import deaths
 import numpy as np
 import pytest
 import tally as chaos
@@ -20,8 +16,6 @@ from tally import Tally, ask, play
 
 pytest.importorskip("openai")
 
-SLOW = {"body_drips", "stalls", "stalls_in_the_middle"}
-MOMENT = 0.5  # seconds after which what was sent has arrived
 every_profile = pytest.mark.parametrize(
     "name",
     [
@@ -53,7 +47,7 @@ def test_a_server_that_fails_in_all_ways_breaks_no_promise(name, tmp_path):
 @every_profile
 def test_every_kind_of_fault_costs_its_own_row_only(name, tmp_path):
     """Each fault once, for good, but for those that take their time."""
-    faults = [fault for fault in faults_of(PROFILES[name]) if fault not in SLOW]
+    faults = [fault for fault in faults_of(PROFILES[name]) if fault not in deaths.SLOW]
     with faulty(2 * len(faults), name, share=0) as server:
         texts = list(server.plans)
         for text, fault in zip(texts[1::2], faults, strict=True):
@@ -91,46 +85,22 @@ def test_the_tally_sees_what_it_counts(tmp_path):
     assert tally.wrong + tally.invented == 20  # half of the rows, in both runs
 
 
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(death, tmp_path):
-    n_rows, cache = 300, tmp_path / "c.sqlite"
-    with faulty(n_rows, "logprobs", seed=3) as server:
-        server.delay = 0.1
-        plans = server.plans.items()
-        server.plans.update({text: Plan() for text, plan in plans if plan.fault in SLOW})
-        child = subprocess.Popen(
-            [
-                *(sys.executable, chaos.__file__, "--ask", server.url),
-                *("--rows", str(n_rows), "--cache", str(cache)),
-            ],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            stop_at = random.randint(100, 180)
-            until = time.monotonic() + 60
-            while server.n_answered < stop_at and time.monotonic() < until:
-                time.sleep(0.01)
-            assert child.poll() is None
-            stopped = time.monotonic()
-            child.send_signal(death)
-            child.wait(20)
-        finally:
-            child.kill()
-            child.wait()
-        assert server.n_answered < n_rows - 60, "stopped too late to tell anything"
-        arrived = {
-            text: history.n_requests
-            for text, history in server.histories.items()
-            if history.answered and history.answered < stopped - MOMENT
-        }
-        assert arrived
-        server.delay = 0.0
-        server.is_first_run = False
-        proba = ask(server.url, server.signal, cache, list(server.plans))
-        again = [text for text, n in arrived.items() if server.histories[text].n_requests > n]
-        assert again == []
-        assert chaos.verdicts(server, proba) == set()
+@pytest.mark.parametrize("die", [deaths.killed, deaths.interrupted])
+def test_a_run_that_is_stopped_at_a_random_moment_loses_nothing(die, tmp_path):
+    assert die(tmp_path / "c.sqlite", random.Random()) == set()
+
+
+def test_processes_that_share_a_cache_ask_once(tmp_path):
+    assert deaths.shared(tmp_path / "c.sqlite", random.Random()) == set()
+
+
+def test_damaged_values_cost_their_own_rows_alone(tmp_path):
+    assert deaths.damaged(tmp_path / "c.sqlite", random.Random()) == set()
+
+
+def test_a_disk_that_is_full_in_the_middle(tmp_path, disks):
+    disks.small(tmp_path, "600k")
+    assert deaths.disk_full(tmp_path / "c.sqlite", random.Random()) == set()
 
 
 def test_each_fault_lasts_in_each_way():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import json
+import math
 import warnings
 
 import numpy as np
@@ -205,6 +207,66 @@ def test_a_value_of_another_type_is_never_another_number(wire, api, signal, data
         for name, p in zip(CLASSES, list(LISTED.values())[:3], strict=True):
             low, high = (record[f"label_mass_{side}"][name] for side in ("low", "high"))
             assert low - 1e-3 <= p <= high + 1e-3, (row, record)
+
+
+def first_listed(body):
+    return body["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0]
+
+
+def best_option(body):
+    return body["answers"][0]["probabilities"][0]
+
+
+# What was found so: a change in a right reply, after which there was another error, or a wrong row.
+FOUND = {
+    "a log-probability is a text": lambda body: first_listed(body).update(logprob="high"),
+    "a log-probability is null, later ones are not": (
+        lambda body: first_listed(body).update(logprob=None)
+    ),
+    "a log-probability is missing": lambda body: first_listed(body).pop("logprob"),
+    "a log-probability has 400 digits": lambda body: first_listed(body).update(logprob=10**400),
+    "a token is a number": (
+        lambda body: body["choices"][0]["logprobs"]["content"][0]["top_logprobs"].insert(0, 5)
+    ),
+    "the bytes of a token are one number": lambda body: first_listed(body).update(bytes=10**12),
+    "a list of tokens is a text": (
+        lambda body: body["choices"][0]["logprobs"]["content"][0].update(top_logprobs="AB")
+    ),
+    "numbers with 5000 digits": lambda body: body.update(created="@digits@"),
+    "lists in lists": lambda body: body.update(created="@nested@"),
+}
+FOUND_IN_DECISIONS = {
+    "a probability is true": lambda body: best_option(body).update(probability=True),
+    "a probability has 400 digits": lambda body: best_option(body).update(probability=10**400),
+    "a probability is null, and much is left": (
+        lambda body: best_option(body).update(probability=None)
+    ),
+    "an option is missing, and much is left": lambda body: body["answers"][0]["probabilities"].pop(
+        0
+    ),
+    "probabilities sum to 1.4": lambda body: best_option(body).update(probability=1.0),
+    "an option has two probabilities": lambda body: body["answers"][0]["probabilities"].append(
+        {"value": "ham", "probability": 0.1}
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("signal", "change"),
+    [("logprobs", name) for name in FOUND] + [("decisions", name) for name in FOUND_IN_DECISIONS],
+)
+def test_what_was_found_is_a_failed_row(wire, signal, change):
+    body = copy.deepcopy(REPLIES["chat", signal][0][1 if signal == "logprobs" else 0])
+    (FOUND | FOUND_IN_DECISIONS)[change](body)
+    assert np.isnan(wire.row("chat", signal, written(body))).all()
+
+
+def test_counts_of_tokens_that_are_none_cost_no_row(wire):
+    for api, signal in (("chat", "logprobs"), ("systemone", "decisions")):
+        for count in ("many", 10**400, math.inf, [], True):
+            body = copy.deepcopy(REPLIES[api, signal][0][0])
+            body["usage"] = {"prompt_tokens": count, "input_tokens": count}
+            assert check_row(wire.row(api, signal, written(body)))
 
 
 CHAT = [*REPLIES["chat", "logprobs"][0], openai_form.completion("A").body]

@@ -173,11 +173,12 @@ def _logprob(entry: Any) -> float | None:
 
 
 def _bytes(entry: Any) -> bytes | None:
-    """Return what a token writes; None where that cannot be known."""
+    """Return what a token writes; None where that is not said."""
     raw, text = _field(entry, "bytes"), _field(entry, "token")
     if raw is None:
         raw = _field(entry, "bytes_")  # Mistral's SDK
     if raw or (raw is not None and not text):
-        is_raw = isinstance(raw, list) and all(type(b) is int and 0 <= b < 256 for b in raw)
-        return bytes(raw) if is_raw else None
+        if not isinstance(raw, list) or not all(type(byte) is int for byte in raw):
+            raise TypeError(f"{raw!r:.60} in the place of the bytes of a token")
+        return bytes(raw)
     return text.encode(errors="replace") if isinstance(text, str) else None

@@ -82,6 +82,7 @@ class LabelReader:
         self._lists_few = False
         self._how = self._dialect.continuation  # perhaps found out by this row alone
         self._has_tried = self._dialect.can_continue is False
+        self._begun: dict[bytes, tuple[Position, ...]] = {}  # what was read in order to find out
 
     def read(self) -> Reply:
         """Return text, distributions and notes."""
@@ -202,7 +203,7 @@ class LabelReader:
             if (prefix := next(left, None)) is None:
                 break
             try:
-                there = self._look(1, (how, prefix)).positions
+                there = self._begun.pop(prefix, None) or self._look(1, (how, prefix)).positions
                 found[prefix] = (
                     self._distribution(there[0]._replace(prefix=prefix))
                     if there
@@ -242,6 +243,7 @@ class LabelReader:
             except BackendError:
                 continue
             if again and _look_alike(seen, again[0]):
+                self._begun[seen.prefix] = again
                 return how
         return None
 
