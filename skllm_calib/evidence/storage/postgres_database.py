@@ -64,7 +64,6 @@ class _Session:
     lock: threading.RLock = field(default_factory=threading.RLock)
     connection: psycopg.Connection[Any] | None = None
     clock: float = 0.0  # seconds by which the server's clock is ahead of ours
-    has_tables: bool = False
 
 
 _sessions: dict[tuple[int, str], _Session] = {}
@@ -142,10 +141,12 @@ class Database:
         while True:
             try:
                 connection = self._connect(session)
-                self._check_tables(session, connection, create)
-                return work(connection)
-            except errors.UndefinedTable:  # removed meanwhile
-                session.has_tables = False
+                try:
+                    return work(connection)
+                except errors.UndefinedTable:  # not made yet, or removed meanwhile
+                    if not create:
+                        raise _NoTablesError from None
+                    _make_tables(connection)
             except (errors.DeadlockDetected, errors.SerializationFailure) as e:
                 if once or time.monotonic() > deadline:
                     raise self._trouble(e, "is in use") from e
@@ -178,23 +179,8 @@ class Database:
         began = time.time()
         row = connection.execute(_SET_UP).fetchone()
         session.clock = row[0] - (began + time.time()) / 2 if row else 0.0
-        session.connection, session.has_tables = connection, False
+        session.connection = connection
         return connection
-
-    def _check_tables(
-        self, session: _Session, connection: psycopg.Connection[Any], create: bool
-    ) -> None:
-        if session.has_tables:
-            return
-        row = connection.execute("SELECT to_regclass('skllm_calib_shared')").fetchone()
-        if row is None or row[0] is None:
-            if not create:
-                raise _NoTablesError
-            with connection.transaction():  # others wait meanwhile
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATING,))
-                for statement in _TABLES:
-                    connection.execute(statement)
-        session.has_tables = True
 
     def _trouble(self, error: Exception, what: str) -> StorageError:
         return StorageError(
@@ -206,6 +192,13 @@ class Database:
 
 class _NoTablesError(Exception):
     """Nothing was written yet."""
+
+
+def _make_tables(connection: psycopg.Connection[Any]) -> None:
+    with connection.transaction():  # others wait meanwhile
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATING,))
+        for statement in _TABLES:
+            connection.execute(statement)
 
 
 def is_address(path: object) -> bool:

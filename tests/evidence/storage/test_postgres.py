@@ -45,7 +45,6 @@ def test_tables_that_are_removed_meanwhile(cache):
     worker = Worker(cache, read)
     worker.claim(["a", "b"])
     run(cache, "DROP TABLE skllm_calib_replies, skllm_calib_claims, skllm_calib_owners")
-    run(cache, "DROP TABLE skllm_calib_shared")
     assert cache.get_many(["a"]) == {}
     worker.keep("b", '"2"')
     worker.release()
