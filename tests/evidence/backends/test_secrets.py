@@ -305,3 +305,16 @@ def test_no_field_of_a_reply_shows_a_secret(serve):
         if isinstance(told_of, Reply):
             assert Reply.from_json(told_of.to_json()) == told_of
         assert not shown_in(told_of.to_json() if isinstance(told_of, Reply) else told(told_of), KEY)
+
+
+def test_a_placeholder_for_a_key_hides_no_word_of_a_name():
+    redact = Redactor(("any-gemini-key", "mistral-key-of-nobody"))
+    for name in ("gemini-2.5-flash-001", "mistral-small-2603"):
+        assert redact.of_name(name) == name
+
+
+@pytest.mark.parametrize("key", [KEY, "Gpw4-of-xyz", "pw-of-x"])
+@pytest.mark.parametrize("echo", ["plain", "URL-encoded", "base64"])
+def test_a_name_shows_no_secret(key, echo):
+    shown = ECHOES[echo](key)
+    assert shown not in Redactor((key,)).of_name(f"m-{shown}-001")

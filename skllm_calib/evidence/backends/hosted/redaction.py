@@ -26,7 +26,7 @@ __all__ = ["Redactor", "guard_logs", "redact_failure", "redact_reply", "redactor
 
 _STARS = "***"
 _PIECE = 6  # characters in a row that are taken for a piece of a secret
-_LONG = 16  # those in the text of an answer, which may use the words of a placeholder for a key
+_LONG = 16  # those in an answer or a name, which may have the words of a placeholder for a key
 _LEAST_CUT = 8  # secrets shorter than this are only searched for whole
 _WORD = 4  # secrets shorter than this only as a word of their own
 _LOWER = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
@@ -50,6 +50,8 @@ class Redactor:
         self._long = [s for s in secrets if len(s) >= _LEAST_CUT]
         forms = {form.translate(_LOWER) for secret in self._long for form in _forms(secret)}
         self._pieces = {size: _pieces(forms, size) for size in (_PIECE, _LONG)}
+        whole = sorted((form for form in forms if len(form) < _LONG), key=len, reverse=True)
+        self._whole = re.compile("|".join(map(re.escape, whole)), re.IGNORECASE) if whole else None
         short = sorted((s for s in secrets if 0 < len(s) < _LEAST_CUT), key=len, reverse=True)
         patterns = [
             re.escape(s) if len(s) >= _WORD else rf"(?<!\w){re.escape(s)}(?!\w)"
@@ -63,6 +65,16 @@ class Redactor:
         text = _USER_IN_URL.sub(_STARS, text)
         if self._long:
             text = self._without_pieces(_MASKED.sub(self._without_ends, text), _PIECE)
+        return self._short.sub(_STARS, text) if self._short else text
+
+    def of_name(self, text: str) -> str:
+        """Return a name that a server gives, without what can only be a secret.
+
+        A name is compared with that of an earlier run, so no word that a placeholder for a key
+        happens to share with it may be missing.
+        """
+        text = self._without_pieces(text, _LONG)
+        text = self._whole.sub(_STARS, text) if self._whole else text
         return self._short.sub(_STARS, text) if self._short else text
 
     def of_answer(self, text: str) -> str:
@@ -105,8 +117,8 @@ def redact_reply(reply: Reply, redact: Redactor) -> Reply:
     return replace(
         reply,
         text=redact.of_answer(reply.text),
-        model=redact(reply.model),
-        fingerprint=reply.fingerprint and redact(reply.fingerprint),
+        model=redact.of_name(reply.model),
+        fingerprint=reply.fingerprint and redact.of_name(reply.fingerprint),
         distributions=tuple(_redact_tokens(d, redact) for d in reply.distributions),
     )
 
