@@ -764,7 +764,7 @@ def test_beginnings_are_continued(serve):
         assert reply.notes == ()
     # One look and three beginnings a row; whether they are continued was found out with two rows.
     assert len(server.seen) == 10 * 4
-    assert sum(a.prompt_tokens for a in answers) == 420
+    assert sum(a.prompt_tokens for a in answers) == 400
     assert server.bodies()[-1]["messages"][-1]["prefix"] is True
 
 
