@@ -18,8 +18,8 @@ TORCH ?= torch==2.13.0
 # There are no wheels of the oldest versions for Python 3.13 and later.
 FITS := $(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13))')
 
-# Workers of pytest, each with one thread of linear algebra: threads that wait for each other on busy
-# cores make small matrices many times slower.
+# Workers of pytest, each with one thread of linear algebra and of language models: threads that wait
+# for each other on busy cores make both many times slower.
 WORKERS ?= auto
 unit oldest: export OMP_NUM_THREADS := 1
 unit oldest: export OPENBLAS_NUM_THREADS := 1
@@ -91,5 +91,5 @@ $(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	  || (echo "The oldest versions need Python 3.11 or 3.12; say which: make PYTHON=python3.12 oldest"; exit 1)
 	$(PYTHON) -m venv --clear $(OLDEST)
-	$(OLDEST)/bin/python $(INSTALL) -c .ci/oldest.txt -e ".[demo,tables]" hypothesis polars pytest pytest-xdist skops
+	$(OLDEST)/bin/python $(INSTALL) -c .ci/oldest.txt -e ".[demo,tables]" hypothesis polars pytest pytest-timeout pytest-xdist skops
 	@touch $@

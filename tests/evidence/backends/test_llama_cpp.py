@@ -288,8 +288,10 @@ def test_odd_texts(model, text):
 
 
 @local_llm
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.OffLabelWarning")
 def test_the_classifier_on_top(model):
-    clf = LLMClassifier(model, classes=["ham", "spam"], cache=None)
+    # A tiny model, which hardly ever begins with these labels.
+    clf = LLMClassifier(model, classes=["ham", "spam"], max_off_label=1.0, cache=None)
     proba = clf.predict_proba(["You won a FREE prize! Call now!", "See you at home at six."])
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)
     assert np.isfinite(np.log(proba)).all()

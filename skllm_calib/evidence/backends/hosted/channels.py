@@ -73,12 +73,14 @@ class Channel:
         """Learn of new sockets; stop here if nothing more is to be sent."""
         opened: Any = info.get("return_value")
         with self._lock:
-            if event.endswith(".complete") and hasattr(opened, "get_extra_info"):
-                known = opened.get_extra_info("socket")
-                if isinstance(known, socket.socket):
-                    still_open = [old for old in self._sockets if old.fileno() >= 0]
-                    self._sockets = [*still_open, known]
+            is_new = event.endswith(".complete") and hasattr(opened, "get_extra_info")
+            known = opened.get_extra_info("socket") if is_new else None
+            if isinstance(known, socket.socket):
+                still_open = [old for old in self._sockets if old.fileno() >= 0]
+                self._sockets = [*still_open, known]
             if self.is_cut and not event.endswith(".failed") and "close" not in event:
+                if is_new:  # nobody else knows of it yet
+                    opened.close()
                 raise ChannelCutError
 
 
@@ -94,6 +96,7 @@ class Channels:
     def __init__(self, make: Callable[[], Channel]) -> None:
         self._make = make
         self._idle: list[Channel] = []
+        self._is_closed = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -105,15 +108,17 @@ class Channels:
         try:
             yield channel
         finally:
-            if channel.is_cut:
-                channel.close()
-            else:
-                with self._lock:
+            with self._lock:
+                is_over = channel.is_cut or self._is_closed
+                if not is_over:
                     self._idle.append(channel)
+            if is_over:
+                channel.close()
 
     def close(self) -> None:
-        """Close the connections of all idle channels."""
+        """Close the connections: idle ones now, those in use when their requests are done."""
         with self._lock:
+            self._is_closed = True
             idle, self._idle = self._idle, []
         for channel in idle:
             channel.close()

@@ -41,8 +41,9 @@ class LlamaCppBackend(BaseBackend):
         for every four cores in use: fewer cores are kept busy by one prompt alone, and more slots
         were slower on two.
     n_threads : int or None, default=None
-        Processor cores to use; None takes the cores this process may use, at most eight. More
-        threads than free cores make it several times slower.
+        Processor cores to use; None takes as many as ``OMP_NUM_THREADS`` says (joblib sets it in
+        its workers), else the cores this process may use, at most eight. More threads than free
+        cores make it several times slower.
     n_ubatch : int, default=32
         Tokens computed in one step. Up to 32, a prompt gives the same numbers to the last bit
         whether its beginning was reused or not, alone or beside others; from 64 on llama.cpp

@@ -369,6 +369,10 @@ def _seed(request: Request) -> int:
 
 
 def _usable_cores() -> int:
+    """Return how many cores to use; joblib shares them out among its workers by the variable."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if allowed.isdecimal() and int(allowed) > 0:
+        return int(allowed)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
