@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from skllm_calib.evidence.token_lists import Distribution, Sent, Token, read_list
 
-__all__ = ["Distribution", "LabelMass", "LabelTree", "Token"]
+__all__ = ["Distribution", "LabelMass", "LabelTree", "Token", "label_tree"]
 
 # What a model may put before its answer without changing what it says: ASCII blanks and marks; a
 # byte order mark, blanks of other scripts, and opening quotes.
@@ -437,6 +438,12 @@ class LabelTree:
                 tally.add_stop(match.complete, p, there)
                 tally.left += p * self._left(there)
         tally.add_unlisted(self.match(prefix).partial, shown, p_prefix, at)
+
+
+@lru_cache(maxsize=64)
+def label_tree(answers: tuple[str, ...]) -> LabelTree:
+    """Return the tree of some answers; it remembers what it has found out about tokens."""
+    return LabelTree(answers)
 
 
 def _noticeable(mass: float, label: float, total: float, tolerance: float) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Message, Reply, Request
 from skllm_calib.evidence.backends.callables import name_of
-from skllm_calib.evidence.label_tokens import LabelTree, Token
+from skllm_calib.evidence.label_tokens import Token, label_tree
 from skllm_calib.exceptions import BackendError, InvalidInput
 
 __all__ = ["Handler", "TestingBackend"]
@@ -205,7 +205,7 @@ class TestingBackend(BaseBackend):
         )
 
     def _labels(self, reply: Reply, request: Request, proba: Mapping[str, float]) -> Reply:
-        tree = LabelTree(request.answers)
+        tree = label_tree(request.answers)
         passes = []
         for i in range(request.dropout.n_passes if request.dropout else 0):
             rng = self._rng(request, "pass", i)

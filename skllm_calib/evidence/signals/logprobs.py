@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from skllm_calib.evidence.backends.base import Request
-from skllm_calib.evidence.label_tokens import Distribution, LabelMass, LabelTree
+from skllm_calib.evidence.label_tokens import Distribution, LabelMass, label_tree
 from skllm_calib.evidence.questions import Question
 from skllm_calib.evidence.signals.base import Dialogue, Evidence, Signal, replies_or_raise
 from skllm_calib.evidence.signals.label_names import quoted
@@ -76,7 +75,7 @@ def read_labels(
         )
     for at in distributions:
         check_distribution(at)
-    mass = _tree(answers).reduce({d.prefix: d for d in distributions})
+    mass = label_tree(answers).reduce({d.prefix: d for d in distributions})
     root = distributions[0]
     if not mass.seen.any():
         raise UnreadableReply(
@@ -129,8 +128,3 @@ def _shown(root: Distribution) -> str:
     return ", ".join(
         f"{t.text.decode(errors='replace')!r} ({np.exp(t.logprob):.0%})" for t in root.tokens[:3]
     )
-
-
-@lru_cache(maxsize=64)
-def _tree(answers: tuple[str, ...]) -> LabelTree:
-    return LabelTree(answers)

@@ -15,7 +15,7 @@ from skllm_calib.evidence.backends.hosted.redaction import redact_failure, redac
 from skllm_calib.evidence.backends.hosted.text import read_text
 from skllm_calib.evidence.backends.hosted.verdicts import Verdicts
 from skllm_calib.evidence.backends.pool import answer_all
-from skllm_calib.evidence.label_tokens import LabelTree
+from skllm_calib.evidence.label_tokens import label_tree
 from skllm_calib.exceptions import (
     BackendError,
     InvalidInput,
@@ -54,7 +54,6 @@ class Run:
         self._top_logprobs = top_logprobs
         self._budget = reasoning_budget
         self._decide = decide
-        self._trees: dict[tuple[str, ...], LabelTree] = {}
         self._verdicts = Verdicts(model.connection, model.dialect)
         self._redact = model.connection.access.redact
 
@@ -92,7 +91,7 @@ class Run:
         if request.choices and self._decide is not None:
             return self._decide(request, usage)
         if request.answers:
-            tree = self._trees.setdefault(request.answers, LabelTree(request.answers))
+            tree = label_tree(request.answers)
             return LabelReader(self._model, tree, request, usage, self._top_logprobs).read()
         return read_text(self._model, request, usage, self._budget)
 
