@@ -18,6 +18,10 @@ TORCH ?= torch==2.13.0
 # There are no wheels of the oldest versions for Python 3.13 and later.
 FITS := $(shell $(PYTHON) -c 'import sys; print((3, 11) <= sys.version_info < (3, 13))')
 
+# Engines for the tests of clusters; CLUSTER= leaves these tests out. pyspark has no wheels, and nothing
+# in it is to be compiled.
+CLUSTER ?= yes
+
 # Workers of pytest, each with one thread of linear algebra and of language models: threads that wait
 # for each other on busy cores make both many times slower.
 WORKERS ?= auto
@@ -32,7 +36,8 @@ demo: $(VENV)/.demo
 
 # What keeps one core busy goes first, two at a time; the tests then have all cores.
 test:
-	$(MAKE) --jobs=2 lint types docs notebook $(if $(filter True,$(FITS)),$(OLDEST)/.installed)
+	$(MAKE) --jobs=2 lint types docs notebook $(if $(CLUSTER),$(VENV)/.cluster) \
+	  $(if $(filter True,$(FITS)),$(OLDEST)/.installed)
 	$(MAKE) unit $(if $(filter True,$(FITS)),oldest,no-oldest)
 
 lint: $(VENV)/.dev
@@ -43,7 +48,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev $(if $(CLUSTER),$(VENV)/.cluster)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term
 
 # Here scipy is as users have it; the newest one runs in its array API mode (tests/conftest.py).
@@ -86,6 +91,14 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python $(INSTALL) -e ".[dev$(if $(TORCH),$(COMMA)transformers)]"
 	$(BIN)/skllm-calib download smollm2
 	@touch $@ $(VENV)/.demo
+
+# Not by the name of this package: what runs beside it must not see it reinstalled.
+$(VENV)/.cluster: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	  print(*p["project"]["optional-dependencies"]["cluster"], sep="\n")' \
+	  | $(BIN)/python $(INSTALL) --no-binary pyspark -r /dev/stdin \
+	  || echo "Tests of clusters are left out: not every engine can be installed on this Python"
+	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml .ci/oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \

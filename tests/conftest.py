@@ -122,22 +122,27 @@ def disks():
     disks.close()
 
 
-def _needs(found, what):
-    """Skip a test of a cluster without an engine; in CI that is a failure."""
-    if found:
-        return
-    if os.environ.get("SKLLM_CALIB_NEED_CLUSTER") == "1":
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
+@pytest.fixture(scope="session")
+def needs():
+    """Return a function that skips a test of a cluster without its engine; in CI it fails then."""
+
+    def check(package, *programs):
+        missing = [p for p in programs if not shutil.which(p)]
+        missing += [] if importlib.util.find_spec(package) else [package]
+        if missing and os.environ.get("SKLLM_CALIB_NEED_CLUSTER") == "1":
+            pytest.fail(f"needs {', '.join(missing)}")
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}")
+
+    return check
 
 
 @pytest.fixture(scope="session")
-def postgres_server():
+def postgres_server(needs):
     """Run a PostgreSQL server of our own, or skip."""
     from postgres_server import PostgresServer, program
 
-    _needs(importlib.util.find_spec("psycopg"), "psycopg")
-    _needs(program("initdb"), "PostgreSQL (Debian: postgresql)")
+    needs("psycopg", program("initdb") or "initdb")
     server = PostgresServer()
     yield server
     server.close()

@@ -22,6 +22,10 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.rst")])
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="not a checkout")
 
 
+# Run on real engines by tests/distributed.
+ON_CLUSTERS = ("scale",)
+
+
 def python_blocks(page: Path) -> list[str]:
     """Return the code blocks of a page that are Python."""
     text = page.read_text(encoding="utf-8")
@@ -64,7 +68,9 @@ def no_model(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix()
+    "page",
+    [p for p in PAGES if python_blocks(p) and p.stem not in ON_CLUSTERS],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 @pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.FailedRowsWarning")
 @pytest.mark.usefixtures("no_model")

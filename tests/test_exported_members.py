@@ -46,6 +46,7 @@ PUBLIC = {
     "datasets",
     "decisions",
     "display",
+    "distributed",
     "ece_scorer",
     "exceptions",
     "expected_calibration_error",

@@ -15,8 +15,8 @@ from skllm_calib.utils.tables import Table
 from skllm_calib.utils.tables.cells import label_of, text_of
 
 __all__ = [
-    "Probabilities", "own_cells", "own_column", "proba_columns", "read_ids", "read_probabilities",
-    "read_true_labels", "with_columns",
+    "Probabilities", "free_names", "own_cells", "own_column", "proba_columns", "read_ids",
+    "read_probabilities", "read_true_labels", "with_columns",
 ]  # fmt: skip
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
@@ -155,6 +155,22 @@ def own_cells(table: Table, name: str, read: Callable[[Any], Any] = text_of) -> 
     return [None] * len(table.rows) if column is None else table.column(column, read)
 
 
+def free_names(taken: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return names of columns, each with ``predicted_`` in front as often as it is taken.
+
+    Examples
+    --------
+    >>> free_names(["text", "label"], ["label", "probability"])
+    ['predicted_label', 'probability']
+    """
+    found, taken = [], set(taken)
+    for name in names:
+        while name in taken:
+            name = f"predicted_{name}"  # noqa: PLW2901
+        found.append(name)
+    return found
+
+
 def with_columns(
     table: Table, columns: Sequence[str], cells: Iterable[Mapping[str, Any]]
 ) -> tuple[Table, list[str]]:
@@ -181,11 +197,7 @@ def with_columns(
     >>> with_columns(Table(["label"], [{"label": "a"}]), ["label"], [{"label": "b"}])[0].rows
     [{'label': 'a', 'predicted_label': 'b'}]
     """
-    names = {}
-    for name in columns:
-        names[name] = name
-        while names[name] in table.columns:
-            names[name] = f"predicted_{names[name]}"
+    names = dict(zip(columns, free_names(table.columns, columns), strict=True))
     rows = [
         {**row, **{new: ours.get(name) for name, new in names.items()}}
         for row, ours in zip(table.rows, cells, strict=True)
