@@ -299,10 +299,11 @@ def print_tally(pythons: Mapping[str, str], args: argparse.Namespace) -> None:
     for name, python in pythons.items():
         tally, n_right, seconds = tally_of(name, python, args.rows, seed=args.seed)
         # In a run that ended, most rows were lost by another one.
-        passed_on = ("  lost", "  not_healed", "  paid_twice") if tally.ended else ()
-        lines = [line for line in str(tally).splitlines() if not line.startswith(passed_on)]
-        print("", name, *lines, sep="\n")
-        print(f"{'invented, right':16}{n_right:>8}\n{'seconds':16}{seconds:>8.0f}", flush=True)
+        passed_on = ("lost", "not_healed", "paid_twice") if tally.ended else ()
+        for what in [what for what in tally.by_fault if what.startswith(passed_on)]:
+            del tally.by_fault[what]
+        print(f"\n{chaos.table({name: tally})}")
+        print(f"{'invented, right':16}{n_right:>18}\n{'seconds':16}{seconds:>18.0f}", flush=True)
 
 
 def print_ctrl_c(pythons: Mapping[str, str], args: argparse.Namespace) -> None:
