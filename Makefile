@@ -67,11 +67,13 @@ notebook: $(VENV)/.dev
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/prefix_reuse.py
 
-# What becomes of rows whose server fails in a hundred ways (docs/reliability.rst).
+# What becomes of rows whose server fails in a hundred ways, of runs that are stopped, and of replies
+# that are nearly right (docs/reliability.rst).
 ROWS ?= 2000
 SEED ?= 0
 chaos: $(VENV)/.dev
 	PYTHONPATH=tests/evidence/backends $(BIN)/python tests/chaos/tally.py --rows $(ROWS) --seed $(SEED)
+	FUZZ_PROFILE=chaos $(BIN)/python $(PYTEST) tests/chaos -k fuzz
 
 clean:
 	rm -rf $(VENV) $(OLDEST) docs/_build docs/generated demo-output .coverage

@@ -183,4 +183,5 @@ def main(n_times: int, seed: int) -> int:
         n_broken += len(found)
         sys.stdout.write(f"{play.__name__:16}{n_times:>4} times, {len(found)} broken promises\n")
         sys.stdout.writelines(f"  {broken}\n" for broken in sorted(found))
+        sys.stdout.flush()
     return n_broken

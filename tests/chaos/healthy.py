@@ -133,7 +133,8 @@ class Healthy:
             return [(drawn.count(key) + SMOOTHING) / (N_DRAWS + n * SMOOTHING) for key in KEYS]
         if self.profile is PROFILES["p_true"]:
             kept = max(shares(f"{self.text}, verdict", VERDICTS)["True"], 1.01 / n)
-            return [kept if p == max(truth) else (1 - kept) / (n - 1) for p in truth]
+            answer = truth.index(max(truth))
+            return [kept if k == answer else (1 - kept) / (n - 1) for k in range(n)]
         return truth
 
     @property

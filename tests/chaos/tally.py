@@ -213,7 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{time.monotonic() - began:.0f} s\n")
     import deaths
 
-    return bool(tallies["all"].broken) or bool(deaths.main(options.times, options.seed))
+    n_broken = deaths.main(options.times, options.seed)
+    return bool(tallies["all"].broken or n_broken)
 
 
 if __name__ == "__main__":

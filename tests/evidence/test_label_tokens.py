@@ -408,5 +408,17 @@ def test_beginnings_that_are_not_followed_are_not_settled(labels):
     assert mass.unsettled == pytest.approx(0.9)
 
 
+def test_an_answer_that_ends_in_the_middle_of_labels_is_not_settled():
+    """Nothing is listed behind the end: no label has a part of what came before it."""
+    tree = LabelTree(["card lost", "card stolen", "refund"])
+    root = tree.distribution(b"", [Token(b"card", np.log(0.4)), Token(b"refund", np.log(0.6))])
+    found = {b"": root, b"card": tree.distribution(b"card", ())}
+    found = {prefix: replace(at, followed=True) for prefix, at in found.items()}
+    mass = tree.reduce(found)
+    assert not mass.is_settled
+    assert mass.unsettled == pytest.approx(0.4)
+    assert tree.pending(found) == []
+
+
 def test_a_label_that_is_listed_in_full_has_no_shorter_beginning():
     assert reduce(["1", "10"], {"1": 0.5, "10": 0.5}).is_settled

@@ -762,7 +762,7 @@ def test_beginnings_are_continued(serve):
         assert mass.low == pytest.approx(EXPECTED)
         assert reply.distributions == answers[0].distributions
         assert reply.notes == ()
-    # One look and three beginnings a row; whether they are continued was found out with two rows.
+    # One look and three beginnings a row, which also show whether they are continued.
     assert len(server.seen) == 10 * 4
     assert sum(a.prompt_tokens for a in answers) == 400
     assert server.bodies()[-1]["messages"][-1]["prefix"] is True

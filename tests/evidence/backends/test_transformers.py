@@ -21,6 +21,7 @@ from skllm_calib.exceptions import (
     MissingDependency,
     ModelNotFound,
     SignalUnavailable,
+    UnreadableReply,
 )
 
 ANSWERS = ("top up", "card")
@@ -271,6 +272,22 @@ def test_models_whose_memory_slides_on(tiny):
             whole = model(torch.tensor([engine._prompt(asked.messages)[0]])).logits[0, -1]
         likeliest = max(t.logprob for t in reply.distributions[0].tokens)
         assert likeliest == pytest.approx(whole.log_softmax(-1).max().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("answers", [("A", "B"), ()])
+def test_a_model_that_computes_no_numbers(tiny, answers):
+    import torch
+    from tiny_model import make_model, make_tokenizer
+
+    from skllm_calib.evidence.backends.transformers.engine import Settings, TorchEngine
+
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer))
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    engine = TorchEngine(model, tokenizer, "odd")
+    with pytest.raises(UnreadableReply, match="NaN"):
+        engine.answer(request("hello", answers=answers), Settings(1, 8, False, 0))
 
 
 def test_models_whose_memory_is_a_state():
