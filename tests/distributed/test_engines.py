@@ -24,7 +24,11 @@ from skllm_calib.distributed import (
 )
 
 pd = pytest.importorskip("pandas")
-pytestmark = pytest.mark.cluster
+PAGE = Path(__file__).parents[2] / "docs/scale.rst"
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not PAGE.exists(), reason="not a checkout"),
+]
 
 # Two in three are there twice, in partitions of different workers; one kills, and one fails.
 TEXTS = [f"message {i % 20}" for i in range(60)]
@@ -110,6 +114,38 @@ def spark(needs):
     session.stop()
 
 
+def run_the_page(title, classifier, instead=None):
+    """Run the code of a section of docs/scale.rst, and return its names.
+
+    Of one engine after the other: each starts once, whichever process of pytest takes its test.
+    """
+    _, *parts = re.split(r"^(\S.*)\n[-=]{3,}\n", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    text = "".join(sections[name] for name in ("Past one machine", title))
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:(?: {3}.*)?\n)+)", text, re.M)
+    code = "".join(textwrap.dedent(block) for block in blocks)
+    shown = {
+        '"openai:gpt-4.1-mini"': "stand_in",
+        "postgresql://worker@db.example/replies": str(classifier.cache),
+        **(instead or {}),
+    }
+    for one, other in shown.items():
+        assert one in code
+        code = code.replace(one, other)
+    names = {"__name__": "__main__", "stand_in": classifier.model}
+    exec(compile(code, PAGE.name, "exec"), names)
+    return names
+
+
+def check_page(names, folder):
+    """The page has got all rows, and paid for each once."""
+    assert names["done"].sort_values("id")["id"].tolist() == list(range(12))
+    assert names["done"]["failure"].isna().all()
+    count = {text: n for text, n in asked(folder).items() if text not in TEXTS}
+    assert set(count.values()) == {1}
+    assert len(count) == 212
+
+
 @pytest.mark.filterwarnings("ignore")  # of the engine's own code, here and below
 def test_dask(dask_cluster, classifier, tmp_path):
     import dask.dataframe as dd
@@ -119,12 +155,20 @@ def test_dask(dask_cluster, classifier, tmp_path):
     assert len(askers(tmp_path)) >= 2  # the killed one did not go on
     with joblib.parallel_config("dask"):
         check(predict_joblib(ROWS, classifier, batch_size=15), tmp_path)
+    start = "with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster)"
+    names = run_the_page("Dask", classifier, instead={start: "if 1"})
+    check_page(names, tmp_path)
+    by_id = names["done"].sort_values("id")
+    np.testing.assert_allclose(names["proba"], by_id[["proba_negative", "proba_positive"]])
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_ray(ray_data, classifier, tmp_path):
     rows = ray_data.from_pandas([ROWS[i : i + 15] for i in range(0, 60, 15)])
     check(predict_ray(rows, classifier, n_workers=2, batch_size=15).to_pandas(), tmp_path)
+    start = "ray.init(num_cpus=2, include_dashboard=False)"
+    names = run_the_page("Ray Data", classifier, instead={start: "", "ray.shutdown()": ""})
+    check_page(names, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -140,6 +184,8 @@ def test_spark(spark, classifier, tmp_path):
     for i, p in again.drop(50).items():
         np.testing.assert_array_equal(p, expected[i])
     check(found, tmp_path)  # and nothing was asked twice
+    names = run_the_page("Spark", classifier, instead={"spark.stop()": ""})
+    check_page(names, tmp_path)
 
 
 def test_joblib_ends_when_a_worker_is_killed_and_goes_on_for_nothing(classifier, tmp_path):
@@ -150,31 +196,7 @@ def test_joblib_ends_when_a_worker_is_killed_and_goes_on_for_nothing(classifier,
         check(predict_joblib(ROWS, classifier, batch_size=15), tmp_path, in_flight=1)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_page(dask_cluster, ray_data, spark, classifier, monkeypatch):
-    """Run the code of docs/scale.rst from top to bottom, on the engines that are running."""
-    page = Path(__file__).parents[2] / "docs/scale.rst"
-    if not page.exists():
-        pytest.skip("not a checkout")
-    blocks = re.findall(
-        r"^\.\. code-block:: python\n\n((?:(?: {3}.*)?\n)+)", page.read_text(), re.M
-    )
-    code = "\n".join(textwrap.dedent(block) for block in blocks)
-    for shown, here in {
-        '"openai:gpt-4.1-mini"': "stand_in",
-        "postgresql://worker@db.example/replies": str(classifier.cache),
-        "with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster)": "if 1",
-        "ray.init(num_cpus=2, include_dashboard=False)": "",
-        "ray.shutdown()": "",
-        "spark.stop()": "",
-    }.items():
-        assert shown in code
-        code = code.replace(shown, here)
-    names = {"__name__": "__main__", "stand_in": classifier.model}
-    exec(compile(code, page.name, "exec"), names)
-    ids = list(range(12))
-    assert names["done"].sort_values("id")["id"].tolist() == ids
-    np.testing.assert_allclose(
-        names["proba"], names["done"].sort_values("id")[["proba_negative", "proba_positive"]]
-    )
-    assert set(asked(classifier.model.folder).values()) == {1}
+@pytest.mark.filterwarnings("ignore::UserWarning")  # about calibration with made-up numbers
+def test_joblib_on_the_page(classifier, tmp_path):
+    names = run_the_page("pandas, and joblib's backends", classifier)
+    check_page(names, tmp_path)
