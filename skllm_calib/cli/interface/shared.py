@@ -25,8 +25,8 @@ n_rows = option("--n-rows", "N", "Rows to draw, each class in proportion [defaul
 seed = option("--seed", "N", "Another seed draws other rows.", int, 0)
 classifier = option("--classifier", "DIR", "Folder that 'calibrate' wrote.", FILE, required=True)
 classes = option("--classes", "A,B,C", "The labels to choose from.", values.classes)
-cache = option("--cache", "PATH", "File to keep replies in, or 'none' [default: the usual one].",
-               FILE)  # fmt: skip
+cache = option("--cache", "PATH", "File, or address of a PostgreSQL database, to keep replies in, "
+               "or 'none' [default: the usual file].", FILE)  # fmt: skip
 server = [
     option("--base-url", "URL", "Address of an OpenAI-compatible server, for openai:NAME."),
     option("--api-key-env", "NAME", "Environment variable that holds the key."),
