@@ -78,6 +78,10 @@ def test_a_table_of_columns():
     clf.fit(rows[["title", "price"]])
     found = predict_frame(rows, clf, column=["title", "price"])
     np.testing.assert_array_equal(found[OWN[2:4]], clf.predict_proba(rows[["title", "price"]]))
+    rows.loc[1, "title"] = None
+    failures = predict_frame(rows, clf, column=["title", "price"])["failure"]
+    assert failures.isna().tolist() == [True, False]
+    assert "no value in column 'title'" in failures[1]
 
 
 def test_a_column_that_is_not_there():

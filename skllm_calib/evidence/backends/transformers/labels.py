@@ -43,6 +43,7 @@ class Walk:
         self._spelled, self._piece, self._brief = spelled, piece, brief
         self._paths = dict(spelled.paths)
         self._found: dict[bytes, Distribution] = {}
+        self._seen: dict[bytes, Any] = {}
         self.wanted: dict[Path, bytes] = {(): b""}
 
     @property
@@ -56,12 +57,18 @@ class Walk:
             return
         n_listed = _N_LISTED_BRIEF if self._brief else _N_LISTED
         self._found[prefix] = self._distribution(prefix, logprobs, n_listed)
-        doubtful = () if self._brief else self._spelled.tree.doubtful(self._found)
-        if any(p == prefix for p, _ in doubtful):
-            self._found[prefix] = self._distribution(prefix, logprobs, _N_LISTED_LONG)
+        if not self._brief:
+            self._seen[prefix] = logprobs
 
     def look_further(self) -> None:
-        """Want the beginnings whose continuation could change some label noticeably."""
+        """Want the beginnings whose continuation could change some label noticeably.
+
+        First, where a label may hide behind the end of a list just seen, a longer one is taken.
+        """
+        seen, self._seen = self._seen, {}
+        doubtful = {p for p, _ in self._spelled.tree.doubtful(self._found)} if seen else set()
+        for prefix in filter(doubtful.__contains__, seen):
+            self._found[prefix] = self._distribution(prefix, seen[prefix], _N_LISTED_LONG)
         tolerance = _TOLERANCE_BRIEF if self._brief else _TOLERANCE
         pending = self._spelled.tree.pending(self._found, tolerance)
         self.wanted = {
