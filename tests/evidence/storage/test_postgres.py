@@ -100,6 +100,24 @@ def test_what_workers_share_is_changed_once_or_an_error(cache):
 
 
 @pytest.mark.cluster
+def test_a_transaction_that_was_in_the_way_of_another(cache):
+    from psycopg.errors import DeadlockDetected
+
+    database, calls = postgres_database.Database(cache.path), []
+
+    def change(connection):
+        calls.append(connection)
+        if len(calls) % 2:
+            raise DeadlockDetected("deadlock detected")
+        return "done"
+
+    assert database.transact(change) == "done"
+    with pytest.raises(StorageError, match="is in use"):
+        database.transact(change, once=True)
+    assert len(calls) == 3
+
+
+@pytest.mark.cluster
 def test_a_user_who_may_only_read(cache):
     cache.set_many({"a": '"1"'})
     schema = cache.path.rpartition("%3D")[2]
