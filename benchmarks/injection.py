@@ -137,16 +137,26 @@ class Rows(NamedTuple):
         return self.classes[1 - self.classes.index(label)]
 
 
-def read_rows(path: Path, classes: list[str], n_rows: int, n_texts: int) -> Rows:
-    with open(path, encoding="utf-8", newline="") as f:
+def read_rows(name: str, args: argparse.Namespace) -> Rows:
+    """Read rows of a set; the texts to attack are some that the default prompt gets right."""
+    classes = SETS[name]
+    with open(args.folder / f"{name}.csv", encoding="utf-8", newline="") as f:
         found = [(row["text"].strip(), row["label"]) for row in csv.DictReader(f)]
     random.Random(0).shuffle(found)
     short = [(text, label) for text, label in found if 20 <= len(text) <= 160]
     by_class = [[row for row in short if row[1] == label] for label in classes]
-    rows = [row for pair in zip(*by_class, strict=False) for row in pair]
-    shown, attacked, clean = rows[:8], rows[8 : 8 + n_texts], rows[8 + n_texts :][:n_rows]
+    alternating = [row for pair in zip(*by_class, strict=False) for row in pair]
+    shown, pool, clean = alternating[:8], alternating[8:48], alternating[48:][: args.n_rows]
     X, y = zip(*clean, strict=True)
-    return Rows(classes, list(X), np.array(y), attacked, shown)
+    rows = Rows(classes, list(X), np.array(y), [], shown)
+    default = Design(Prompt())
+    calibrator = PlattScaling().fit(ask(default, rows, rows.X[:40], args).log_proba, rows.y[:40])
+    answers = ask(default, rows, [text for text, _ in pool], args)
+    labels = calibrator.predict(answers.log_proba)
+    right = [row for row, label in zip(pool, labels, strict=True) if row[1] == label]
+    by_class = [[row for row in right if row[1] == label] for label in classes]
+    attacked = [row for pair in zip(*by_class, strict=False) for row in pair][: args.n_texts]
+    return rows._replace(attacked=attacked)
 
 
 def texts_asked(rows: Rows, known: dict[str, str] | None = None) -> dict[str, list[str]]:
@@ -157,7 +167,7 @@ def texts_asked(rows: Rows, known: dict[str, str] | None = None) -> dict[str, li
         out["plain"].append(text)
         pairs = list(insertions(i, **fields))
         out["attacked"] += [attack for attack, _ in pairs]
-        out["harmless"] += [harmless for _, harmless in pairs[i % 2 :: 2]]
+        out["harmless"] += [harmless for _, harmless in pairs[i // 2 % 3 :: 3][:3]]
         out["naming"].append(NAMING[i % len(NAMING)].format(**fields))
         if known:
             fields |= {"label": known[rows.other(label)], "other": known[label]}
@@ -393,7 +403,7 @@ def is_better(found: dict[str, Any]) -> bool:
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     classes = SETS[name]
-    rows = read_rows(args.folder / f"{name}.csv", classes, args.n_rows, args.n_texts)
+    rows = read_rows(name, args)
     chosen = {n: d for n, d in designs(*classes).items() if n in (args.designs or designs("", ""))}
     print(
         f"{name}: {len(rows.attacked) * len(ATTACKS)} attacks on {len(rows.attacked)} texts, "
