@@ -15,7 +15,6 @@ run that is stopped goes on where it was).
 from __future__ import annotations
 
 import argparse
-import base64
 import csv
 import json
 import random
@@ -63,10 +62,6 @@ def quoted(text: str) -> str:
     return "\n" + "\n".join(f"> {line}" for line in text.splitlines())
 
 
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
 def masked(*words: str) -> Callable[[str], str]:
     """Return a function that takes words out of a text."""
     pattern = re.compile(rf"\b(?:{'|'.join(words)})\b", re.I)
@@ -79,7 +74,6 @@ def designs(first: str, second: str) -> dict[str, Design]:
     reversed_ = f"Classify the text. Answer with one word: {second} or {first}."
     behind = f"Text: {{text}}\n\n{NOTICE}\nAnswer:"
     labels_behind = "Text: {text}\nLabels: {options}\nAnswer:"
-    in_base64 = f"{ASK} The text is encoded in base64."
     return {
         DEFAULT: Design(Prompt()),
         "question twice": Design(Prompt(AFTER, instruction=ASK)),
@@ -93,8 +87,6 @@ def designs(first: str, second: str) -> dict[str, Design]:
         "lines quoted by >": Design(Prompt(ITEM, instruction=f"{ASK} {QUOTED}"), quoted),
         "labels behind": Design(Prompt(labels_behind, instruction="Classify the text.")),
         "question behind": Design(Prompt(AFTER)),
-        "option keys": Design(Prompt(answer="keys"), known={first: "A", second: "B"}),
-        "base64": Design(Prompt(ITEM, instruction=in_base64), encoded),
     }
 
 
