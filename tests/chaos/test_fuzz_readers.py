@@ -165,6 +165,12 @@ KEPT = Reply(
 )
 
 
+def test_a_kept_reply_without_a_beginning():
+    damaged = KEPT.to_json().replace('"prefix":""', '"prefix":" "')
+    with pytest.raises(UnreadableReply, match="no token probabilities"):
+        read_labels(Reply.from_json(damaged).distributions, LABELS)
+
+
 @fuzz
 @given(nearly([json.loads(KEPT.to_json())]))
 def test_a_kept_reply_that_is_damaged(content):

@@ -49,7 +49,8 @@ needs_mistral = pytest.mark.skipif(not has("mistralai"), reason="needs mistralai
 class Wire:
     """A server that sends what it is told to, and a model behind it that nobody has asked yet."""
 
-    def __init__(self):
+    def __init__(self, cache):
+        self.cache = cache
         self.raw, self.status, self.api = b"", 200, ""
         self.server = Loopback(self.respond)
         self.numbers = itertools.count()
@@ -86,7 +87,7 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def wire():
+def wire(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("OPENAI", "ANTHROPIC", "MISTRAL"):
             patch.setenv(f"{name}_API_KEY", "sk-test-fuzz")
@@ -94,7 +95,7 @@ def wire():
             patch.delenv(name, raising=False)
         patch.setenv("NO_PROXY", "127.0.0.1")
         clear_handles()
-        wire = Wire()
+        wire = Wire(tmp_path_factory.mktemp("wire") / "c.sqlite")
         with wire.server:
             yield wire
             clear_handles()
@@ -266,7 +267,11 @@ def test_counts_of_tokens_that_are_none_cost_no_row(wire):
         for count in ("many", 10**400, math.inf, [], True):
             body = copy.deepcopy(REPLIES[api, signal][0][0])
             body["usage"] = {"prompt_tokens": count, "input_tokens": count}
-            assert check_row(wire.row(api, signal, written(body)))
+            row, clf = wire.explain(api, signal, written(body), cache=wire.cache)
+            assert check_row(row)
+            n_asked = len(wire.server.seen)
+            clf.predict_proba(["some text"])
+            assert len(wire.server.seen) == n_asked  # it was kept
 
 
 CHAT = [*REPLIES["chat", "logprobs"][0], openai_form.completion("A").body]

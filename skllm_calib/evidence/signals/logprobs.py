@@ -69,14 +69,14 @@ def read_labels(
     UnreadableReply
         If none of the labels is listed, or there are no distributions.
     """
-    if not distributions:
+    by_prefix = {at.prefix: at for at in distributions}
+    if (root := by_prefix.get(b"")) is None:
         raise UnreadableReply(
             f"the reply has no token probabilities; the model wrote {quoted(written)}"
         )
     for at in distributions:
         check_distribution(at)
-    mass = label_tree(answers).reduce({d.prefix: d for d in distributions})
-    root = distributions[0]
+    mass = label_tree(answers).reduce(by_prefix)
     if not mass.seen.any():
         raise UnreadableReply(
             f"none of the labels is among the most likely tokens, which hold "

@@ -145,7 +145,7 @@ def count(usage: Any, *names: str) -> int:
     value = first(usage, *names)
     if isinstance(value, float) and math.isfinite(value):
         return int(value)
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int else 0
 
 
 def _list(value: Any) -> list[Any]:
