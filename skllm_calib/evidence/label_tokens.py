@@ -45,6 +45,10 @@ _KEY = re.compile(r"[^\W_]|\d+")
 N_SHOWN = 5
 # Blanks before an answer are looked behind from this share of the labels' probability on.
 _BLANK = 0.05
+# Less is not looked behind even where the labels hold next to nothing: there are too many of them.
+_LEAST_BLANK = 3e-4
+# Openings that hold no more than this in all are no doubt about labels that hold still less.
+_FEW_BLANKS = 0.02
 _LONGEST_BLANK = 8  # bytes: a model that goes on with blanks writes no label
 # Most of the labels' probability that may belong to one label or to another.
 _UNSETTLED = 0.1
@@ -92,7 +96,7 @@ class LabelMass:
     def is_settled(self) -> bool:
         """Whether nearly all of the probability was followed to where it tells labels apart."""
         total = float(self.point.sum())
-        return self.unsettled <= _UNSETTLED * total and self.blank <= total
+        return self.unsettled <= _UNSETTLED * total and self.blank <= max(total, _FEW_BLANKS)
 
 
 class _Match(NamedTuple):
@@ -375,7 +379,7 @@ class LabelTree:
         worth += [
             (-p, prefix)
             for prefix, p in tally.blank.items()
-            if p > _BLANK * point.sum()
+            if p > max(_BLANK * point.sum(), _LEAST_BLANK)
             and len(prefix) <= _LONGEST_BLANK
             and prefix not in distributions
         ]

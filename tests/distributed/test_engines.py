@@ -103,6 +103,8 @@ def spark(needs):
     from pyspark.sql import SparkSession
 
     settings = {
+        # Starts sooner.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.log.level": "OFF",

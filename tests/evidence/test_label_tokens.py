@@ -361,6 +361,15 @@ def test_a_label_is_read_behind_a_blank(blank):
     assert unread.blank == pytest.approx(0.97)
 
 
+@pytest.mark.parametrize(("p_blank", "is_read"), [(2e-4, False), (5e-4, True), (0.05, True)])
+def test_openings_are_many_where_labels_hold_next_to_nothing(p_blank, is_read):
+    tree = LabelTree(["A", "B"])
+    first = {"\n": p_blank, "A": 2e-6, "B": 1e-6, "x": 1 - p_blank - 3e-6}
+    found = {b"": tree.distribution(b"", listed(first))}
+    assert tree.pending(found) == ([b"\n"] if is_read else [])
+    assert tree.reduce(found).is_settled == (p_blank < 0.02)
+
+
 def test_bytes_of_a_blank_may_be_tokens_of_their_own():
     assert LabelTree(["A", "B"]).match("\ufeff".encode()[:2]).blank
     assert not LabelTree(["\N{THUMBS UP SIGN}", "B"]).match(b"\xf0\x9f").blank

@@ -422,8 +422,10 @@ def test_several_threads_get_the_same_answers(backend):
     assert answers == [expected, expected[::-1], expected]
 
 
+@pytest.mark.filterwarnings("ignore::skllm_calib.exceptions.OffLabelWarning")
 def test_the_classifier_on_top(backend):
-    clf = LLMClassifier(backend, classes=["ham", "spam"], cache=None)
+    # A model made at random, which hardly ever begins with these labels.
+    clf = LLMClassifier(backend, classes=["ham", "spam"], max_off_label=1.0, cache=None)
     proba = clf.predict_proba(["You won a FREE prize!", "See you at six."])
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)
     assert np.isfinite(np.log(proba)).all()
