@@ -12,7 +12,6 @@ It is pure: bytes and numbers in, numbers out. Backends use it to decide what to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,26 +20,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.evidence.label_words import (
+    begins_opening,
+    case_variants,
+    ends_word,
+    is_key,
+    strip_opening,
+)
 from skllm_calib.evidence.token_lists import Distribution, Sent, Token, read_list
 
 __all__ = ["Distribution", "LabelMass", "LabelTree", "Token", "label_tree"]
 
-# What a model may put before its answer without changing what it says: ASCII blanks and marks; a
-# byte order mark, blanks of other scripts, and opening quotes.
-_WIDE_OPENING = tuple(
-    mark.encode() for mark in "\ufeff\u00a0\u3000\u2002\u2003\u2009\u200b\u2028\u2060“‘„«「『【（"
-)
-_OPENING = (*(bytes([mark]) for mark in b" \n\t\r\f\v\"'`*(["), *_WIDE_OPENING)
-# With these tokenizers write a leading space (U+2581, U+0120) and a leading line break.
-_SPACE_MARKS = (b"\xe2\x96\x81", b"\xc4\xa0", b"\xc4\x8a")
-# What goes on with a word or number, so that this was not all of it; after an opening quote a
-# closing one does not.
-_GOES_ON = re.compile(r"[\w+#%&@]|['’]|-$|[-./](?=\w)")
-_GOES_ON_QUOTED = re.compile(r"[\w+#%&@]|['’](?=\w)|-$|[-./](?=\w)")
-# Behind a number also digits; behind an option key or a number another word: "A customer", "I am".
-_NEXT_DIGITS = re.compile(r"[,:]\d")
-_NEXT_WORD = re.compile(r"[ \t]+[^\W_]")
-_KEY = re.compile(r"[^\W_]|\d+")
 # Tokens kept only to be shown to the user: the model's own favourites, whatever they mean.
 N_SHOWN = 5
 # Blanks before an answer are looked behind from this share of the labels' probability on.
@@ -50,6 +40,8 @@ _LEAST_BLANK = 3e-4
 # Openings that hold no more than this in all are no doubt about labels that hold still less.
 _FEW_BLANKS = 0.02
 _LONGEST_BLANK = 8  # bytes: a model that goes on with blanks writes no label
+# A key is looked behind from this share of the labels' probability on: "A customer" is no "A".
+_KEY_SHARE = 0.05
 # Most of the labels' probability that may belong to one label or to another.
 _UNSETTLED = 0.1
 
@@ -133,6 +125,8 @@ class _Tally:
         Probability of blanks and opening marks behind which nothing is known.
     cut : list of (float, bytes, int)
         The most that a label may have behind the end of the list of a prefix.
+    keys : dict of bytes to float
+        Probability of each key behind which nothing is known: it may begin another word.
     """
 
     def __init__(self, n_labels: int) -> None:
@@ -142,6 +136,7 @@ class _Tally:
         self.blank: dict[bytes, float] = {}
         self.open: dict[bytes, tuple[float, frozenset[int]]] = {}
         self.cut: list[tuple[float, bytes, int]] = []
+        self.keys: dict[bytes, float] = {}
 
     @property
     def observed(self) -> NDArray[np.float64]:
@@ -227,7 +222,7 @@ class LabelTree:
         self.answers = tuple(answers)
         owners: dict[bytes, set[int]] = {}
         for k, answer in enumerate(self.answers):
-            for variant in _case_variants(answer):
+            for variant in case_variants(answer):
                 owners.setdefault(variant, set()).add(k)
         exact = {answer.strip().encode(): k for k, answer in enumerate(self.answers)}
         # A variant that two labels share is kept only for the label that is written so.
@@ -236,6 +231,7 @@ class LabelTree:
             for variant, who in owners.items()
             if variant in exact or len(who) == 1
         }
+        self._keys = {k for k, a in enumerate(self.answers) if is_key(a.strip())}
         self._matches: dict[bytes, _Match] = {}
         self._firsts: dict[bytes, set[bytes]] = {}
 
@@ -254,18 +250,18 @@ class LabelTree:
         """Tell which label `written` spells and which it may still become."""
         if (known := self._matches.get(written)) is not None:
             return known
-        bare = _strip_opening(written)
+        bare = strip_opening(written)
         complete, length, partial = None, 0, set()
         quoted = written[: len(written) - len(bare)].strip().endswith((b"'", b"\xe2\x80\x98"))
         for variant, k in self._variants.items():
             if bare.startswith(variant):
-                if len(variant) > length and _ends_word(variant, bare[len(variant) :], quoted):
+                if len(variant) > length and ends_word(variant, bare[len(variant) :], quoted):
                     complete, length = k, len(variant)
             elif variant.startswith(bare):
                 partial.add(k)
         if complete is not None:
             partial.discard(complete)
-        elif not partial and _begins_opening(bare):
+        elif not partial and begins_opening(bare):
             bare, partial = b"", set(range(self.n_labels))
         found = _Match(complete, frozenset(partial), not bare)
         if len(self._matches) < 100_000:  # a bound for very long runs, far above any vocabulary
@@ -307,7 +303,7 @@ class LabelTree:
         if self.match(prefix).blank or self.match(prefix).complete is not None:
             return None
         if prefix not in self._firsts:
-            bare = _strip_opening(prefix)
+            bare = strip_opening(prefix)
             n = len(bare)
             self._firsts[prefix] = {v[n : n + 1] for v in self._variants if v.startswith(bare)}
         return self._firsts[prefix]
@@ -316,6 +312,10 @@ class LabelTree:
         match = self.match(written)
         # What merely goes on behind a finished label stays that label's without being listed.
         return bool(match.partial) or match.complete != self.match(prefix).complete
+
+    def _is_bare_key(self, written: bytes, match: _Match) -> bool:
+        is_one = match.complete in self._keys and not match.partial
+        return is_one and strip_opening(written) in self._variants
 
     def leaves(self, at: Distribution) -> float:
         """Return the probability with which a finished label goes on as something else."""
@@ -359,14 +359,19 @@ class LabelTree:
         )
 
     def pending(
-        self, distributions: Mapping[bytes, Distribution], tolerance: float = 1e-3
+        self,
+        distributions: Mapping[bytes, Distribution],
+        tolerance: float = 1e-3,
+        *,
+        behind_keys: bool = False,
     ) -> list[bytes]:
         """Prefixes whose continuation could change some label noticeably, the likeliest first.
 
         A backend that can continue a prefix asks for these, adds what it got to `distributions`
         and calls again, until the list is empty. Then no label's share of the labels' probability
         is off by more than about `tolerance` times itself, or, for the least likely spellings of a
-        label with a smaller share than `tolerance`, by a tenth of itself.
+        label with a smaller share than `tolerance`, by a tenth of itself. With `behind_keys`, a
+        key (a letter or a number) is looked behind as well, for it may begin another word.
         """
         tally = self._tally(distributions)
         point = tally.observed
@@ -383,6 +388,9 @@ class LabelTree:
             and len(prefix) <= _LONGEST_BLANK
             and prefix not in distributions
         ]
+        if behind_keys:
+            likely = _KEY_SHARE * point.sum()
+            worth += [(-p, written) for written, p in tally.keys.items() if p > likely]
         return [prefix for _, prefix in sorted(worth)]
 
     def doubtful(
@@ -436,6 +444,8 @@ class LabelTree:
             if there is None or not (there.tokens or match.complete is not None):
                 followed = at.followed and there is None
                 tally.add_unfollowed(written, match, p, followed, complete)
+                if there is None and self._is_bare_key(written, match):
+                    tally.keys[written] = tally.keys.get(written, 0.0) + p
                 continue
             self._add(tally, distributions, written, p)
             if match.complete is not None:
@@ -452,34 +462,3 @@ def label_tree(answers: tuple[str, ...]) -> LabelTree:
 
 def _noticeable(mass: float, label: float, total: float, tolerance: float) -> bool:
     return mass > tolerance * label and (mass > tolerance * total or mass > 0.1 * label)
-
-
-def _case_variants(answer: str) -> set[bytes]:
-    bare = answer.strip()
-    forms = {bare, bare.lower(), bare.upper(), bare[:1].upper() + bare[1:], bare.title()}
-    return {form.encode() for form in forms}
-
-
-def _strip_opening(written: bytes) -> bytes:
-    for mark in _SPACE_MARKS:
-        written = written.replace(mark, b" ")
-    while written.startswith(_OPENING):
-        written = written[next(len(mark) for mark in _OPENING if written.startswith(mark)) :]
-    return written
-
-
-def _begins_opening(written: bytes) -> bool:
-    """Tell whether these bytes are a part of an opening mark of several bytes."""
-    return bool(written) and any(mark.startswith(written) for mark in _WIDE_OPENING)
-
-
-def _ends_word(word: bytes, rest: bytes, quoted: bool) -> bool:
-    """Tell whether a word ends before `rest`; `quoted` says whether it stands in single quotes."""
-    if not rest:
-        return True
-    text, label = rest.decode(errors="ignore"), word.decode(errors="ignore")
-    if not text or (_GOES_ON_QUOTED if quoted else _GOES_ON).match(text):
-        return False
-    if label[-1:].isdigit() and _NEXT_DIGITS.match(text):
-        return False
-    return not (_KEY.fullmatch(label) and _NEXT_WORD.match(text))

@@ -370,6 +370,20 @@ def test_openings_are_many_where_labels_hold_next_to_nothing(p_blank, is_read):
     assert tree.reduce(found).is_settled == (p_blank < 0.02)
 
 
+def test_keys_are_looked_behind_where_it_is_cheap():
+    tree = LabelTree(["A", "B", "C"])
+    found = {b"": tree.distribution(b"", listed({"A": 0.6, " B": 0.3, "C": 0.01, "x": 0.09}))}
+    assert tree.pending(found) == []
+    assert tree.pending(found, behind_keys=True) == [b"A", b" B"]
+    found[b"A"] = tree.distribution(b"A", listed({" customer": 0.75, ")": 0.25}))
+    found[b" B"] = tree.distribution(b" B", listed({".": 1.0}))
+    assert tree.pending(found, behind_keys=True) == []
+    np.testing.assert_allclose(tree.reduce(found).point, [0.15, 0.3, 0.01])
+    words = LabelTree(["spam", "ham"])
+    found = {b"": words.distribution(b"", listed({"spam": 0.6, "ham": 0.4}))}
+    assert words.pending(found, behind_keys=True) == []
+
+
 def test_bytes_of_a_blank_may_be_tokens_of_their_own():
     assert LabelTree(["A", "B"]).match("\ufeff".encode()[:2]).blank
     assert not LabelTree(["\N{THUMBS UP SIGN}", "B"]).match(b"\xf0\x9f").blank

@@ -179,7 +179,8 @@ class LlamaEngine:
                 for token_id, token in top.items():
                     paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
             self._read_behind_the_cut(prompt, spelled, found)
-            wanted = [p for p in tree.pending(found) if p in paths and p not in found]
+            pending = tree.pending(found, behind_keys=True)
+            wanted = [p for p in pending if p in paths and p not in found]
         return Reply(
             text=written,
             distributions=tuple(replace(d, followed=True) for d in found.values()),

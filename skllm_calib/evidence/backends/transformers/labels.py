@@ -70,7 +70,7 @@ class Walk:
         for prefix in filter(doubtful.__contains__, seen):
             self._found[prefix] = self._distribution(prefix, seen[prefix], _N_LISTED_LONG)
         tolerance = _TOLERANCE_BRIEF if self._brief else _TOLERANCE
-        pending = self._spelled.tree.pending(self._found, tolerance)
+        pending = self._spelled.tree.pending(self._found, tolerance, behind_keys=not self._brief)
         self.wanted = {
             self._paths[p]: p for p in pending if p in self._paths and p not in self._found
         }
