@@ -108,13 +108,13 @@ def table(tallies: Mapping[str, Tally]) -> str:
     return "\n".join(lines)
 
 
-def classifier(url: str, signal: str, cache: Any) -> LLMClassifier:
+def classifier(url: str, signal: str, cache: Any, timeout: float = TIMEOUT) -> LLMClassifier:
     profile = PROFILES[signal]
     backend = OpenAIBackend(
         "m",
         base_url=url,
         api=profile.api,
-        timeout=TIMEOUT,
+        timeout=timeout,
         max_retries=1,
         max_concurrency=16,
         seed=None if profile.is_one_reply else 0,
@@ -129,9 +129,11 @@ def classifier(url: str, signal: str, cache: Any) -> LLMClassifier:
     )
 
 
-def ask(url: str, signal: str, cache: Any, texts: Sequence[str]) -> np.ndarray:
+def ask(
+    url: str, signal: str, cache: Any, texts: Sequence[str], timeout: float = TIMEOUT
+) -> np.ndarray:
     """Ask about texts; an error of the library is the caller's. `signal` names a profile."""
-    llm = classifier(url, signal, cache)
+    llm = classifier(url, signal, cache, timeout)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return llm.predict_proba(texts)

@@ -52,7 +52,7 @@ def test_every_kind_of_fault_costs_its_own_row_only(name, tmp_path):
         texts = list(server.plans)
         for text, fault in zip(texts[1::2], faults, strict=True):
             server.plans[text] = Plan(fault, "always")
-        proba = ask(server.url, server.signal, tmp_path / "c.sqlite", texts)
+        proba = ask(server.url, server.signal, tmp_path / "c.sqlite", texts, timeout=60)
         truth = np.array([server.healthy(text).row for text in texts])
         readable = [server.shows_truth(text) for text in texts]
     np.testing.assert_allclose(proba[::2], truth[::2], atol=chaos.CLOSE)
