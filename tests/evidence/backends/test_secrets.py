@@ -318,3 +318,23 @@ def test_a_placeholder_for_a_key_hides_no_word_of_a_name():
 def test_a_name_shows_no_secret(key, echo):
     shown = ECHOES[echo](key)
     assert shown not in Redactor((key,)).of_name(f"m-{shown}-001")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"api_key": PASSWORD},
+        {"apiKey": PASSWORD},
+        {"router": [{"extra_headers": {"Authorization": PASSWORD}}]},
+    ],
+)
+def test_a_key_in_further_fields_is_refused_without_it(body):
+    model = OpenAIBackend("m", extra_body={"prompt_cache_key": "a", "max_tokens": 1, "key": 2})
+    for refused in (
+        lambda: OpenAIBackend("m", extra_body=body),
+        lambda: model.set_params(extra_body=body),
+    ):
+        with pytest.raises(ValueError, match=r"extra_body holds .* that api_key_env") as caught:
+            refused()
+        assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+    assert clone(model).extra_body == model.extra_body

@@ -19,7 +19,11 @@ from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
-from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
+from skllm_calib.evidence.backends.hosted.address import (
+    address_parameter,
+    body_parameter,
+    key_name_parameter,
+)
 from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
 from skllm_calib.evidence.backends.hosted.run import answer_or_stop
 from skllm_calib.exceptions import BackendError, InvalidInput, MissingDependency, SignalUnavailable
@@ -92,6 +96,7 @@ class AnthropicBackend(BaseBackend):
     answer_form: AnswerForm = "keys"
     base_url = address_parameter("ANTHROPIC_BASE_URL")
     api_key_env = key_name_parameter()
+    extra_body = body_parameter()
 
     def __init__(
         self,

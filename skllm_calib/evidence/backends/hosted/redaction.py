@@ -35,6 +35,12 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _MASKED = re.compile(r"([^\s*•…]{0,80}?)(?:[*•…]+|\.{3,}|[xX]{4,}|#{3,}|_{4,})+([^\s*•…]{0,80})")
 _SHORTEST_END = 3  # characters of a secret beside a mask
 _LOGGERS = ("openai", "anthropic", "mistralai", "httpx", "httpcore", "h2", "hpack", "urllib3")
+# Loggers that are made with the first connection, when it would be too late.
+_LATE = [
+    f"httpcore{version}.{part}"
+    for version in ("", "2")
+    for part in ("connection", "http11", "http2", "proxy", "socks")
+]
 
 
 class Redactor:
@@ -199,6 +205,6 @@ def guard_logs(redactor: Redactor) -> None:
     """Keep the secrets of a redactor out of the logs of the SDKs, at every level."""
     with _lock:
         _log_filter.redactors[redactor] = None
-        for name in list(logging.root.manager.loggerDict):
+        for name in [*logging.root.manager.loggerDict, *_LATE]:
             if name.startswith(_LOGGERS):
                 logging.getLogger(name).addFilter(_log_filter)

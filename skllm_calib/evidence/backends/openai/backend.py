@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
-from skllm_calib.evidence.backends.hosted.address import address_parameter, key_name_parameter
+from skllm_calib.evidence.backends.hosted.address import (
+    address_parameter,
+    body_parameter,
+    key_name_parameter,
+)
 from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.openai.chat import ChatModel
@@ -125,6 +129,7 @@ class OpenAIBackend(BaseBackend):
     answer_form: AnswerForm = "keys"
     base_url = address_parameter("OPENAI_BASE_URL")
     api_key_env = key_name_parameter()
+    extra_body = body_parameter()
 
     def __init__(
         self,
