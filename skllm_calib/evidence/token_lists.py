@@ -130,7 +130,9 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
     listed = list(sent)
     for entry in (*listed, *((written,) if written else ())):
         _check_logprob(entry)
-    _check_nulls(listed)
+    _check_order(listed)
+    if written is not None and written.logprob == -math.inf:
+        raise _impossible("the token that was written has no probability", [written, *listed])
     known, unnamed = _named(listed)
     ranked = _once_each(known)
     if written is not None:
@@ -167,11 +169,15 @@ def _check_logprob(entry: Sent | Token) -> None:
         raise _impossible("a log-probability must be a number, 0 or less", [entry])
 
 
-def _check_nulls(listed: Sequence[Sent | Token]) -> None:
-    """Refuse null in front of a number: lists begin with the likeliest, and null is the least."""
+def _check_order(listed: Sequence[Sent | Token]) -> None:
+    """Refuse nothing in front of a number: lists begin with the likeliest, and null is the least.
+
+    -9999 may stand there: so servers write that a token, perhaps the one drawn, has no rank.
+    """
     numbers = [i for i, entry in enumerate(listed) if _value(entry) >= _IMPOSSIBLE]
-    if numbers and any(entry.logprob is None for entry in listed[: numbers[-1]]):
-        raise _impossible("a log-probability is null, and that of a later token is not", listed)
+    if numbers and any(_value(entry) == -math.inf for entry in listed[: numbers[-1]]):
+        what = "a log-probability is null or minus infinity, and that of a later token is not"
+        raise _impossible(what, listed)
 
 
 def _named(listed: Sequence[Sent | Token]) -> tuple[list[Sent], float]:

@@ -113,3 +113,16 @@ def test_an_unlikely_token_without_a_name_widens_the_bounds_only():
 def test_distributions_from_elsewhere_are_checked(logprob, mass, smallest):
     with pytest.raises(UnreadableReply):
         check_distribution(Distribution(b"", (Token(b"A", logprob),), mass, smallest))
+
+
+@pytest.mark.parametrize("nothing", [None, -math.inf])
+def test_nothing_in_front_of_a_number(nothing):
+    ranked = [sent("A", 0.8), Sent(b"B", nothing), sent("C", 0.05)]
+    with pytest.raises(UnreadableReply, match="of a later token is not"):
+        read_list(ranked)
+    assert found(read_list([ranked[0], ranked[2], ranked[1]])) == {"A": 0.8, "C": 0.05}
+
+
+def test_a_written_token_without_any_probability():
+    with pytest.raises(UnreadableReply, match="that was written has no probability"):
+        read_list([sent("B", 0.2), Sent(b"A", -math.inf)], Sent(b"A", -math.inf))

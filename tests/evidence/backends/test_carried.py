@@ -46,6 +46,7 @@ PASSING = [
     (broken("error"), BackendUnavailable),
     (broken("insufficient_system_resource"), BackendUnavailable),
     (broken("abort"), BackendUnavailable),
+    (broken("repetition"), BackendUnavailable),
 ]
 
 
@@ -90,7 +91,7 @@ def test_no_error(reply):
     assert carried_error(reply) is None
 
 
-@pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "model_length", "pause_turn"])
 def test_what_was_cut_is_marked(serve, finish):
     reply = ask(serve(lambda body: completion("A", finish_reason=finish)), 0, max_tokens=16)
     assert reply.cut

@@ -9,11 +9,14 @@ __all__ = ["is_broken", "is_cut", "is_filtered"]
 _CUT = {
     *("length", "max_tokens", "max_length", "max_output_tokens", "max_completion_tokens"),
     *("model_length", "model_context_window_exceeded", "incomplete", "truncated"),
+    "pause_turn",  # Anthropic: to be continued
 }
 _BROKEN = {
     *("error", "server_error", "network_error", "failed", "failure", "timeout", "time_limit"),
     *("abort", "aborted", "cancelled", "canceled", "interrupted"),
     "insufficient_system_resource",  # DeepSeek
+    "repetition",  # vLLM
+    *("malformed_function_call", "unexpected_tool_call", "other"),  # Gemini
 }
 _FILTERED = {
     *("content_filter", "content_filtered", "safety", "sensitive", "recitation", "blocklist"),
