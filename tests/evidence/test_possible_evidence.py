@@ -51,7 +51,14 @@ def test_the_answer_comes_behind_a_blank(serve, blank, answer):
 
 @pytest.mark.parametrize(
     ("first", "rest"),
-    [("I", ["'m", " sorry"]), ("A", [" customer", " who"]), ("I", [" cannot", " answer"])],
+    [
+        ("I", ["'m", " sorry"]),
+        ("A", [" customer", " who"]),
+        ("I", [" cannot", " answer"]),
+        ("A", ["/", "B"]),  # one token more tells
+        ("A", [" ", "customer"]),
+        ("I", ["-", "beam"]),
+    ],
 )
 def test_a_refusal_that_begins_with_a_key(serve, first, rest):
     after = {"": {first: 0.97, "B": 0.03}, first: {rest[0]: 0.95, ".": 0.05}}

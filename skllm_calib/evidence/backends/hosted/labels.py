@@ -123,11 +123,12 @@ class LabelReader:
         depend on a draw.
         """
         tree, found = self._tree, dict(found)
+        way: dict[bytes, Distribution] = {}  # to where something matters, perhaps further on
         for position in seen.positions[1:]:
             prefix = position.prefix
             match = tree.match(prefix)
-            if not match.partial and match.complete is None:
-                break
+            if prefix in way or (not match.partial and match.complete is None):
+                break  # after a token without text the answer has ended
             try:
                 there = self._distribution(position)
             except UnreadableReply:  # nothing is known from there on
@@ -135,8 +136,9 @@ class LabelReader:
             if prefix in found:
                 continue
             open_here = prefix in tree.pending(found) or (match.partial and not self._continues)
+            way[prefix] = there
             if open_here or tree.leaves(there) > _OTHER_WORD:
-                found[prefix] = there
+                found |= way
         return found
 
     @property
