@@ -288,4 +288,6 @@ def _by_name(classes: Sequence[Any]) -> dict[Any, int]:
 def _class_of(name: Any, table: dict[Any, int]) -> int | None:
     if name in table or not isinstance(name, str):
         return table.get(name)
-    return table.get(name.strip(), table.get(_bare(name)))
+    # A label may consist of blanks.
+    forms = (name.strip(), _PREFIX.sub("", name, count=1), _bare(name))
+    return next((table[form] for form in forms if form in table), None)

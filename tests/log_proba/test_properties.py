@@ -16,7 +16,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 # Without "\0", at which numpy's texts end, and surrogates, which no file can hold.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
