@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unicodedata import category, normalize
 
 __all__ = ["begins_opening", "case_variants", "ends_word", "is_key", "strip_opening"]
 
@@ -22,6 +23,7 @@ _GOES_ON_QUOTED = re.compile(r"[\w+#%&@]|['’](?=\w)|-$|[-./](?=\w)")
 _NEXT_DIGITS = re.compile(r"[,:]\d")
 _NEXT_WORD = re.compile(r"[ \t]+[^\W_]")
 _KEY = re.compile(r"[^\W_]|\d+")
+_SELECTORS = "\ufe0e\ufe0f"  # they say how the character before them is drawn
 
 
 def is_key(label: str) -> bool:
@@ -33,6 +35,9 @@ def case_variants(answer: str) -> set[bytes]:
     """Return the ways of writing an answer that mean the same, in bytes."""
     bare = answer.strip()
     forms = {bare, bare.lower(), bare.upper(), bare[:1].upper() + bare[1:], bare.title()}
+    forms |= {form.replace("i\u0307", "i") for form in forms}  # lower case of a dotted capital I
+    # An accent may be a character of its own, in the label or in what the model writes.
+    forms |= {normalize(way, form) for form in forms for way in ("NFC", "NFD")}
     return {form.encode() for form in forms}
 
 
@@ -59,4 +64,6 @@ def ends_word(word: bytes, rest: bytes, quoted: bool) -> bool:
         return False
     if label[-1:].isdigit() and _NEXT_DIGITS.match(text):
         return False
+    if category(text[0]).startswith("M") and text[0] not in _SELECTORS:
+        return False  # a vowel sign or an accent, which are no word characters to `re`
     return not (is_key(label) and _NEXT_WORD.match(text))

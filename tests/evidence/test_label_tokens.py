@@ -67,6 +67,27 @@ def test_a_label_may_be_followed_by_what_is_no_word(token):
     np.testing.assert_allclose(points(["ham", "spam"], {token: 0.7, "ham": 0.3}), [0.3, 0.7])
 
 
+@pytest.mark.parametrize(
+    ("label", "token"),
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("cafe\u0301", "Caf\u00e9"),
+        ("\u0130yi", "iyi"),
+        ("\u2764", "\u2764\ufe0f"),
+    ],
+)
+def test_two_ways_of_encoding_a_label(label, token):
+    np.testing.assert_allclose(points([label, "bar"], {token: 0.7, "bar": 0.3}), [0.7, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("label", "token"),
+    [("cafe", "cafe\u0301"), ("\u0939", "\u0939\u093e\u0901"), ("\u0e14", "\u0e14\u0e35")],
+)
+def test_a_sign_on_the_last_letter_makes_another_word(label, token):
+    assert points([label, "bar"], {token: 0.7, "bar": 0.3, label: 1e-9})[0] < 1e-8
+
+
 def test_opening_marks_alone_say_nothing():
     mass = reduce(["ham", "spam"], {'"': 0.5, " ": 0.2, "spam": 0.2, "ham": 0.1})
     np.testing.assert_allclose(mass.point, [0.1, 0.2])
