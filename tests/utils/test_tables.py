@@ -123,6 +123,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         "\tx",
         "\r=1",
         "'=1",
+        "\n=1+1",
+        "\uff1d1+1",
         "''-x",
         "-inf",
         "--1.5",
@@ -140,7 +142,7 @@ def test_no_text_runs_as_a_formula_and_all_come_back(tmp_path, suffix, text):
     )
     assert parts[0] == ["id", "'=a", "text"]
     assert parts[1][1] == "-1.5"
-    assert parts[1][2][0] not in "=+-@\t\r"
+    assert parts[1][2][0] not in "=+-@\t\r\n\uff1d"
     assert read_table(path).rows == [{"id": "1", "=a": "-1.5", "text": text}]
 
 

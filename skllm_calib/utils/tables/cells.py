@@ -14,8 +14,9 @@ from typing import Any
 __all__ = ["guarded", "label_of", "number_of", "text_of", "unguarded", "unpaired"]
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+# Some spreadsheets skip a line break, and read the wide forms of East Asian keyboards.
+_SIGN = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_FORMULA, _GUARDED = re.compile(f"'*{_SIGN}"), re.compile(f"'+{_SIGN}")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"([+-]?\d*),(\d+)")
 
@@ -70,8 +71,9 @@ def number_of(text: str | None, *, decimal_comma: bool = False) -> float:
 def guarded(cell: Any) -> Any:
     """Return a cell for a text file that spreadsheets open, where no text may run as a formula.
 
-    Texts come from strangers. One that begins like a formula (``=``, ``+``, ``-``, ``@``, a tab or
-    a carriage return) gets an apostrophe in front, unless it is a number; `unguarded` takes it off.
+    Texts come from strangers. One that begins like a formula (``=``, ``+``, ``-``, ``@``, also in
+    their wide forms, a tab, a line break) gets an apostrophe in front, unless it is a number;
+    `unguarded` takes it off.
 
     Examples
     --------
