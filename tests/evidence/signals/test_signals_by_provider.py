@@ -284,8 +284,8 @@ def test_a_cell_of_the_table(provider, signal, cache):
         assert len(cache) == n_kept or not answered.all()
         for record, row, fine in zip(clf.explain(texts), proba, answered, strict=True):
             assert record["signal"] == signal
-            if not fine:
-                assert record["failure"]
+            if not fine:  # requested again, a model without a seed may answer
+                assert record["failure"] or provider in REAL
                 continue
             assert record["failure"] is None
             assert record["model"]
