@@ -316,6 +316,7 @@ def entry(number, p):
     return {"id": number, "token": "", "bytes": list(PIECES[number]), "logprob": math.log(p)}
 
 
+ENDED = {"id": 0, "token": "", "bytes": list(b"."), "logprob": 0.0, "top_logprobs": []}
 LISTED = {1: 0.5, 2: 0.3, 3: 0.1, 5: 0.05}
 COMPLETION = {
     "choices": [
@@ -338,11 +339,12 @@ DECISION = {
 }
 
 
-def engine(reply):
-    """An engine around a model that answers everything with one reply."""
+def engine(reply, behind=None):
+    """An engine around a model that gives everything one reply, or another one behind a label."""
     made = object.__new__(LlamaEngine)
     made._server = SimpleNamespace(
-        handle_completions=lambda body: reply, handle_systemone=lambda body: reply
+        handle_completions=lambda body: behind if behind and len(body["prompt"]) > 1 else reply,
+        handle_systemone=lambda body: reply,
     )
     made._slots = SimpleQueue()
     made._slots.put(0)
@@ -361,7 +363,9 @@ REQUESTS = {
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_llama_cpp_in_process_as_it_is(kind):
-    reply = engine(DECISION if kind == "decision" else COMPLETION).answer(REQUESTS[kind])
+    ended = {"choices": [{"text": "", "logprobs": {"content": [ENDED]}}]}
+    made = engine(DECISION if kind == "decision" else COMPLETION, behind=ended)
+    reply = made.answer(REQUESTS[kind])
     if kind == "labels":
         row = np.exp(read_labels(reply.distributions, LABELS).log_proba)
         np.testing.assert_allclose(row, [5 / 9, 3 / 9, 1 / 9], atol=1e-3)
