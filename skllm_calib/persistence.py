@@ -8,6 +8,7 @@ come from their tables, so that a new one needs no line here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,13 @@ def to_json(classifier: Any) -> str:
     TypeError
         If it holds something of another package, such as a classifier of scikit-learn.
     """
+    plain = to_plain(classifier, _BY_NAME)
     content = {
         "format": _FORMAT,
         "version": _VERSION,
         "skllm_calib": __version__,
-        "classifier": to_plain(classifier, _BY_NAME),
+        "sha256": _digest(plain),
+        "classifier": plain,
     }
     return json.dumps(content, allow_nan=False) + "\n"
 
@@ -133,7 +136,8 @@ def from_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is something else, of a later version, or names a type that is not known here.
+        If it is something else, of a later version, names a type that is not known here, or was
+        changed since it was written.
     """
     try:
         content = json.loads(text)
@@ -146,7 +150,14 @@ def from_json(text: str) -> Any:
             f"it has version {content.get('version')!r}, and this release reads {_VERSION}: update "
             "skllm-calib"
         )
-    return from_plain(content["classifier"], _BY_NAME)
+    classifier = from_plain(content["classifier"], _BY_NAME)
+    if content.get("sha256") != _digest(content["classifier"]):
+        raise ValueError("it was changed since it was saved, as its 'sha256' shows")
+    return classifier
+
+
+def _digest(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def model_file(folder: str | Path) -> Path:
