@@ -43,6 +43,7 @@ CONTAINER = st.sampled_from(CONTAINERS)
 MISSING = st.sampled_from([None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # pandas 2.2
 @quick
 @given(LABEL, CONTAINER)
 def test_labels_come_out_as_they_went_in(labels, container):
