@@ -43,6 +43,10 @@ PASSING = [
     (error(type="server_error", message="it died"), BackendUnavailable),
     (Answer(200, {"error": "Internal Server Error"}), BackendUnavailable),
     (broken("error", error={"code": 502, "message": "upstream went away"}), BackendUnavailable),
+    (
+        broken("stop", message={"role": "assistant", "content": "A", "error": {"code": 502}}),
+        BackendUnavailable,
+    ),
     (broken("error"), BackendUnavailable),
     (broken("insufficient_system_resource"), BackendUnavailable),
     (broken("abort"), BackendUnavailable),

@@ -1,4 +1,4 @@
-"""Errors that come with a good status: a body or a choice that holds an error instead of an answer.
+"""Errors that come with a good status: in a body, a choice or a message, instead of an answer.
 
 Gateways have sent their "200 OK" by the time that the server behind them fails. What they carry is
 an answer like any other with an error status: sent again where that status is, and never read.
@@ -64,7 +64,8 @@ def carried_error(reply: Any) -> CarriedError | None:
     """
     choices = first(reply, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    error = first(reply, "error") or first(choice, "error")
+    places = (reply, choice, first(choice, "message"))
+    error = next((found for place in places if (found := first(place, "error"))), None)
     ending = next(filter(is_broken, (first(choice, "finish_reason"), first(reply, "status"))), None)
     if not error and ending is None:
         return None

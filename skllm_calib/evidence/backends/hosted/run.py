@@ -97,7 +97,7 @@ class Run:
 
 
 def check_budget(budget: int | None) -> None:
-    """Raise ValueError if a `reasoning_budget` is not a number of tokens."""
+    """Raise InvalidInput if a `reasoning_budget` is not a number of tokens."""
     if budget is not None and (isinstance(budget, bool) or budget < 0):
         raise InvalidInput(
             f"reasoning_budget={budget!r}: must be a number of tokens, 0 or more, or None to "
