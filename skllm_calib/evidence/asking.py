@@ -16,6 +16,7 @@ from skllm_calib.evidence.kept_failures import (
     read_failure,
     write_failure,
 )
+from skllm_calib.evidence.sharing import sharing
 from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
 from skllm_calib.evidence.storage import failure_key
 from skllm_calib.evidence.usage import Usage
@@ -138,7 +139,9 @@ class _Exchange:
         unknown = {key: r for key, r in requests.items() if key not in self.answers}
         self._n_needed = len(self.answers) + len(unknown)
         # Closed at once when the backend raises, so that nobody waits for what will not come.
-        with contextlib.closing(_turns(list(unknown), self._worker)) as turns:
+        storage = None if self._model.cache is None else self._model.cache.storage
+        turns_of = _turns(list(unknown), self._worker)
+        with contextlib.closing(turns_of) as turns, sharing(storage):
             for known, to_ask in turns:
                 self.answers |= known
                 self.from_cache |= set(known)

@@ -15,6 +15,7 @@ from skllm_calib.evidence import asking
 from skllm_calib.evidence.backends.pool import answer_all
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.prompts import Prompt
+from skllm_calib.evidence.sharing import shared_storage
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import BackendError, SignalUnavailable, StorageError, UnreadableReply
@@ -49,6 +50,20 @@ class Backwards(TestingBackend):
 class Forgetful(TestingBackend):
     def run(self, requests):
         yield from list(super().run(requests))[1:]
+
+
+def test_a_backend_finds_what_the_workers_of_a_cache_share(cache):
+    seen = []
+
+    class Looking(TestingBackend):
+        def run(self, requests):
+            seen.append(shared_storage())
+            yield from super().run(requests)
+
+    ask(["a"], Looking(), cache)
+    assert shared_storage() is None
+    ask(["a"], Looking())
+    assert seen == [cache.storage, None]
 
 
 def test_records_are_in_the_order_of_the_rows():

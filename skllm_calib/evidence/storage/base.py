@@ -63,8 +63,12 @@ class Storage(ABC):
     def clear(self) -> int:
         """Remove replies, failures and claims, give the space back; return how many replies."""
 
-    @abstractmethod
     def change(self, name: str, change: Callable[[str | None], str]) -> str:
+        """Replace a text as :meth:`change_at` does, without looking at the time."""
+        return self.change_at(name, lambda value, now: change(value))
+
+    @abstractmethod
+    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
         """Replace a small text that all workers share, with nobody else in between; return it.
 
         Parameters
@@ -72,8 +76,9 @@ class Storage(ABC):
         name : str
             Which text.
         change : callable
-            Takes the text that is there, or None, and returns the new one. It is not called twice,
-            and others wait meanwhile.
+            Takes the text that is there, or None, and the time in seconds by the clock of the
+            database, which is the same for all workers; returns the new text. It is not called
+            twice, and others wait meanwhile.
         """
 
     @abstractmethod

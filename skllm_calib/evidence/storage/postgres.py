@@ -20,6 +20,12 @@ _PUT = "INSERT INTO skllm_calib_replies (key, value) VALUES (%s, %s) ON CONFLICT
 _PUT_REPLY = _PUT + "NOTHING"
 _PUT_FAILURE = _PUT + "UPDATE SET value = excluded.value, created = excluded.created"
 _IS_REPLY = f"key NOT LIKE '{FAILURE}%%'"
+# What is returned is read when nobody else holds the text any more, the clock too.
+_HOLD = """
+    INSERT INTO skllm_calib_shared AS shared VALUES (%s, NULL)
+    ON CONFLICT (name) DO UPDATE SET value = shared.value
+    RETURNING value, extract(epoch FROM clock_timestamp())::float8
+"""
 # In the order of the keys: two workers that claim the same ones cannot wait for each other.
 _CLAIM = """
     INSERT INTO skllm_calib_claims
@@ -136,19 +142,14 @@ class PostgresStorage(Storage):
 
         return self._database.transact(change)
 
-    def change(self, name: str, change: Callable[[str | None], str]) -> str:
+    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
         """Replace a text that all workers share."""
 
         def replace(connection: psycopg.Connection[Any]) -> str:
-            connection.execute(
-                "INSERT INTO skllm_calib_shared VALUES (%s, NULL) ON CONFLICT DO NOTHING", (name,)
-            )
-            query = "SELECT value FROM skllm_calib_shared WHERE name = %s FOR UPDATE"
-            ((before,),) = connection.execute(query, (name,)).fetchall()
-            value = change(before)
-            connection.execute(
-                "UPDATE skllm_calib_shared SET value = %s WHERE name = %s", (value, name)
-            )
+            ((before, now),) = connection.execute(_HOLD, (name,)).fetchall()
+            value = change(before, now)
+            query = "UPDATE skllm_calib_shared SET value = %s WHERE name = %s"
+            connection.execute(query, (value, name))
             return value
 
         return self._database.transact(replace, once=True)

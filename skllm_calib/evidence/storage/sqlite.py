@@ -6,6 +6,7 @@ Write-ahead mode, one row per reply, and beside it the files of what has just ar
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -107,11 +108,11 @@ class SQLiteStorage(Storage):
         self._file.shrink()
         return n
 
-    def change(self, name: str, change: Callable[[str | None], str]) -> str:
-        """Replace a text that all workers share."""
+    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+        """Replace a text that all workers share, which are on one machine."""
         with self._file.writing() as connection:
             row = connection.execute("SELECT value FROM shared WHERE name = ?", (name,)).fetchone()
-            value = change(row[0] if row else None)
+            value = change(row[0] if row else None, time.time())
             connection.execute("INSERT OR REPLACE INTO shared VALUES (?, ?)", (name, value))
         return value
 

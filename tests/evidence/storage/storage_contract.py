@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,23 @@ class CacheContract:
         assert cache.storage.change("spent", lambda n: f"{n}, then 1") == "None, then 1"
         cache.clear()
         assert cache.storage.change("spent", lambda n: f"{n}, 2") == "None, then 1, 2"
+
+    def test_who_changes_what_workers_share_sees_one_clock(self, cache, another):
+        moments, is_held = [], threading.Event()
+
+        def hold(value, now):
+            is_held.set()
+            time.sleep(0.2)
+            return str(now)
+
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(cache.storage.change_at, "t", hold)
+            is_held.wait(10)
+            another.storage.change_at("t", lambda value, now: moments.append((value, now)) or "")
+        ((held_at, now),) = moments
+        assert held_at == first.result()
+        assert 0.2 <= now - float(held_at) < 60  # read when the other one had ended
+        assert abs(now - time.time()) < 60
 
 
 class ClaimsContract:

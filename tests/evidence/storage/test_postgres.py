@@ -30,6 +30,10 @@ def cache(postgres_server):
 class TestPostgres(CacheContract, ClaimsContract):
     refused = Exception
 
+    @pytest.fixture
+    def another(self, cache):
+        return ResponseCache(f"{cache.path}&application_name=another")  # a connection of its own
+
 
 @pytest.mark.cluster
 def test_caches_in_one_database_know_nothing_of_each_other(postgres_server, cache):

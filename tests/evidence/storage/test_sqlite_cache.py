@@ -19,6 +19,10 @@ def cache(tmp_path):
 class TestSQLite(CacheContract):
     refused = sqlite3.Error
 
+    @pytest.fixture
+    def another(self, cache):
+        return ResponseCache(cache.path)
+
 
 def test_nothing_is_made_before_something_is_kept(cache):
     assert cache.get_many(["a"]) == {}
