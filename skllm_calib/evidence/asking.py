@@ -294,7 +294,8 @@ def _claims(
             yield known, mine
         finally:
             worker.release()
-        left = [key for key in left if key not in known and key not in set(mine)]
+        settled = {*known, *mine}
+        left = [key for key in left if key not in settled]
         if left and not known and not mine:
             time.sleep(pause)
             pause = min(longest, 1.5 * pause)

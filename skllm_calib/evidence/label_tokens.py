@@ -27,7 +27,7 @@ from skllm_calib.evidence.label_words import (
     is_key,
     strip_opening,
 )
-from skllm_calib.evidence.token_lists import Distribution, Sent, Token, read_list
+from skllm_calib.evidence.token_lists import Distribution, Sent, Token, TokenList, read_list
 
 __all__ = ["Distribution", "LabelMass", "LabelTree", "Token", "label_tree"]
 
@@ -234,6 +234,7 @@ class LabelTree:
         self._keys = {k for k, a in enumerate(self.answers) if is_key(a.strip())}
         self._matches: dict[bytes, _Match] = {}
         self._firsts: dict[bytes, set[bytes]] = {}
+        self._latest: tuple[object, _Tally] = (None, _Tally(len(self.answers)))
 
     @property
     def n_labels(self) -> int:
@@ -282,7 +283,11 @@ class LabelTree:
         written : Sent or None, default=None
             The token that was then written.
         """
-        tokens, mass, smallest = read_list(listed, written)
+        return self.kept(prefix, read_list(listed, written))
+
+    def kept(self, prefix: bytes, listed: TokenList) -> Distribution:
+        """Keep what can matter of a list that was read."""
+        tokens, mass, smallest = listed
         firsts = self._first_bytes(prefix)
         kept = [
             token
@@ -410,8 +415,12 @@ class LabelTree:
         ]
 
     def _tally(self, distributions: Mapping[bytes, Distribution]) -> _Tally:
-        tally = _Tally(self.n_labels)
-        self._add(tally, distributions, b"", 1.0)
+        key = tuple(distributions.items())
+        known, tally = self._latest
+        if known != key:  # a row is looked at several times in a row
+            tally = _Tally(self.n_labels)
+            self._add(tally, distributions, b"", 1.0)
+            self._latest = key, tally
         return tally
 
     def _add(

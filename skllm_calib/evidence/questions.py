@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from skllm_calib.evidence.backends.base import AnswerForm, Message
 from skllm_calib.exceptions import PromptError
@@ -149,11 +149,15 @@ class BoundPrompt:
         seed = repr((self.answers, self.item))
         whole = "\n".join(text for fields in rows for text in fields.values()).lower()
         for attempt in range(1_000):
-            number = int(hashlib.sha256(f"{seed}{attempt}".encode()).hexdigest(), 16) % 10_000
-            if (tag := f"{number:04d}") not in whole:
+            if (tag := _four_digits(f"{seed}{attempt}")) not in whole:
                 return tag
         # A text that lists a thousand candidates: one drawn from the text itself cannot be in it.
         return hashlib.sha256(whole.encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _four_digits(seed: str) -> str:
+    return f"{int(hashlib.sha256(seed.encode()).hexdigest(), 16) % 10_000:04d}"
 
 
 @dataclass(frozen=True)
@@ -339,10 +343,15 @@ def check_fields(
             )
 
 
+@lru_cache(maxsize=256)
+def _parsed(template: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(template))
+
+
 def _fill(template: str, values: Mapping[str, str]) -> str:
     """Put values in for the names in braces, once: braces in a value stay as they are."""
     parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
+    for literal, name in _parsed(template):
         parts.append(literal)
         if name is not None:
             parts.append(values[name])

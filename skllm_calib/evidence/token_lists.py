@@ -127,9 +127,10 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
     UnreadableReply
         If no model can have such a list, or it contradicts what was written.
     """
-    listed = list(sent)
+    listed = [entry if type(entry) is Sent else Sent(*entry) for entry in sent]
     for entry in (*listed, *((written,) if written else ())):
-        _check_logprob(entry)
+        if entry.logprob is not None and not entry.logprob <= _ROUNDING:  # NaN is not
+            raise _impossible("a log-probability must be a number, 0 or less", [entry])
     _check_order(listed)
     if written is not None and written.logprob == -math.inf:
         raise _impossible("the token that was written has no probability", [written, *listed])
@@ -139,12 +140,13 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
         ranked, without_rank = _with_written(ranked, listed, written)
     else:
         without_rank = None
-    mass = sum(_probability(entry) for entry in ranked)
+    probabilities = [_probability(entry) for entry in ranked]
+    mass = sum(probabilities)
     if mass > 1.0 + _ROUNDING:
         raise _impossible(f"the probabilities of its tokens sum to {mass:.4g}", ranked)
-    bounds = [_probability(entry) for entry in ranked if entry is not without_rank]
+    # An empty list bounds nothing: the token left out may have it all. What has no rank is last.
+    bounds = probabilities if without_rank is None else probabilities[:-1]
     tokens = [Token(entry.text or b"", min(0.0, _value(entry))) for entry in ranked]
-    # An empty list bounds nothing: the token left out may have it all.
     return TokenList(tokens, min(1.0, mass), max(min(bounds, default=1.0), unnamed))
 
 
@@ -164,28 +166,23 @@ def check_distribution(at: Distribution) -> None:
         raise _impossible(f"a listed probability of {at.listed_mass:.4g}", at.tokens)
 
 
-def _check_logprob(entry: Sent | Token) -> None:
-    if entry.logprob is not None and not entry.logprob <= _ROUNDING:  # NaN is not
-        raise _impossible("a log-probability must be a number, 0 or less", [entry])
-
-
-def _check_order(listed: Sequence[Sent | Token]) -> None:
+def _check_order(listed: Sequence[Sent]) -> None:
     """Refuse nothing in front of a number: lists begin with the likeliest, and null is the least.
 
     -9999 may stand there: so servers write that a token, perhaps the one drawn, has no rank.
     """
+    if not any(_value(entry) == -math.inf for entry in listed):
+        return
     numbers = [i for i, entry in enumerate(listed) if _value(entry) >= _IMPOSSIBLE]
     if numbers and any(_value(entry) == -math.inf for entry in listed[: numbers[-1]]):
         what = "a log-probability is null or minus infinity, and that of a later token is not"
         raise _impossible(what, listed)
 
 
-def _named(listed: Sequence[Sent | Token]) -> tuple[list[Sent], float]:
+def _named(listed: Sequence[Sent]) -> tuple[list[Sent], float]:
     """Return the entries that are possible, and the probability of the likeliest without a name."""
     possible = [
-        Sent(*entry)
-        for entry in listed
-        if entry.logprob is not None and entry.logprob >= _IMPOSSIBLE
+        entry for entry in listed if entry.logprob is not None and entry.logprob >= _IMPOSSIBLE
     ]
     nameless = [entry for entry in possible if entry.text is None]
     most = max(map(_probability, nameless), default=0.0)
@@ -213,7 +210,7 @@ def _once_each(entries: Sequence[Sent]) -> list[Sent]:
 
 
 def _with_written(
-    ranked: list[Sent], listed: Sequence[Sent | Token], written: Sent
+    ranked: list[Sent], listed: Sequence[Sent], written: Sent
 ) -> tuple[list[Sent], Sent | None]:
     """Compare a list with the token that was written.
 
@@ -226,9 +223,9 @@ def _with_written(
     """
     if written.text is None or not ranked:
         return ranked, None
-    same = [entry for entry in map(_as_sent, listed) if _is_same(entry, written)]
     there = next((entry for entry in ranked if _is_same(entry, written)), None)
     if written.logprob is None or written.logprob < _IMPOSSIBLE:
+        same = [entry for entry in listed if _is_same(entry, written)]
         if there is None and any(entry.logprob is None for entry in same):
             raise _impossible("the token that was written has no log-probability", ranked)
         return ranked, there if there is ranked[-1] else None
@@ -244,10 +241,6 @@ def _with_written(
             [written, *ranked],
         )
     return ranked, there if there is ranked[-1] else None
-
-
-def _as_sent(entry: Sent | Token) -> Sent:
-    return Sent(*entry)
 
 
 def _is_same(a: Sent, b: Sent) -> bool:

@@ -87,9 +87,9 @@ class Arrivals:
         """Save a reply; when it returns, the reply survives the death of this process."""
         assert self._descriptor is not None
         line = json.dumps([key, value]).encode() + b"\n"
-        size = os.fstat(self._descriptor).st_size
-        if os.write(self._descriptor, line) < len(line):  # half of it would spoil the next one
-            os.ftruncate(self._descriptor, size)
+        n_written = os.write(self._descriptor, line)
+        if n_written < len(line):  # half of it would spoil the next one
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - n_written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self) -> dict[str, str]:
