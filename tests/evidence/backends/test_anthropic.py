@@ -106,9 +106,9 @@ class TestAnthropicBackend(BackendContract):
     def server(self, serve):
         return serve(Claude())
 
-    @pytest.fixture
-    def backend(self, server):
-        return backend(server)
+    @pytest.fixture(params=["direct", "sdk"])
+    def backend(self, server, request):
+        return backend(server, transport=request.param)
 
     @pytest.fixture
     def other(self, server):

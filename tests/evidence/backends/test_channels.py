@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
+from skllm_calib.evidence.backends.hosted.channels import ChannelCutError, Channels, SDKChannel
 
 
 class Http:
@@ -41,7 +41,7 @@ def pair():
 
 
 def test_what_is_opened_after_the_end_is_closed(pair):
-    channel = Channel(Http(), None)
+    channel = SDKChannel(Http(), None)
     channel.cut()
     with pytest.raises(ChannelCutError):
         channel._trace("connection.connect_tcp.complete", {"return_value": Stream(pair[0])})
@@ -49,14 +49,14 @@ def test_what_is_opened_after_the_end_is_closed(pair):
 
 
 def test_an_end_wakes_who_waits(pair):
-    channel = Channel(Http(), None)
+    channel = SDKChannel(Http(), None)
     channel._trace("connection.connect_tcp.complete", {"return_value": Stream(pair[0])})
     channel.cut()
     assert pair[0].recv(1) == b""
 
 
 def test_what_is_in_use_when_all_are_closed_is_closed_afterwards():
-    channels = Channels(lambda: Channel(Http(), None))
+    channels = Channels(lambda: SDKChannel(Http(), None))
     with channels.lease() as idle:
         pass
     with channels.lease() as used:
@@ -67,7 +67,7 @@ def test_what_is_in_use_when_all_are_closed_is_closed_afterwards():
 
 
 def test_idle_ones_are_closed_at_once():
-    channels = Channels(lambda: Channel(Http(), None))
+    channels = Channels(lambda: SDKChannel(Http(), None))
     with channels.lease() as idle:
         pass
     channels.close()

@@ -95,9 +95,9 @@ class TestMistralContract(BackendContract):
     def server(self, serve):
         return serve(KEYS)
 
-    @pytest.fixture
-    def backend(self, server):
-        return backend(server)
+    @pytest.fixture(params=["direct", "sdk"])
+    def backend(self, server, request):
+        return backend(server, transport=request.param)
 
     @pytest.fixture
     def other(self, server):
@@ -320,7 +320,7 @@ def test_a_client_per_worker_for_all_runs_closed_at_the_end(serve, monkeypatch):
         return real(**options)
 
     monkeypatch.setattr(client, "Mistral", count)
-    model = backend(serve(KEYS))
+    model = backend(serve(KEYS), transport="sdk")
     run(model, *(request(str(i)) for i in range(20)))
     assert 1 <= len(made) <= model.max_concurrency
     n_made = len(made)
@@ -438,7 +438,7 @@ def test_context_too_long(serve, answer, excess):
         (refusal(400, "odd request"), BackendError, "odd request"),
         (Answer(422, {"detail": "odd form"}), BackendError, "odd form"),
         (Answer(200, "<html>hello</html>"), UnreadableReply, "base_url"),
-        (Answer(200, {"id": "1"}), UnreadableReply, "no readable answer"),
+        (Answer(200, {"id": "1"}), UnreadableReply, "base_url"),
         (completion(""), UnreadableReply, "wrote nothing"),
     ],
 )

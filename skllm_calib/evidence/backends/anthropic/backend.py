@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from skllm_calib.evidence.backends.anthropic.chat import ClaudeModel
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
@@ -24,7 +24,12 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
+from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
+from skllm_calib.evidence.backends.hosted.direct import (
+    check_transport,
+    direct_channels,
+    needs_proxy,
+)
 from skllm_calib.evidence.backends.hosted.run import answer_or_stop
 from skllm_calib.exceptions import BackendError, InvalidInput, MissingDependency, SignalUnavailable
 
@@ -71,6 +76,8 @@ class AnthropicBackend(BaseBackend):
     extra_body : dict or None, default=None
         Further fields of the request, such as ``{"service_tier": "standard_only"}``. They
         override the fields this backend sets.
+    transport : {"direct", "sdk"}, default="direct"
+        What sends requests, as in :class:`OpenAIBackend`.
 
     Notes
     -----
@@ -110,6 +117,7 @@ class AnthropicBackend(BaseBackend):
         reasoning_effort: str | None = None,
         reasoning_budget: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        transport: Literal["direct", "sdk"] = "direct",
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -120,6 +128,7 @@ class AnthropicBackend(BaseBackend):
         self.reasoning_effort = reasoning_effort
         self.reasoning_budget = reasoning_budget
         self.extra_body = extra_body
+        self.transport = transport
 
     def identity(self) -> dict[str, Any]:
         """Return what changes an answer; no key, and no user or password of the address."""
@@ -145,8 +154,9 @@ class AnthropicBackend(BaseBackend):
         MissingDependency
             If the package `anthropic` is not installed.
         ValueError
-            If `reasoning_budget` is a value that the API does not have.
+            For an unknown `transport`, or a `reasoning_budget` that the API does not have.
         """
+        check_transport(self.transport)
         forms = _thinking_forms(self.reasoning_budget)
         if not any(_is_text(request) for request in requests):
             # Nothing to send, so neither a key nor the SDK is needed.
@@ -155,6 +165,7 @@ class AnthropicBackend(BaseBackend):
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
         sdk = _import_sdk()
+        is_direct = self.transport == "direct" and not needs_proxy(access.public_address)
 
         def channels(key: str) -> Channels:
             def client(http: Any) -> Any:
@@ -167,12 +178,13 @@ class AnthropicBackend(BaseBackend):
                     max_retries=0,
                 )
 
-            return sdk_channels(sdk, client)
+            own = sdk_channels(sdk, client)
+            return direct_channels(http_package(sdk), client, own) if is_direct else own
 
         connection = AnthropicConnection(
             sdk,
             access,
-            get_client(access, channels, "anthropic"),
+            get_client(access, channels, "anthropic", is_direct),
             timeout=self.timeout,
             max_retries=self.max_retries,
         )

@@ -78,11 +78,10 @@ class ClaudeModel:
                 raise self._failure_of(reply, body)
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
-        # The parameters that the SDK names change with its version (the temperature has gone), the
-        # wire format does not: so all but the required ones are sent as they are.
-        required = {name: body[name] for name in ("model", "max_tokens", "messages")}
+        # Not the method of the SDK: the parameters that it names change with its version (the
+        # temperature has gone), the wire format does not.
         return self._connection.send(
-            lambda client: client.messages.create(**required, extra_body=body)
+            lambda client: client.post("/v1/messages", body=body, cast_to=object)
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -118,37 +117,38 @@ class ClaudeModel:
 
     def _check(self, message: Any) -> None:
         """Raise the failure that an answer with a good status carries, if it does."""
-        access, blocks = self._connection.access, getattr(message, "content", None)
-        if not isinstance(blocks, list) or not all(getattr(b, "type", None) for b in blocks):
-            error = getattr(message, "error", None)
+        access = self._connection.access
+        blocks = message.get("content") if isinstance(message, Mapping) else None
+        if not isinstance(blocks, list) or not all(first(block, "type") for block in blocks):
+            error = first(message, "error")
             said = error.get("message", error) if isinstance(error, dict) else "no content in it"
             raise UnreadableReply(
                 f"{access.public_address} sent no message: {access.redact(str(said))} {access.hint}"
             )
-        if getattr(message, "stop_reason", None) == "refusal":
-            details = getattr(message, "stop_details", None)
-            why = getattr(details, "explanation", None) or getattr(details, "category", None)
+        if message.get("stop_reason") == "refusal":
+            why = first(message.get("stop_details"), "explanation", "category")
             about = f": {access.redact(str(why))}" if why else ""
             raise Refused(f"the model declined{about}")
 
     def _read(self, message: Any, request: Request, body: Mapping[str, Any], usage: Usage) -> Reply:
         usage.add(message)
         self._check(message)
-        text = "".join(block.text or "" for block in message.content if block.type == "text")
+        blocks, stop_reason = message["content"], message.get("stop_reason")
+        text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
         if not text.strip():
-            self._check_room(getattr(message, "stop_reason", None), request)
-        counted = getattr(message, "usage", None)
+            self._check_room(stop_reason, request)
+        counted = message.get("usage")
         n_hidden = count(first(counted, "output_tokens_details"), "thinking_tokens")
         n_read, n_stored, n_cached, n_written = (
             count(counted, f"{name}_tokens")
             for name in ("input", "cache_creation_input", "cache_read_input", "output")
         )
         refused, notes = self._left_out(request, body)
-        if n_hidden > 0 or any("thinking" in block.type for block in message.content):
+        if n_hidden > 0 or any("thinking" in block["type"] for block in blocks):
             notes.append("hidden reasoning came before the answer")
         return Reply(
             text,
-            model=str(getattr(message, "model", None) or ""),
+            model=str(message.get("model") or ""),
             # The API counts what it reads from its cache, and what it puts there, beside the rest.
             prompt_tokens=n_read + n_stored + n_cached,
             completion_tokens=n_written,
@@ -156,7 +156,7 @@ class ClaudeModel:
             reasoning_tokens=n_hidden,
             refused=tuple(refused),
             notes=tuple(notes),
-            cut=is_cut(getattr(message, "stop_reason", None)),
+            cut=is_cut(stop_reason),
         )
 
     def _left_out(self, request: Request, body: Mapping[str, Any]) -> tuple[list[str], list[str]]:

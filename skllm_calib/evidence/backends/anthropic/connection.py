@@ -11,13 +11,15 @@ from skllm_calib.evidence.backends.hosted.failures import Problem
 if TYPE_CHECKING:
     import anthropic
 
+    from skllm_calib.evidence.backends.hosted.direct import StatusError
+
 __all__ = ["AnthropicConnection"]
 
 
 class AnthropicConnection(SDKConnection):
     """A connection through Anthropic's SDK."""
 
-    def problem_of(self, error: anthropic.APIStatusError) -> Problem:
+    def problem_of(self, error: anthropic.APIStatusError | StatusError) -> Problem:
         """Read an answer with an error status."""
         fields = _mapping(_mapping(error.body).get("error"))
         code = str(_mapping(fields.get("details")).get("error_code") or "")

@@ -7,8 +7,9 @@ one place where the log-probabilities of a reply become tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.hosted.endings import is_cut
@@ -133,10 +134,15 @@ def positions_of(entries: Any) -> tuple[Position, ...]:
 
 def first(item: Any, *names: str) -> Any:
     """Return the first of these fields that holds something."""
-    return next((value for name in names if (value := _field(item, name))), None)
+    for name in names:
+        if value := _field(item, name):
+            return value
+    return None
 
 
 def _field(item: Any, name: str) -> Any:
+    if type(item) is dict:  # nearly always
+        return item.get(name)
     return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
@@ -155,13 +161,14 @@ def _list(value: Any) -> list[Any]:
 
 
 def _sent(entry: Any) -> Sent:
-    number = _field(entry, "id")
-    return Sent(_bytes(entry), _logprob(entry), number if type(number) is int else None)
+    get = entry.get if type(entry) is dict else partial(_field, entry)
+    number, value = get("id"), get("logprob")
+    logprob = value if type(value) is float else _logprob(entry, value)
+    return Sent(_bytes(get), logprob, number if type(number) is int else None)
 
 
-def _logprob(entry: Any) -> float | None:
+def _logprob(entry: Any, value: Any) -> float | None:
     """Return a log-probability; NaN, which none is, where something else was sent than null."""
-    value = _field(entry, "logprob")
     if value is None:
         # That it is null has a meaning, that it is not there has none.
         is_there = "logprob" in entry if isinstance(entry, Mapping) else hasattr(entry, "logprob")
@@ -172,13 +179,13 @@ def _logprob(entry: Any) -> float | None:
         return math.nan
 
 
-def _bytes(entry: Any) -> bytes | None:
+def _bytes(get: Callable[[str], Any]) -> bytes | None:
     """Return what a token writes; None where that is not said."""
-    raw, text = _field(entry, "bytes"), _field(entry, "token")
+    raw, text = get("bytes"), get("token")
     if raw is None:
-        raw = _field(entry, "bytes_")  # Mistral's SDK
+        raw = get("bytes_")  # Mistral's SDK
     if raw or (raw is not None and not text):
-        if not isinstance(raw, list) or not all(type(byte) is int for byte in raw):
+        if not isinstance(raw, list) or not {int}.issuperset(map(type, raw)):
             raise TypeError(f"{raw!r:.60} in the place of the bytes of a token")
         return bytes(raw)
     return text.encode(errors="replace") if isinstance(text, str) else None

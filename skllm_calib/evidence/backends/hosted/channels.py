@@ -1,4 +1,4 @@
-"""Clients of a provider's SDK whose requests can be ended from another thread.
+"""Clients of a server whose requests can be ended from another thread.
 
 A thread that waits for a server cannot be woken, and the time-outs of an HTTP client are those of
 one read: a server that sends a byte a second is never too late for them. So one request at a time
@@ -10,39 +10,52 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Channel", "ChannelCutError", "Channels", "sdk_channels"]
+__all__ = [
+    "LONGEST_CONNECT",
+    "Channel",
+    "ChannelCutError",
+    "Channels",
+    "SDKChannel",
+    "http_package",
+    "sdk_channels",
+]
 
-_LONGEST_CONNECT = 10.0  # seconds; the whole request may take longer
+LONGEST_CONNECT = 10.0
+"""Most seconds until a connection is made; the whole request may take longer."""
 
 
 class ChannelCutError(Exception):
     """Nothing more may be sent through a channel that was cut."""
 
 
-class Channel:
-    """A client that one request uses at a time, and the sockets that it has open.
+class Channel(ABC):
+    """What one request uses at a time, and the sockets that it has open.
 
-    Parameters
+    Attributes
     ----------
-    http : object
-        An ``httpx.Client``, or one of a package of the same interface.
     client : object
-        What sends requests through it.
+        What sends requests.
+    timeout : float
+        Seconds after which a request is given up.
+    is_cut : bool
+        Whether nothing more may be sent.
+    has_answer : bool
+        Whether the latest request was answered: what goes wrong from there is due to the answer.
     """
 
-    def __init__(self, http: Any, client: Any) -> None:
-        self.client = client
+    client: Any
+
+    def __init__(self) -> None:
         self.timeout = 60.0
         self.is_cut = self.has_answer = False
-        self._http = http
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        http.event_hooks = {"request": [self._prepare], "response": [self._note_answer]}
 
     def cut(self) -> None:
         """End the request that is under way, and let nothing more be sent; from any thread."""
@@ -53,6 +66,38 @@ class Channel:
                     # Not the method of SSLSocket, which takes its state away from the reader.
                     socket.socket.shutdown(known, socket.SHUT_RDWR)
 
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections."""
+
+    @property
+    def longest_connect(self) -> float:
+        """Seconds after which an attempt to connect is given up."""
+        return min(self.timeout, LONGEST_CONNECT)
+
+    def _note(self, known: socket.socket) -> None:
+        """Remember a new socket; under the lock."""
+        still_open = [old for old in self._sockets if old.fileno() >= 0]
+        self._sockets = [*still_open, known]
+
+
+class SDKChannel(Channel):
+    """A client of an SDK.
+
+    Parameters
+    ----------
+    http : object
+        An ``httpx.Client``, or one of a package of the same interface.
+    client : object
+        What sends requests through it.
+    """
+
+    def __init__(self, http: Any, client: Any) -> None:
+        super().__init__()
+        self.client = client
+        self._http = http
+        http.event_hooks = {"request": [self._prepare], "response": [self._note_answer]}
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -61,12 +106,11 @@ class Channel:
         """Set the time-outs of a request, and have what happens to it reported."""
         self.has_answer = False
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout)
-        timeouts["connect"] = min(self.timeout, _LONGEST_CONNECT)
+        timeouts["connect"] = self.longest_connect
         request.extensions["timeout"] = timeouts
         request.extensions["trace"] = self._trace
 
     def _note_answer(self, response: Any) -> None:
-        """Note that a request was answered: what goes wrong from here on is due to the answer."""
         self.has_answer = True
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -76,8 +120,7 @@ class Channel:
             is_new = event.endswith(".complete") and hasattr(opened, "get_extra_info")
             known = opened.get_extra_info("socket") if is_new else None
             if isinstance(known, socket.socket):
-                still_open = [old for old in self._sockets if old.fileno() >= 0]
-                self._sockets = [*still_open, known]
+                self._note(known)
             if self.is_cut and not event.endswith(".failed") and "close" not in event:
                 if is_new:  # nobody else knows of it yet
                     opened.close()
@@ -91,10 +134,14 @@ class Channels:
     ----------
     make : callable
         Makes a new channel.
+    instead : Channels or None, default=None
+        Channels that can do all that these cannot, for when that turns out to be needed.
     """
 
-    def __init__(self, make: Callable[[], Channel]) -> None:
+    def __init__(self, make: Callable[[], Channel], instead: Channels | None = None) -> None:
         self._make = make
+        self._instead = instead
+        self._is_replaced = False
         self._idle: list[Channel] = []
         self._is_closed = False
         self._lock = threading.Lock()
@@ -102,6 +149,10 @@ class Channels:
     @contextmanager
     def lease(self) -> Iterator[Channel]:
         """Lend a channel to one request."""
+        if self._is_replaced and self._instead is not None:
+            with self._instead.lease() as other:
+                yield other
+            return
         with self._lock:
             channel = self._idle.pop() if self._idle else None
         channel = channel or self._make()
@@ -115,13 +166,25 @@ class Channels:
             if is_over:
                 channel.close()
 
+    def replace(self) -> None:
+        """Lend the channels that can do more from now on."""
+        self._is_replaced = True
+
     def close(self) -> None:
         """Close the connections: idle ones now, those in use when their requests are done."""
+        if self._instead is not None:
+            self._instead.close()
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
         for channel in idle:
             channel.close()
+
+
+def http_package(sdk: ModuleType) -> ModuleType:
+    """Return the HTTP package of an SDK: httpx, or what replaces it."""
+    ancestor = next(kind for kind in sdk.DefaultHttpxClient.__mro__ if kind.__name__ == "Client")
+    return sys.modules[ancestor.__module__.partition(".")[0]]
 
 
 def sdk_channels(sdk: ModuleType, client: Callable[[Any], Any]) -> Channels:
@@ -133,12 +196,12 @@ def sdk_channels(sdk: ModuleType, client: Callable[[Any], Any]) -> Channels:
     client : callable
         From an HTTP client to a client of the SDK that does not retry by itself.
     """
-    ancestor = next(kind for kind in sdk.DefaultHttpxClient.__mro__ if kind.__name__ == "Client")
-    http = sys.modules[ancestor.__module__.partition(".")[0]]  # httpx, or what replaces it
-    certificates = http.create_ssl_context()  # once: reading them takes longer than a request
+    certificates: Any = None
 
-    def make() -> Channel:
+    def make() -> SDKChannel:
+        nonlocal certificates  # once: reading them takes longer than a request
+        certificates = certificates or http_package(sdk).create_ssl_context()
         own = sdk.DefaultHttpxClient(verify=certificates)
-        return Channel(own, client(own))
+        return SDKChannel(own, client(own))
 
     return Channels(make)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from skllm_calib.evidence.backends.hosted.access import Access
 from skllm_calib.evidence.backends.hosted.answer import NOT_AS_EXPECTED
 from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
+from skllm_calib.evidence.backends.hosted.direct import NOT_ANSWERED, NotDirectError, StatusError
 from skllm_calib.evidence.backends.hosted.failures import (
     Problem,
     StopRunError,
@@ -168,7 +170,13 @@ class Connection(RunSwitch, ABC):
         return min(8.0, 0.5 * 2.0**attempt) * random.Random().uniform(0.5, 1.0)
 
     def _try(self, create: Callable[[Any], Any]) -> Any | Problem:
-        """Send once."""
+        """Send once; where the server wants what only the SDK can do, through that."""
+        with suppress(NotDirectError):
+            return self._try_once(create)
+        self._channels.replace()
+        return self._try_once(create)
+
+    def _try_once(self, create: Callable[[Any], Any]) -> Any | Problem:
         with self._channels.lease() as channel, self._watched(channel):
             try:
                 reply = self.send_once(create, channel.client)
@@ -260,20 +268,32 @@ class SDKConnection(Connection):
 
     @abstractmethod
     def problem_of(self, error: Any) -> Problem:
-        """Read an ``APIStatusError`` of the SDK."""
+        """Read an ``APIStatusError`` of the SDK, or a ``StatusError``."""
 
     def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:
         """Let `create` send with a client, and return the reply or read the SDK's error."""
         sdk, access = self._sdk, self.access
         try:
-            return create(client)
+            return _as_json(create(client))
         except sdk.APIStatusError as error:
             wait = seconds_to_wait(error.response.headers)
             return replace(self.problem_of(error), retry_after=wait)
+        except StatusError as error:
+            return replace(self.problem_of(error), retry_after=seconds_to_wait(error.headers))
         except sdk.APIConnectionError as error:  # time-outs are among them
             return lost(error.__cause__ or error, access)
+        except NOT_ANSWERED as error:
+            return lost(error, access)
         except sdk.APIError as error:
             return Problem(200, access.redact(str(error)))
+
+
+def _as_json(reply: Any) -> Any:
+    """Read JSON that a server has sent as if it were something else."""
+    if isinstance(reply, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(reply)
+    return reply
 
 
 def check_scheme(access: Access) -> None:
@@ -294,7 +314,7 @@ def lost(error: BaseException, access: Access) -> Problem:
     # By their names: several packages have these classes.
     kinds = {kind.__name__ for kind in type(error).__mro__}
     nobody_there = not kinds.isdisjoint({"ConnectError", "ConnectTimeout"})
-    if not nobody_there and "TimeoutException" in kinds:
+    if not nobody_there and not kinds.isdisjoint({"TimeoutException", "TimeoutError"}):
         return Problem(0, "no answer in time", timed_out=True)
     said = str(error) or type(error).__name__
     return Problem(0, access.redact(said), nobody_there=nobody_there)

@@ -23,7 +23,7 @@ from skllm_calib.evidence.backends.hosted.facts import (
 from skllm_calib.evidence.backends.hosted.model import HostedModel
 from skllm_calib.evidence.backends.hosted.thinking import begins_to_think
 from skllm_calib.evidence.label_tokens import Distribution, LabelTree
-from skllm_calib.evidence.token_lists import read_list
+from skllm_calib.evidence.token_lists import TokenList, read_list
 from skllm_calib.exceptions import (
     BackendError,
     BackendUnavailable,
@@ -82,6 +82,7 @@ class LabelReader:
         self._lists_few = False
         self._how = self._dialect.continuation  # perhaps found out by this row alone
         self._has_tried = self._dialect.can_continue is False
+        self._lists: dict[Position, TokenList] = {}
         self._begun: dict[bytes, tuple[Position, ...]] = {}  # what was read in order to find out
 
     def read(self) -> Reply:
@@ -107,8 +108,15 @@ class LabelReader:
 
     def _distribution(self, position: Position) -> Distribution:
         # Where nothing but the token that was written is shown, that is something.
-        listed = position.listed or (position.written,)
-        return self._tree.distribution(position.prefix, listed, position.written)
+        if not position.listed:
+            position = position._replace(listed=(position.written,))
+        return self._tree.kept(position.prefix, self._list(position))
+
+    def _list(self, position: Position) -> TokenList:
+        """Read a list once: that takes as long as to send the request."""
+        if position not in self._lists:
+            self._lists[position] = read_list(position.listed, position.written)
+        return self._lists[position]
 
     def _pending(self, found: Mapping[bytes, Distribution]) -> list[bytes]:
         """Return beginnings to continue: no blanks, which chat templates trim."""
@@ -281,7 +289,7 @@ class LabelReader:
             top_logprobs=self._n_listed,
         )
         positions = answer.positions
-        listed = read_list(positions[0].listed, positions[0].written) if positions else None
+        listed = self._list(positions[0]) if positions else None
         # Where there is a list, the text may be an unlikely draw from it.
         likeliest = answer.text
         if listed is not None and listed.tokens:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from skllm_calib.evidence.backends.hosted.answer import Answer, Usage
+from skllm_calib.evidence.backends.hosted.answer import Answer, Usage, first
 from skllm_calib.evidence.backends.hosted.connection import Connection
 from skllm_calib.evidence.backends.hosted.facts import (
     NO_LOGPROBS,
@@ -161,7 +161,7 @@ class HostedModel(ABC):
         return Refused(f"the model declined: {self.connection.access.redact(str(said))}")
 
     def _no_answer(self, reply: Any, what: str) -> UnreadableReply:
-        error = getattr(reply, "error", None)
+        error = first(reply, "error")
         said = error.get("message", error) if isinstance(error, dict) else f"no {what} in it"
         access = self.connection.access
         return UnreadableReply(f"{access.public_address} sent no {what}: {said} {access.hint}")

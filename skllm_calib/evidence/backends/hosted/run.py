@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 from skllm_calib.evidence.backends.base import Reply, Request
@@ -85,7 +85,7 @@ class Run:
             failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
             redact_failure(failure, self._redact)
             raise
-        return redact_reply(replace(reply, **asdict(usage)), self._redact)
+        return redact_reply(replace(reply, **vars(usage)), self._redact)
 
     def _read(self, request: Request, usage: Usage) -> Reply:
         if request.choices and self._decide is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
@@ -19,10 +19,15 @@ from skllm_calib.evidence.backends.hosted.address import (
     address_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.channels import Channel, Channels
+from skllm_calib.evidence.backends.hosted.channels import Channels, SDKChannel
+from skllm_calib.evidence.backends.hosted.direct import (
+    check_transport,
+    direct_channels,
+    needs_proxy,
+)
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.mistral.chat import MistralDialect, MistralModel
-from skllm_calib.evidence.backends.mistral.connection import MistralConnection
+from skllm_calib.evidence.backends.mistral.connection import MistralClient, MistralConnection
 from skllm_calib.exceptions import BackendError, MissingDependency
 
 __all__ = ["MistralBackend"]
@@ -69,6 +74,8 @@ class MistralBackend(BaseBackend):
         that was cut off before that is requested again.
     prompt_mode : str or None, default=None
         ``"reasoning"`` has a reasoning model begin with Mistral's own system prompt.
+    transport : {"direct", "sdk"}, default="direct"
+        What sends requests, as in :class:`OpenAIBackend`.
 
     Notes
     -----
@@ -112,6 +119,7 @@ class MistralBackend(BaseBackend):
         reasoning_effort: str | None = None,
         reasoning_budget: int | None = None,
         prompt_mode: str | None = None,
+        transport: Literal["direct", "sdk"] = "direct",
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -124,6 +132,7 @@ class MistralBackend(BaseBackend):
         self.reasoning_effort = reasoning_effort
         self.reasoning_budget = reasoning_budget
         self.prompt_mode = prompt_mode
+        self.transport = transport
 
     def identity(self) -> dict[str, Any]:
         """Return what changes an answer; no key, and no user or password of the address."""
@@ -149,8 +158,9 @@ class MistralBackend(BaseBackend):
         MissingDependency
             If the package ``mistralai`` is not installed, or is too old.
         ValueError
-            For a negative `reasoning_budget`.
+            For an unknown `transport` or a negative `reasoning_budget`.
         """
+        check_transport(self.transport)
         check_budget(self.reasoning_budget)
         access = self._access(read_key(self._key_name))
         wishes = {"reasoning_effort": self.reasoning_effort, "prompt_mode": self.prompt_mode}
@@ -184,10 +194,15 @@ class MistralBackend(BaseBackend):
     def _channels(self, access: Access) -> Channels:
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
-        return get_client(access, lambda key: _channels(key, access.parts), "mistral")
+        is_direct = self.transport == "direct" and not needs_proxy(access.public_address)
+
+        def make(key: str) -> Channels:
+            return _channels(key, access.parts, is_direct)
+
+        return get_client(access, make, "mistral", is_direct)
 
 
-def _channels(key: str, where: Address) -> Channels:
+def _channels(key: str, where: Address, is_direct: bool) -> Channels:
     try:
         from mistralai.client import Mistral, httpclient  # noqa: PLC0415  # optional, and slow
     except ImportError as error:
@@ -201,14 +216,15 @@ def _channels(key: str, where: Address) -> Channels:
     # both kinds; this one is never used.
     unused = http.AsyncClient(verify=certificates)
 
-    def make() -> Channel:
-        own = http.Client(
-            follow_redirects=True,
-            verify=certificates,
-            auth=(where.user, where.password) if where.headers else None,
-            params=where.query,
-        )
+    def client(own: Any) -> MistralClient:
+        own.auth = (where.user, where.password) if where.headers else None
+        own.params = where.query
         sdk = Mistral(api_key=key, server_url=where.public, client=own, async_client=unused)
-        return Channel(own, sdk.chat.complete)  # looked up once: it is made at the first look
+        return MistralClient(sdk.chat.complete)  # looked up once: it is made at the first look
 
-    return Channels(make)
+    def make() -> SDKChannel:
+        own = http.Client(follow_redirects=True, verify=certificates)
+        return SDKChannel(own, client(own))
+
+    channels = Channels(make)
+    return direct_channels(http, client, channels) if is_direct else channels

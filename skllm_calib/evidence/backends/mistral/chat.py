@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skllm_calib.evidence.backends.hosted.answer import Answer, first, positions_of
 from skllm_calib.evidence.backends.hosted.endings import is_filtered
@@ -14,9 +14,6 @@ from skllm_calib.evidence.backends.hosted.failures import Problem, rule_of
 from skllm_calib.evidence.backends.hosted.model import HostedModel, schema_form
 from skllm_calib.evidence.backends.mistral.connection import MistralConnection
 from skllm_calib.exceptions import Refused
-
-if TYPE_CHECKING:
-    from mistralai.client.models import ChatCompletionResponse
 
 __all__ = ["MistralDialect", "MistralModel"]
 
@@ -81,7 +78,8 @@ class MistralModel(HostedModel):
     pinned = _PINNED
 
     def _body(self, messages: Sequence[dict[str, Any]], sent: Mapping[str, Any]) -> dict[str, Any]:
-        body = {"model": self.model, "messages": list(messages), **self._wishes, **sent}
+        body: dict[str, Any] = {"model": self.model, "messages": list(messages), "stream": False}
+        body |= {**self._wishes, **sent}
         if "top_logprobs" in body:
             body["logprobs"] = True
         if "seed" in body:
@@ -90,23 +88,28 @@ class MistralModel(HostedModel):
             body["response_format"] = {"type": "json_schema", "json_schema": schema_form(schema)}
         return body
 
-    def _send(self, body: dict[str, Any]) -> ChatCompletionResponse | Problem:
-        return self.connection.send(lambda complete: complete(**body))
+    def _send(self, body: dict[str, Any]) -> Any | Problem:
+        return self.connection.send(
+            lambda client: client.post("/v1/chat/completions", body=body, cast_to=object)
+        )
 
-    def _read(self, reply: ChatCompletionResponse, n_reasoning: int) -> Answer:
-        if not reply.choices:
+    def _read(self, reply: Any, n_reasoning: int) -> Answer:
+        choices = first(reply, "choices")
+        if not choices:
             raise self._no_answer(reply, "choices")
-        choice = reply.choices[0]
-        if is_filtered(choice.finish_reason):
+        choice, finish = choices[0], first(choices[0], "finish_reason")
+        if is_filtered(finish):
             raise Refused("a content filter stopped the answer")
-        content = getattr(choice.message, "content", None)
+        if (message := first(choice, "message")) is None:
+            raise self._no_answer(reply, "message")
+        content = first(message, "content")
         chunks = content if isinstance(content, list) else []
         # A thinking chunk holds texts of its own: they are what led to the answer, not part of it.
-        texts = [chunk.text for chunk in chunks if chunk.type == "text"]
+        texts = [first(chunk, "text") or "" for chunk in chunks if first(chunk, "type") == "text"]
         return Answer(
             content if isinstance(content, str) else "".join(texts),
             positions_of(first(first(choice, "logprobs"), "content")),
-            str(choice.finish_reason),
+            str(finish),
             n_reasoning,
-            bool(n_reasoning) or any(chunk.type == "thinking" for chunk in chunks),
+            bool(n_reasoning) or any(first(chunk, "type") == "thinking" for chunk in chunks),
         )

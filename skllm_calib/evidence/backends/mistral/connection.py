@@ -13,13 +13,31 @@ from typing import Any
 
 from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.connection import Connection, lost, seconds_to_wait
+from skllm_calib.evidence.backends.hosted.direct import NOT_ANSWERED, StatusError
 from skllm_calib.evidence.backends.hosted.failures import Problem
 
-__all__ = ["MistralConnection"]
+__all__ = ["MistralClient", "MistralConnection"]
+
+
+class MistralClient:
+    """Mistral's SDK as other SDKs are called.
+
+    Parameters
+    ----------
+    complete : callable
+        Its ``chat.complete``.
+    """
+
+    def __init__(self, complete: Callable[..., Any]) -> None:
+        self._complete = complete
+
+    def post(self, path: str, *, body: Mapping[str, Any], cast_to: type = object) -> Any:
+        """Send a body to the chat endpoint, which is the only one."""
+        return self._complete(**body)
 
 
 class MistralConnection(Connection):
-    """A connection through Mistral's SDK; its clients are ``client.chat.complete``."""
+    """A connection to Mistral's chat endpoint."""
 
     def send_once(self, create: Callable[[Any], Any], client: Any) -> Any | Problem:
         """Let `create` send with a client, and return the reply or read the SDK's error."""
@@ -30,7 +48,9 @@ class MistralConnection(Connection):
             return create(client)
         except errors.MistralError as error:
             return self._problem_of(error.status_code, error.body, error.headers)
-        except (http.RequestError, errors.NoResponseError) as error:
+        except StatusError as error:
+            return self._problem_of(error.status_code, error.text, error.headers)
+        except (http.RequestError, errors.NoResponseError, *NOT_ANSWERED) as error:
             return lost(error, self.access)
 
     def _problem_of(self, status: int, body: str, headers: Mapping[str, str]) -> Problem:

@@ -21,7 +21,12 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.channels import Channels, sdk_channels
+from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
+from skllm_calib.evidence.backends.hosted.direct import (
+    check_transport,
+    direct_channels,
+    needs_proxy,
+)
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
 from skllm_calib.evidence.backends.openai.chat import ChatModel
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
@@ -94,6 +99,11 @@ class OpenAIBackend(BaseBackend):
         alternatives and continues no given beginning, so labels of several tokens are read along
         one sampled answer, with bounds for the rest. Nothing is stored on the provider's side
         (``store=False``).
+    transport : {"direct", "sdk"}, default="direct"
+        What sends requests. "direct": the HTTP client of the standard library, with what the SDK
+        would send, in a fraction of the SDK's processor time. Azure, proxies and redirections are
+        left to the SDK all the same. "sdk": all requests go through the SDK. Answers do not depend
+        on it, and replies that were cached are found with both.
 
     Notes
     -----
@@ -147,6 +157,7 @@ class OpenAIBackend(BaseBackend):
         reasoning_effort: str | None = None,
         reasoning_budget: int | None = None,
         api: Literal["chat", "responses"] = "chat",
+        transport: Literal["direct", "sdk"] = "direct",
     ) -> None:
         self.model = model
         self.base_url = base_url
@@ -161,6 +172,7 @@ class OpenAIBackend(BaseBackend):
         self.reasoning_effort = reasoning_effort
         self.reasoning_budget = reasoning_budget
         self.api = api
+        self.transport = transport
 
     def identity(self) -> dict[str, Any]:
         """Return what changes an answer; no key, and no user or password of the address."""
@@ -194,7 +206,7 @@ class OpenAIBackend(BaseBackend):
         MissingDependency
             If the installed SDK is too old for ``api="responses"``.
         ValueError
-            For an unknown `api` or a negative `reasoning_budget`.
+            For an unknown `api` or `transport`, or a negative `reasoning_budget`.
         """
         self._check()
         import openai  # noqa: PLC0415 (slow)
@@ -230,6 +242,7 @@ class OpenAIBackend(BaseBackend):
             raise InvalidInput(
                 f"api={self.api!r}: must be 'chat' or 'responses'", "api", value=self.api
             )
+        check_transport(self.transport)
         check_budget(self.reasoning_budget)
 
     def _access(self) -> Access:
@@ -275,10 +288,18 @@ class OpenAIBackend(BaseBackend):
                 max_retries=0,
             )
 
-        def make(key: str) -> Channels:
-            return sdk_channels(openai, lambda http: client(http, key))
+        is_direct = self.transport == "direct" and not azure and not needs_proxy(where.public)
 
-        return get_client(access, make, "openai", self.api_version)
+        def make(key: str) -> Channels:
+            def of(http: Any) -> openai.OpenAI:
+                return client(http, key)
+
+            channels = sdk_channels(openai, of)
+            if not is_direct:
+                return channels
+            return direct_channels(http_package(openai), of, channels, error_field="error")
+
+        return get_client(access, make, "openai", self.api_version, is_direct)
 
     def _dialect(self, access: Access) -> OpenAIDialect:
         # What a model takes may depend on what else is sent, such as its reasoning effort.

@@ -11,13 +11,15 @@ from skllm_calib.evidence.backends.hosted.failures import Problem
 if TYPE_CHECKING:
     import openai
 
+    from skllm_calib.evidence.backends.hosted.direct import StatusError
+
 __all__ = ["OpenAIConnection"]
 
 
 class OpenAIConnection(SDKConnection):
     """A connection through OpenAI's SDK."""
 
-    def problem_of(self, error: openai.APIStatusError) -> Problem:
+    def problem_of(self, error: openai.APIStatusError | StatusError) -> Problem:
         """Read an answer with an error status."""
         body = error.body
         if isinstance(body, list) and body and isinstance(body[0], Mapping):

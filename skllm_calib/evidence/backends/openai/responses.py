@@ -84,12 +84,10 @@ class ResponsesModel(OpenAIModel):
         return body
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
-        named = {name: body.pop(name) for name in ("model", "input")}
         parted = {name: body[name] for name in _PARTED if name in body}
-        # As a further body, fields that an older SDK does not know are sent all the same.
-        further = {**body, **self._extra_body, **parted}
+        body = {**body, **self._extra_body, **parted}
         return self.connection.send(
-            lambda client: client.responses.create(**named, extra_body=further)
+            lambda client: client.post("/responses", body=body, cast_to=object)
         )
 
     def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:
@@ -100,13 +98,14 @@ class ResponsesModel(OpenAIModel):
         return StopRunError(ModelNotFound(f"{failure} ({hint})"))
 
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
-        output, access = getattr(reply, "output", None), self.connection.access
-        status = getattr(reply, "status", None) or "completed"
-        if not isinstance(output, Sequence):
+        output = reply.get("output") if isinstance(reply, dict) else None
+        access = self.connection.access
+        status = first(reply, "status") or "completed"
+        if not isinstance(output, list):
             raise self._no_answer(reply, "response")
         if status not in ("completed", "incomplete"):
             raise UnreadableReply(f"{access.public_address} sent a response that is {status!r}")
-        reason = first(getattr(reply, "incomplete_details", None), "reason")
+        reason = first(first(reply, "incomplete_details"), "reason")
         if reason == "content_filter":
             raise Refused("a content filter stopped the answer")
         texts: list[str] = []
