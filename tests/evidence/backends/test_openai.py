@@ -331,10 +331,8 @@ def test_unfinished_iteration_cancels_the_rest(serve):
     answers = backend(server, max_concurrency=2).run([request(str(i)) for i in range(200)])
     next(answers)
     answers.close()
-    n = len(server.seen)
-    assert n < 20
-    time.sleep(0.1)
-    assert len(server.seen) == n
+    time.sleep(0.3)  # 60 more would have come; the server notes what was under way a little later
+    assert len(server.seen) < 20
 
 
 def test_inside_a_running_event_loop(serve):
