@@ -1,12 +1,16 @@
-"""The one place where requests, cache and backend meet."""
+"""The one place where requests, cache and backend meet.
+
+Rows are a stream: some are open at a time, each goes on when its own answers have come, and its
+record is handed on when it is done.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.bound_model import BoundModel
@@ -16,32 +20,22 @@ from skllm_calib.evidence.kept_failures import (
     read_failure,
     write_failure,
 )
-from skllm_calib.evidence.sharing import sharing
-from skllm_calib.evidence.signals.base import Answered, Dialogue, Evidence
+from skllm_calib.evidence.row_dialogues import RowDialogue, RowRecord
+from skllm_calib.evidence.runs import Runs, open_runs
+from skllm_calib.evidence.signals.base import Answered
 from skllm_calib.evidence.storage import failure_key
-from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
-from skllm_calib.exceptions import BackendError, UnreadableReply
+from skllm_calib.exceptions import BackendError
 from skllm_calib.utils.progress import bar
 
-__all__ = ["RowRecord", "ask_rows"]
+__all__ = ["RowRecord", "ask_each", "ask_rows"]
 
+_GROUP = 256  # rows that are looked up in the cache together
+_N_OPEN = 8_192  # rows that wait for answers
+_N_HELD = 4_096  # failed rows that are held back until it is clear whether any can be answered
+_N_RECENT = 4_096  # answers that are remembered where there is no cache
+_N_SETTLED, _SETTLED_PERIOD = 1_000, 5.0  # claims that are given up together; seconds
 _PAUSES = (0.05, 1.0)  # seconds between two looks at what another worker is asking, growing
-
-
-@dataclass(frozen=True)
-class RowRecord:
-    """Everything known about one row: its evidence, or why there is none."""
-
-    evidence: Evidence | None
-    failure: BackendError | None
-    replies: tuple[Reply, ...]
-    usage: Usage
-
-    @property
-    def model(self) -> str:
-        """The model as served."""
-        return self.replies[0].model if self.replies else ""
 
 
 def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRecord]:
@@ -64,261 +58,343 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
     BackendError
         If the run was ended by a failure that every row shares, and none was answered.
     """
-    with bar(model.verbose, "requests") as progress:
-        exchange = _Exchange(model, progress)
-        dialogues = _hold(model, rows, exchange)
-        records = [dialogue.record(model.max_off_label) for dialogue in dialogues]
-        failed = [i for i, record in enumerate(records) if record.failure is not None]
-        again = [i for i in failed if exchange.is_of_an_earlier_run(dialogues[i].all_keys)]
-        if exchange.forget({key for i in again for key in dialogues[i].all_keys}):
-            held = _hold(model, [rows[i] for i in again], exchange)
-            for i, dialogue in zip(again, held, strict=True):
-                records[i] = dialogue.record(model.max_off_label)
-    fatal = exchange.fatal
-    if fatal is not None and all(isinstance(r.failure, type(fatal)) for r in records):
-        raise fatal
-    return records
+    records = dict(ask_each(model, rows, n_rows=len(rows)))
+    return [records[i] for i in range(len(rows))]
 
 
-def _hold(
-    model: BoundModel, rows: Sequence[Mapping[str, str]], exchange: _Exchange
-) -> list[_RowDialogue]:
-    """Hold the dialogue about each row, to its end."""
-    signal = model.averaged_signal
-    dialogues = [
-        _RowDialogue(signal.ask(model.question(row)), "\n".join(row.values())) for row in rows
-    ]
-    # All rows take a step at a time, so that a backend gets as many requests as there are.
-    while waiting := [dialogue for dialogue in dialogues if dialogue.wanted]:
-        unique: dict[str, Request] = {}
-        for dialogue in waiting:
-            dialogue.keys = [request.key(model.identity) for request in dialogue.wanted]
-            dialogue.all_keys.update(dialogue.keys)
-            unique |= zip(dialogue.keys, dialogue.wanted, strict=True)
-        exchange.answer(unique)
-        for dialogue in waiting:
-            dialogue.advance(exchange)
-    return dialogues
+def ask_each(
+    model: BoundModel,
+    rows: Iterable[Mapping[str, str]],
+    *,
+    n_rows: int | None = None,
+    n_ahead: int | None = None,
+) -> Iterator[tuple[int, RowRecord]]:
+    """Ask what is not known yet, and yield the position and the record of each row once it is done.
+
+    Memory does not grow with the number of rows.
+
+    Parameters
+    ----------
+    model : BoundModel
+        Which model to ask, what to ask, and where each reply is kept as it arrives.
+    rows : iterable of mapping
+        The texts of each row by field name.
+    n_rows : int or None, default=None
+        How many rows there are, to show the progress.
+    n_ahead : int or None, default=None
+        How many rows are begun at most, counted from the first one that is not done.
+
+    Raises
+    ------
+    BackendError
+        If the run was ended by a failure that every row shares, and none was answered.
+    """
+    with bar(model.verbose, "rows") as progress:
+        exchange = _Exchange(model, rows, n_ahead)
+        for n_done, done in enumerate(_answered(exchange.records(), exchange), start=1):
+            if progress is not None:
+                progress(n_done, n_rows or n_done)
+            yield done
+
+
+def _answered(
+    records: Iterator[tuple[int, RowRecord]], exchange: _Exchange
+) -> Iterator[tuple[int, RowRecord]]:
+    """Yield records; raise the failure that all rows share."""
+    held: list[tuple[int, RowRecord]] = []
+    ends: set[type] = set()  # of the rows so far: kinds of failures, NoneType for evidence
+    for done in records:
+        ends.add(type(done[1].failure))
+        fatal = exchange.fatal
+        held.append(done)
+        if fatal is None or not all(issubclass(end, type(fatal)) for end in ends):
+            yield from held
+            held.clear()
+        elif len(held) >= _N_HELD:
+            raise fatal
+    if held and exchange.fatal is not None:
+        raise exchange.fatal
 
 
 class _Exchange:
-    """Takes requests to the cache and the backend, and keeps the answers of this run."""
+    """Takes requests to the cache and the backend, and answers to the rows that wait for them."""
 
-    def __init__(self, model: BoundModel, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, model: BoundModel, rows: Iterable[Mapping[str, str]], n_ahead: int | None
+    ) -> None:
         self._model = model
+        self._rows = enumerate(rows)
+        self._n_ahead = n_ahead
+        self._group = max(1, min(_GROUP, (n_ahead or _N_OPEN) // 4))
         self._worker = None if model.cache is None else Worker(model.cache, Reply.from_json)
         self._keeps_failures = model.cache is not None and model.cache.keep_failures
-        self._progress = progress
-        self.answers: dict[str, Answered] = {}
-        self.from_cache: set[str] = set()  # also what another worker asked meanwhile
-        self.fatal: BackendError | None = None
-        self._n_needed = 0
-        self._began = time.time()
+        self._runs: Runs | None = None
+        self._next_row = 0
+        self._all_begun = False
+        self._open: dict[int, RowDialogue] = {}  # by position
+        self._pending: list[RowDialogue] = []  # want what was not looked up yet
+        self._again: list[RowDialogue] = []  # failed in replies of an earlier call
+        self._asked_again: set[int] = set()
+        self._done: deque[tuple[int, RowRecord]] = deque()
+        self._waiting: dict[str, list[RowDialogue]] = {}  # by the keys of what is being answered
+        self._elsewhere: dict[str, Request] = {}  # what another worker is asking
+        self._recent: dict[str, Answered] = {}
+        self._settled: list[str] = []  # claims that are not needed any more
+        self._n_handed = 0  # out to the backend, and not taken
+        self._pause = _PAUSES[0]
+        self._next_look = self._next_release = 0.0
 
-    def is_of_an_earlier_run(self, keys: Collection[str]) -> bool:
-        """Tell whether a failure was read from replies that nobody asked for in this call."""
-        asked = self._model.asked
-        return bool(keys) and not any(key in asked for key in keys)
+    @property
+    def fatal(self) -> BackendError | None:
+        """What ended a run of the backend."""
+        return None if self._runs is None else self._runs.fatal
 
-    def forget(self, keys: Collection[str]) -> bool:
-        """Forget replies in which there was no answer, so that they are asked for again, once."""
-        cache = self._model.cache
-        if not keys or cache is None or self._keeps_failures:
-            return False
-        self._model.asked.update(keys)
-        if not cache.remove_earlier(list(keys), self._began):
-            return False
-        for key in keys:
-            self.answers.pop(key, None)
-            self.from_cache.discard(key)
+    def records(self) -> Iterator[tuple[int, RowRecord]]:
+        """Yield the position and the record of each row once it is done."""
+        try:
+            while True:
+                looked_up = self._look_up_group()
+                taken = self._take_arrived(wait=not looked_up and not self._done)
+                while self._done:
+                    yield self._done.popleft()
+                if looked_up or taken:
+                    continue
+                if self._all_begun and not self._open:
+                    return
+                if self._elsewhere and not self._n_handed:
+                    self._wait_for_others()
+        except BaseException:
+            self._keep_the_rest()
+            raise
+        finally:
+            if self._runs is not None:
+                self._runs.close()
+            if self._worker is not None:
+                self._worker.release()
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def _look_up_group(self) -> bool:
+        """Look up what rows want, many at a time; return whether there were any."""
+        is_idle = self._runs is None or self._runs.is_idle
+        lacks_work = self._runs is None or self._runs.n_waiting < self._runs.n_ahead
+        while lacks_work and len(self._pending) < self._group and not self._done:
+            if not self._begin_rows():
+                break
+        if self._again and (is_idle or len(self._again) >= self._group):
+            self._ask_again()
+        is_group = lacks_work and len(self._pending) >= self._group
+        if not self._pending or not (is_idle or is_group):
+            return self._look_elsewhere()
+        rows, self._pending = self._pending, []
+        self._look_up(rows)
         return True
 
-    def answer(self, requests: Mapping[str, Request]) -> None:
-        """Get the answers to requests by their keys, but for those that are known."""
-        self._recall([key for key in requests if key not in self.answers])
-        unknown = {key: r for key, r in requests.items() if key not in self.answers}
-        self._n_needed = len(self.answers) + len(unknown)
-        # Closed at once when the backend raises, so that nobody waits for what will not come.
-        storage = None if self._model.cache is None else self._model.cache.storage
-        turns_of = _turns(list(unknown), self._worker)
-        with contextlib.closing(turns_of) as turns, sharing(storage):
-            for known, to_ask in turns:
-                self.answers |= known
-                self.from_cache |= set(known)
-                self._recall(to_ask)  # what another worker has paid for meanwhile
-                self._report()
-                by_kind: dict[str, list[str]] = {}
-                for key in to_ask:
-                    if key not in self.answers:
-                        by_kind.setdefault(_kind(unknown[key]), []).append(key)
-                for keys in by_kind.values():
-                    self._run(keys, unknown)
-                    self._report()
-        for key in unknown:
-            nothing = UnreadableReply("the backend gave no answer to this request")
-            self.answers.setdefault(key, nothing)
+    def _begin_rows(self) -> bool:
+        """Begin so many rows that they make a group, if there are not too many already."""
+        n_begun = len(self._open)
+        if self._n_ahead is not None:
+            n_begun = self._next_row - next(iter(self._open), self._next_row)
+        if self._all_begun or n_begun + self._group > (self._n_ahead or _N_OPEN):
+            return False
+        rows = list(islice(self._rows, self._group))
+        self._all_begun = len(rows) < self._group
+        for i, fields in rows:
+            self._begin(i, fields)
+        self._next_row += len(rows)
+        return bool(rows)
 
-    def _run(self, keys: list[str], requests: Mapping[str, Request]) -> None:
-        """Let the backend answer requests of one kind."""
-        arriving = self._model.backend.run([requests[key] for key in keys])
-        self._model.asked.update(keys)
-        taken: list[tuple[int, Answered]] = []
-        try:
-            for i, answer in arriving:
-                taken = [(i, answer)]
-                self._take(keys[i], answer)
-        except KeyboardInterrupt as interrupt:
-            # Perhaps the last one was not kept, and more have arrived: all of them are paid for.
-            for i, answer in chain(taken, _after(interrupt, arriving)):
-                self._take(keys[i], answer)
-            raise
-        except BackendError as failure:
-            # True of every request of this kind, but what came in is kept, and other kinds may do:
-            # a signal that asks for both can still read the other one.
-            self.fatal = failure
-            for key in keys:
-                self.answers.setdefault(key, failure)
+    def _begin(self, i: int, fields: Mapping[str, str]) -> None:
+        model = self._model
+        dialogue = model.averaged_signal.ask(model.question(fields))
+        self._open[i] = row = RowDialogue(i, fields, dialogue, model.identity)
+        self._go_on(row)
 
-    def _take(self, key: str, answer: Answered) -> None:
-        if self._worker is not None and isinstance(answer, Reply):
-            self._worker.keep(key, answer.to_json())  # safe before it is used
-        elif isinstance(answer, BackendError) and answer.is_billed:
-            self._model.paid_failures[key] = answer
-            if self._worker is not None:
-                self._worker.keep(failure_key(key), write_failure(answer))
-        self.answers[key] = answer
-        self._report()
+    def _go_on(self, row: RowDialogue) -> None:
+        """Look up what a row wants next, or hand on its record."""
+        if not row.is_over:
+            self._pending.append(row)
+            return
+        record = row.record(self._model.max_off_label)
+        if record.failure is not None and self._may_ask_again(row):
+            self._again.append(row)
+            return
+        del self._open[row.position]
+        self._asked_again.discard(row.position)
+        self._done.append((row.position, record))
 
-    def _recall(self, keys: list[str]) -> None:
+    def _may_ask_again(self, row: RowDialogue) -> bool:
+        """Tell whether a failure was read from replies that nobody asked for in this call."""
+        return (
+            self._worker is not None
+            and not self._keeps_failures
+            and not row.was_asked
+            and bool(row.keys)
+            and row.position not in self._asked_again
+        )
+
+    def _ask_again(self) -> None:
+        """Forget replies in which there was no answer, and ask for them again, once."""
+        rows, self._again = self._again, []
+        cache = self._model.cache
+        assert cache is not None
+        self._asked_again.update(row.position for row in rows)
+        keys = {key for row in rows for key in row.keys}
+        if cache.remove_earlier(list(keys), self._model.began):
+            for row in rows:
+                self._begin(row.position, row.fields)
+        else:
+            for row in rows:
+                self._go_on(row)
+
+    # -- the cache -------------------------------------------------------------------------------
+
+    def _look_up(self, rows: Collection[RowDialogue]) -> None:
+        """Get the answers that are known, and hand out the other requests."""
+        wanted: dict[str, Request] = {}
+        for row in rows:
+            for key, request in list(row.missing.items()):
+                if key in self._recent:
+                    self._give(row, key, self._recent[key], from_cache=True)
+                elif key in self._waiting:
+                    self._waiting[key].append(row)
+                else:
+                    self._waiting[key], wanted[key] = [row], request
+        self._recall(wanted)
+        if self._worker is None:
+            self._hand_out(wanted)
+            return
+        # The usual case in a search: all there, and nothing to write.
+        self._deliver_known(self._worker.known([key for key in wanted if key in self._waiting]))
+        self._claim({key: r for key, r in wanted.items() if key in self._waiting})
+
+    def _claim(self, requests: Mapping[str, Request]) -> bool:
+        """Hand out the requests that no other worker is asking; tell whether any was settled.
+
+        What another worker is asking is looked up now and then. Nobody waits for it before all that
+        he has claimed himself is answered, so no two can wait for each other; what the other one
+        fails to get is asked by the first who still waits for it.
+        """
+        if not requests:
+            return False
+        assert self._worker is not None
+        known, mine = self._worker.claim(list(requests))
+        self._deliver_known(known)
+        to_ask = {key: requests[key] for key in mine}
+        self._recall(to_ask)  # what another worker has paid for meanwhile
+        self._hand_out(to_ask)
+        elsewhere = {
+            key: r for key, r in requests.items() if key not in known and key not in to_ask
+        }
+        self._elsewhere |= elsewhere
+        return len(elsewhere) < len(requests)
+
+    def _look_elsewhere(self) -> bool:
+        """Look, from time to time, what other workers have got."""
+        if not self._elsewhere or time.monotonic() < self._next_look:
+            return False
+        requests, self._elsewhere = self._elsewhere, {}
+        found = self._claim(requests)
+        first, longest = _PAUSES
+        self._pause = first if found else min(longest, 1.5 * self._pause)
+        self._next_look = time.monotonic() + self._pause
+        return found
+
+    def _wait_for_others(self) -> None:
+        assert self._worker is not None
+        self._worker.release()
+        time.sleep(max(0.0, self._next_look - time.monotonic()))
+
+    def _recall(self, keys: Collection[str]) -> None:
         """Take what is known of failures that were paid for: in this call, or where they are kept.
 
         This call ends later than it began: others may have paid in between.
         """
         known = self._model.paid_failures
         if self._model.cache is not None:
-            note, since = (KEPT, 0.0) if self._keeps_failures else (PAID_MEANWHILE, self._began)
+            note, since = (
+                (KEPT, 0.0) if self._keeps_failures else (PAID_MEANWHILE, self._model.began)
+            )
             kept = self._model.cache.get_failures([k for k in keys if k not in known], since)
             for key, value in kept.items():
                 if (failure := read_failure(value, note)) is not None:
                     known[key] = failure
-        self.answers |= {key: known[key] for key in keys if key in known}
+        self._deliver_known({key: known[key] for key in keys if key in known})
 
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress(len(self.answers), self._n_needed)
+    def _release(self, *, key: str) -> None:
+        """Give up claims that are not needed any more, many at a time: others may wait for them."""
+        self._settled.append(key)
+        now = time.monotonic()
+        if len(self._settled) >= _N_SETTLED or now >= self._next_release:
+            assert self._worker is not None
+            self._worker.release(self._settled)
+            self._settled, self._next_release = [], now + _SETTLED_PERIOD
 
+    # -- the backend -----------------------------------------------------------------------------
 
-class _RowDialogue:
-    """The dialogue about one row, and what it took so far."""
+    def _hand_out(self, requests: Mapping[str, Request]) -> None:
+        """Have the backend answer what is not known: the only way of a request out of here."""
+        for key, request in requests.items():
+            if key not in self._waiting:
+                continue
+            if self._runs is None:
+                storage = None if self._model.cache is None else self._model.cache.storage
+                self._runs = open_runs(self._model.backend, storage, request)
+            self._n_handed += 1
+            if (failure := self._runs.put(key, request)) is not None:
+                self._take(key, failure)
 
-    def __init__(self, dialogue: Dialogue, subject: str = "") -> None:
-        self._dialogue = dialogue
-        self._subject = subject
-        self._evidence: Evidence | None = None
-        self._failure: BackendError | None = None
-        self._replies: list[Reply] = []
-        self._usage = Usage()
-        self.keys: list[str] = []
-        self.all_keys: set[str] = set()
-        self.wanted: list[Request] = []
-        self._step(None)
+    def _take_arrived(self, *, wait: bool) -> bool:
+        """Take in what has arrived; return whether there was anything."""
+        n_taken = 0
+        while self._runs is not None and n_taken < self._group:
+            arrived = self._runs.take(wait=wait and not n_taken)
+            if arrived is None:
+                break
+            self._take(*arrived)
+            n_taken += 1
+        return n_taken > 0
 
-    def advance(self, exchange: _Exchange) -> None:
-        """Take in the answers to what was wanted, and find out what is wanted next."""
-        answers = [exchange.answers[key] for key in self.keys]
-        for key, answer in zip(self.keys, answers, strict=True):
-            if isinstance(answer, Reply):
-                self._replies.append(answer)
-                self._usage += _usage(answer, from_cache=key in exchange.from_cache)
-                # A reply that several rows need is paid for by the first of them.
-                exchange.from_cache.add(key)
-        self._step(answers)
+    def _take(self, key: str, answer: Answered) -> None:
+        """Take in what a request came to: the only way of an answer of the backend in here."""
+        self._keep(key, answer)
+        self._n_handed -= 1
+        self._deliver(key, answer, was_asked=True)
+        if self._worker is not None:
+            self._release(key=key)
 
-    def _step(self, answers: list[Answered] | None) -> None:
-        self.wanted = []
-        try:
-            wanted = next(self._dialogue) if answers is None else self._dialogue.send(answers)
-            while not wanted:  # a step that needs nothing
-                wanted = self._dialogue.send([])
-            self.wanted = [replace(request, subject=self._subject) for request in wanted]
-        except StopIteration as end:
-            self._evidence = end.value
-        except BackendError as failure:
-            self._failure = failure
+    def _keep(self, key: str, answer: Answered) -> None:
+        if self._worker is not None and isinstance(answer, Reply):
+            self._worker.keep(key, answer.to_json())  # safe before it is used
+        elif isinstance(answer, BackendError) and answer.is_billed:
+            self._model.paid_failures[key] = answer
+            if self._worker is not None:
+                self._worker.keep(failure_key(key), write_failure(answer))
 
-    def record(self, max_off_label: float) -> RowRecord:
-        evidence = self._evidence
-        if evidence is not None and evidence.off_label > max_off_label:
-            self._evidence, self._failure = None, _off_label(evidence, max_off_label)
-        return RowRecord(self._evidence, self._failure, tuple(self._replies), self._usage)
+    def _keep_the_rest(self) -> None:
+        """Keep what has arrived when something went wrong: all of it is paid for."""
+        with contextlib.suppress(Exception):
+            for key, answer in self._runs.rest() if self._runs is not None else ():
+                self._keep(key, answer)
 
+    # -- from answers to rows --------------------------------------------------------------------
 
-def _off_label(evidence: Evidence, limit: float) -> UnreadableReply:
-    """Say where the evidence went that fell on no label."""
-    top = evidence.details.get("top_tokens") or []
-    likeliest = ", ".join(f"{text!r} ({p:.0%})" for text, p in top[:3])
-    where = f"; the likeliest beginnings are {likeliest}" if likeliest else ""
-    written = "" if likeliest else f"; the model wrote {evidence.details.get('written', '')!r:.200}"
-    return UnreadableReply(
-        f"{evidence.off_label:.1%} of the evidence is on none of the labels "
-        f"(max_off_label={limit:g}){where}{written}. Ask for the bare label in the prompt, or "
-        "increase max_off_label"
-    )
+    def _deliver_known(self, answers: Mapping[str, Answered]) -> None:
+        for key, answer in answers.items():
+            self._deliver(key, answer, was_asked=False)
 
+    def _deliver(self, key: str, answer: Answered, *, was_asked: bool) -> None:
+        """Give an answer to the rows that wait for it; the first of them has paid for it."""
+        if self._worker is None:
+            self._recent[key] = answer
+            if len(self._recent) > _N_RECENT:
+                del self._recent[next(iter(self._recent))]
+        is_paid = was_asked
+        for row in self._waiting.pop(key, ()):
+            row.was_asked |= was_asked
+            self._give(row, key, answer, from_cache=not is_paid)
+            is_paid = False
 
-def _turns(
-    keys: list[str], worker: Worker[Reply] | None
-) -> Generator[tuple[dict[str, Reply], list[str]], None, None]:
-    """Yield the replies that are known and the keys to ask, in turns, until no key is left.
-
-    What another worker is asking at this moment is waited for. Nobody waits before all that it has
-    claimed itself is answered, so no two can wait for each other; what the other one fails to get
-    is asked by the first who still waits for it.
-    """
-    if worker is None:
-        yield {}, keys
-        return
-    known = worker.known(keys)  # the usual case in a search: all there, and nothing to write
-    yield known, []
-    if left := [key for key in keys if key not in known]:
-        yield from _claims(left, worker)
-
-
-def _claims(
-    left: list[str], worker: Worker[Reply]
-) -> Generator[tuple[dict[str, Reply], list[str]], None, None]:
-    pause, longest = _PAUSES
-    while left:
-        try:
-            known, mine = worker.claim(left)
-            yield known, mine
-        finally:
-            worker.release()
-        settled = {*known, *mine}
-        left = [key for key in left if key not in settled]
-        if left and not known and not mine:
-            time.sleep(pause)
-            pause = min(longest, 1.5 * pause)
-
-
-def _after(
-    interrupt: KeyboardInterrupt, arriving: Iterator[tuple[int, Answered]]
-) -> Iterator[tuple[int, Answered]]:
-    """Yield what has arrived at a backend, which ends when it is told of an interrupt."""
-    if isinstance(arriving, Generator):
-        with contextlib.suppress(KeyboardInterrupt, StopIteration):
-            yield arriving.throw(interrupt)
-            yield from arriving
-
-
-def _kind(request: Request) -> str:
-    """Return what kind of evidence a request is for."""
-    if request.choices:
-        return "decision"
-    return "labels" if request.answers else "text"
-
-
-def _usage(reply: Reply, *, from_cache: bool) -> Usage:
-    if from_cache:
-        return Usage(n_cache_hits=1)
-    return Usage(1, 0, reply.prompt_tokens, reply.completion_tokens)
+    def _give(self, row: RowDialogue, key: str, answer: Answered, *, from_cache: bool) -> None:
+        if row.take(key, answer, from_cache=from_cache):
+            self._go_on(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -63,8 +64,9 @@ class BoundModel:
         Whether to show a progress bar.
     paid_failures : dict of str to BackendError
         By the keys of requests, failures that the server charged for: not asked again in this call.
-    asked : set of str
-        The keys of requests that were asked in this call: no row is asked about again in it.
+    began : float
+        When this call began, as ``time.time()``: replies kept since then are of this call, and no
+        row is asked about again in it.
     """
 
     backend: BaseBackend
@@ -82,7 +84,7 @@ class BoundModel:
     on_error: Literal["raise", "nan"] = "raise"
     verbose: int = 0
     paid_failures: dict[str, BackendError] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
+    began: float = field(default_factory=time.time)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -65,6 +65,6 @@ class Worker(Generic[T]):
         """Save a reply; when it returns, the reply survives the death of this process."""
         self._claims.keep(key, value)
 
-    def release(self) -> None:
-        """Give up what is not answered; what was kept is there for everybody."""
-        self._claims.release()
+    def release(self, keys: Sequence[str] | None = None) -> None:
+        """Give up claims, None for all; what was kept is there for everybody."""
+        self._claims.release(keys)

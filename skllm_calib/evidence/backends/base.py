@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,16 @@ from sklearn.base import BaseEstimator
 from skllm_calib.evidence.label_tokens import Distribution, Token
 from skllm_calib.exceptions import BackendError
 
-__all__ = ["AnswerForm", "BaseBackend", "Choice", "Dropout", "Message", "Reply", "Request"]
+__all__ = [
+    "AnswerForm",
+    "Answering",
+    "BaseBackend",
+    "Choice",
+    "Dropout",
+    "Message",
+    "Reply",
+    "Request",
+]
 
 AnswerForm = Literal["keys", "words"]
 
@@ -211,6 +220,25 @@ class Reply:
             raise ValueError(f"not a reply as it was kept: {e!r}") from e
 
 
+class Answering(NamedTuple):
+    """How a backend answers one request at a time, for a run that gets its requests bit by bit.
+
+    Attributes
+    ----------
+    answer : callable
+        Answers one request, in any thread; a ``BackendError`` is the answer to that request alone.
+        A ``StopRunError`` carries a failure of all requests.
+    n_workers : int
+        How many threads may call it at a time.
+    end : callable
+        Ends the run: calls of `answer` that are under way return soon.
+    """
+
+    answer: Callable[[Request], Reply]
+    n_workers: int
+    end: Callable[[], None]
+
+
 class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
     """Base class of all backends; to write one, implement :meth:`run` and :meth:`identity`.
 
@@ -242,6 +270,23 @@ class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
             A failure is an object like any other answer: it costs no other request. Only what
             makes every request fail alike (no key, no such model) may be raised instead.
         """
+
+    def answering(self, first: Request) -> Answering | None:
+        """Begin a run that gets its requests bit by bit, and return how each is answered.
+
+        Parameters
+        ----------
+        first : Request
+            The first request; those that follow are of the same kind (for a text, for the
+            probabilities of labels, or with choices).
+
+        Returns
+        -------
+        Answering or None
+            None has lists of requests given to :meth:`run`, which suits a backend that answers
+            many better than one.
+        """
+        return None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

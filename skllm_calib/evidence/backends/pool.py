@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.exceptions import BackendError
 
-__all__ = ["RunEndedError", "answer_all"]
+__all__ = ["Pool", "RunEndedError", "answer_all"]
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 _TICK = 0.1  # seconds: a wait without an end cannot be interrupted on every system
 _ARRIVING = 0.3  # seconds after an interrupt in which replies that are being sent are still read
@@ -48,66 +51,94 @@ def answer_all(
         Called from another thread when the run ends, to have calls of `answer` that are under way
         return soon. Threads that do not are left alone; they keep no process alive.
     """
-    workers, patience = _Workers(answer, requests), _PATIENCE
+    pool: Pool[int, Reply] = Pool(n_workers, end)
     try:
-        workers.start(max(1, n_workers))
-        for i, result in workers.results():
+        for i, request in enumerate(requests):
+            pool.put(i, answer, request)
+        while (arrived := pool.take()) is not None:
+            i, result = arrived
             if isinstance(result, Reply | BackendError):
                 yield i, result
                 continue
-            yield from workers.rest()
+            yield from pool.rest()
             raise result
     except KeyboardInterrupt:
-        yield from workers.rest(_ARRIVING)
-        end()
-        yield from workers.rest(_PATIENCE)
-        patience = 0.0
+        yield from pool.interrupt()
         raise
     finally:
-        workers.stop()
-        end()
-        workers.wait(patience)
+        pool.close()
 
 
-class _Workers:
-    """Threads that answer requests. They are daemons, so that none keeps the interpreter alive."""
+class Pool(Generic[K, T]):
+    """Threads that answer requests, which are handed in at any time.
 
-    def __init__(self, answer: Callable[[Request], Reply], requests: Sequence[Request]) -> None:
-        self._answer = answer
-        self._requests = requests
-        self._indices = iter(range(len(requests)))
-        self._lock = threading.Lock()
-        self._stopped = False
+    They are daemons, so that none keeps the interpreter alive.
+
+    Parameters
+    ----------
+    n_workers : int
+        How many threads there are at most.
+    end : callable
+        Ends calls that are under way.
+    """
+
+    def __init__(self, n_workers: int, end: Callable[[], None]) -> None:
+        self._n_workers = max(1, n_workers)
+        self._end = end
+        self._todo: SimpleQueue[tuple[K, Callable[[Request], T], Request] | None] = SimpleQueue()
         # A result stays until whoever took it asks for the next one: an interrupt loses none.
-        self._done: deque[tuple[int, Reply | BaseException]] = deque()
+        self._done: deque[tuple[K, T | BaseException]] = deque()
         self._news: SimpleQueue[None] = SimpleQueue()
+        self._is_lent = False
+        self._n_open = 0  # handed in and not taken out
         self._threads: list[threading.Thread] = []
+        self._is_stopped = False
+        self._patience = _PATIENCE
 
-    def start(self, n_workers: int) -> None:
-        for _ in range(min(n_workers, len(self._requests))):
+    @property
+    def n_waiting(self) -> int:
+        """How many requests have not begun."""
+        return self._todo.qsize()
+
+    @property
+    def n_arrived(self) -> int:
+        """How many results can be taken at once."""
+        return self._news.qsize()
+
+    def put(self, key: K, answer: Callable[[Request], T], request: Request) -> None:
+        """Hand in a request, with what answers it.
+
+        A ``BackendError`` of `answer` is its result; any other exception, too, and nothing further
+        is begun.
+        """
+        self._n_open += 1
+        self._todo.put((key, answer, request))
+        if len(self._threads) < self._n_workers:
             thread = threading.Thread(target=self._work, name="skllm-calib worker", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def stop(self) -> None:
-        """Begin no further request."""
-        self._stopped = True
+    def take(self, *, wait: bool = True) -> tuple[K, T | BaseException] | None:
+        """Return what a request came to; None if there is nothing, or nothing yet.
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the threads to end, no longer than that."""
-        until = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-
-    def results(self) -> Iterator[tuple[int, Reply | BaseException]]:
-        """Yield what each request came to, as it comes."""
-        for _ in self._requests:
-            while not self._done:
-                self._await_news()
-            yield self._done[0]
+        It counts as used when the next one is taken.
+        """
+        if self._is_lent:
             self._done.popleft()
+            self._is_lent = False
+        while self._n_open:
+            try:
+                self._news.get(block=wait, timeout=_TICK)
+            except Empty:
+                if wait:
+                    continue
+                return None
+            self._n_open -= 1
+            self._is_lent = True
+            return self._done[0]
+        return None
 
-    def rest(self, seconds: float | None = None) -> Iterator[tuple[int, Reply | BackendError]]:
+    def rest(self, seconds: float | None = None) -> Iterator[tuple[K, Reply | BackendError]]:
         """Begin no further request, and yield the answers that are there or under way.
 
         Wait for them for some seconds at most; None waits as long as it takes.
@@ -119,32 +150,48 @@ class _Workers:
                 until is not None and time.monotonic() > until
             )
             while self._done:
-                i, result = self._done[0]
+                key, result = self._done[0]
                 if isinstance(result, Reply | BackendError):
-                    yield i, result
+                    yield key, result
                 self._done.popleft()
             if is_last_look:
                 return
-            self._await_news()
+            try:
+                self._news.get(timeout=_TICK)
+            except Empty:
+                continue
 
-    def _await_news(self) -> None:
-        with contextlib.suppress(Empty):
-            self._news.get(timeout=_TICK)
+    def interrupt(self) -> Iterator[tuple[K, Reply | BackendError]]:
+        """End everything soon, and yield the answers that have arrived or do so in a moment."""
+        yield from self.rest(_ARRIVING)
+        self._end()
+        yield from self.rest(_PATIENCE)
+        self._patience = 0.0
 
-    def _finish(self, i: int, result: Reply | BaseException) -> None:
-        self._done.append((i, result))
-        self._news.put(None)
+    def stop(self) -> None:
+        """Begin no further request."""
+        self._is_stopped = True
+        for _ in self._threads:
+            self._todo.put(None)
+
+    def close(self) -> None:
+        """End everything, and wait a moment for the threads."""
+        self.stop()
+        self._end()
+        until = time.monotonic() + self._patience
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                i = None if self._stopped else next(self._indices, None)
-            if i is None:
-                return
+        while (job := self._todo.get()) is not None and not self._is_stopped:
+            key, answer, request = job
+            result: T | BaseException
             try:
-                self._finish(i, self._answer(self._requests[i]))
+                result = answer(request)
             except BackendError as failure:
-                self._finish(i, failure)
+                result = failure
             except BaseException as error:  # raised by whoever takes the results
                 self.stop()
-                self._finish(i, error)
+                result = error
+            self._done.append((key, result))
+            self._news.put(None)

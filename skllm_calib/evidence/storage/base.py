@@ -114,8 +114,8 @@ class Claims(ABC):
         """Save a value; when it returns, the value survives the death of this process."""
 
     @abstractmethod
-    def release(self) -> None:
-        """Give up all claims; what was kept is there for everybody."""
+    def release(self, keys: Sequence[str] | None = None) -> None:
+        """Give up claims, None for all; what was kept is there for everybody."""
 
 
 def failure_key(key: str) -> str:

@@ -199,9 +199,14 @@ class PostgresClaims(Claims):
         """Save a value, in a transaction that does not wait for the disk of the server."""
         self._database.write(lambda connection: connection.execute(_put_of(key), (key, value)))
 
-    def release(self) -> None:
-        """Give up all claims, when what was kept is on the disk of the server."""
+    def release(self, keys: Sequence[str] | None = None) -> None:
+        """Give up claims, when what was kept is on the disk of the server."""
         if not self._owner:
+            return
+        if keys is not None:
+            query = "DELETE FROM skllm_calib_claims WHERE owner = %s AND key = ANY(%s)"
+            known = (self._owner, list(keys))
+            self._database.transact(lambda connection: connection.execute(query, known))
             return
 
         def change(connection: psycopg.Connection[Any]) -> None:

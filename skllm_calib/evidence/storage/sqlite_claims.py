@@ -62,14 +62,14 @@ class SQLiteClaims(Claims):
             raise self._trouble(e) from e
         self._n_waiting += 1
         if self._n_waiting >= _GROUP or time.monotonic() >= self._next_commit:
-            with self._file.writing() as connection:
-                self._put_arrivals(connection)
-            self._arrivals.empty()
-            self._start_group()
+            self._commit()
 
-    def release(self) -> None:
-        """Put what has arrived into the database, and give up what is not answered."""
+    def release(self, keys: Sequence[str] | None = None) -> None:
+        """Put what has arrived into the database, and give up claims."""
         if self._arrivals is None:
+            return
+        if keys is not None:
+            self._commit(keys)
             return
         try:
             with self._file.writing() as connection:
@@ -79,6 +79,18 @@ class SQLiteClaims(Claims):
         finally:  # if that failed, the file stays, and the next worker takes it in
             self._arrivals.close()
             self._arrivals = None
+
+    def _commit(self, keys: Sequence[str] = ()) -> None:
+        """Put what has arrived into the database, and give up the claims on some keys."""
+        assert self._arrivals is not None
+        with self._file.writing() as connection:
+            self._put_arrivals(connection)
+            connection.executemany(
+                "DELETE FROM claims WHERE key = ? AND owner = ?",
+                [(key, self._owner) for key in keys],
+            )
+        self._arrivals.empty()
+        self._start_group()
 
     def _take_in_what_was_left(self, connection: Connection, left: list[Arrivals]) -> None:
         """Take in the replies of workers that have ended, and forget their claims."""

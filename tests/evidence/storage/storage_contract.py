@@ -235,6 +235,17 @@ class ClaimsContract:
     def worker(self, cache):
         return Worker(cache, read)
 
+    def test_some_claims_are_given_up_before_the_others(self, cache):
+        first, second = Worker(cache, read), Worker(cache, read)
+        first.claim(["failed", "kept", "open"])
+        first.keep("kept", '"1"')
+        first.release(["failed", "kept"])
+        assert second.claim(["failed", "kept", "open"]) == ({"kept": "1"}, ["failed"])
+        first.keep("open", '"2"')
+        first.release()
+        second.release()
+        assert second.known(["kept", "open"]) == {"kept": "1", "open": "2"}
+
     def test_the_way_of_a_reply(self, cache, worker):
         assert worker.known(["a"]) == {}
         assert worker.claim(["a", "b"]) == ({}, ["a", "b"])

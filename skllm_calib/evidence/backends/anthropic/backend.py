@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
 from skllm_calib.evidence.backends.anthropic.chat import ClaudeModel
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
 from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts
-from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -30,7 +30,7 @@ from skllm_calib.evidence.backends.hosted.direct import (
     direct_channels,
     needs_proxy,
 )
-from skllm_calib.evidence.backends.hosted.run import answer_or_stop
+from skllm_calib.evidence.backends.hosted.run import answer_or_stop, answering_of
 from skllm_calib.exceptions import BackendError, InvalidInput, MissingDependency, SignalUnavailable
 
 __all__ = ["AnthropicBackend"]
@@ -156,11 +156,19 @@ class AnthropicBackend(BaseBackend):
         ValueError
             For an unknown `transport`, or a `reasoning_budget` that the API does not have.
         """
+        answer, end = self._run(any(_is_text(request) for request in requests))
+        return answer_or_stop(answer, requests, self.max_concurrency, end)
+
+    def answering(self, first: Request) -> Answering:
+        """Begin a run that gets its requests bit by bit."""
+        answer, end = self._run(_is_text(first))
+        return answering_of(answer, self.max_concurrency, end)
+
+    def _run(self, sends: bool) -> tuple[Callable[[Request], Reply], Callable[[], None]]:
         check_transport(self.transport)
         forms = _thinking_forms(self.reasoning_budget)
-        if not any(_is_text(request) for request in requests):
-            # Nothing to send, so neither a key nor the SDK is needed.
-            return answer_or_stop(self._decline, requests, 1)
+        if not sends:  # so neither a key nor the SDK is needed
+            return self._decline, lambda: None
         access = self._access(read_key(self._key_name))
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
@@ -200,7 +208,7 @@ class AnthropicBackend(BaseBackend):
         def answer(request: Request) -> Reply:
             return model.answer(request) if _is_text(request) else self._decline(request)
 
-        return answer_or_stop(answer, requests, self.max_concurrency, connection.close)
+        return answer, connection.close
 
     @property
     def _key_name(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from skllm_calib.evidence.backends.base import Reply, Request
+from skllm_calib.evidence.backends.base import Answering, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.evidence.backends.hosted.labels import LabelReader
@@ -24,7 +24,7 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Run", "answer_or_stop", "check_budget"]
+__all__ = ["Run", "answer_or_stop", "answering_of", "check_budget"]
 
 
 class Run:
@@ -62,6 +62,10 @@ class Run:
     ) -> Iterator[tuple[int, Reply | BackendError]]:
         """Yield the answers as they come, `n_workers` requests at a time."""
         return answer_or_stop(self._answer, requests, n_workers, self._model.connection.close)
+
+    def answering(self, n_workers: int) -> Answering:
+        """Return how requests are answered that come bit by bit."""
+        return answering_of(self._answer, n_workers, self._model.connection.close)
 
     def _answer(self, request: Request) -> Reply:
         if request.dropout is not None:
@@ -125,6 +129,13 @@ def answer_or_stop(
         failure = stop.failure
     # Outside of the handler, so that the failure drags no other exception along.
     raise failure
+
+
+def answering_of(
+    answer: Callable[[Request], Reply], n_workers: int, end: Callable[[], None]
+) -> Answering:
+    """Return how requests are answered that come bit by bit, in the way of `answer_or_stop`."""
+    return Answering(partial(_checked, answer), n_workers, end)
 
 
 def _checked(answer: Callable[[Request], Reply], request: Request) -> Reply:

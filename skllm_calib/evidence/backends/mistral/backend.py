@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -160,6 +160,13 @@ class MistralBackend(BaseBackend):
         ValueError
             For an unknown `transport` or a negative `reasoning_budget`.
         """
+        return self._run().stream(requests, self.max_concurrency)
+
+    def answering(self, first: Request) -> Answering:
+        """Begin a run that gets its requests bit by bit."""
+        return self._run().answering(self.max_concurrency)
+
+    def _run(self) -> Run:
         check_transport(self.transport)
         check_budget(self.reasoning_budget)
         access = self._access(read_key(self._key_name))
@@ -180,8 +187,7 @@ class MistralBackend(BaseBackend):
             wishes=wishes,
             extra_body={},
         )
-        run = Run(model, top_logprobs=self.top_logprobs, reasoning_budget=self.reasoning_budget)
-        return run.stream(requests, self.max_concurrency)
+        return Run(model, top_logprobs=self.top_logprobs, reasoning_budget=self.reasoning_budget)
 
     @property
     def _key_name(self) -> str:

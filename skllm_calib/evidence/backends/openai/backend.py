@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from skllm_calib.evidence.backends.base import AnswerForm, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -208,6 +208,13 @@ class OpenAIBackend(BaseBackend):
         ValueError
             For an unknown `api` or `transport`, or a negative `reasoning_budget`.
         """
+        return self._run().stream(requests, self.max_concurrency)
+
+    def answering(self, first: Request) -> Answering:
+        """Begin a run that gets its requests bit by bit."""
+        return self._run().answering(self.max_concurrency)
+
+    def _run(self) -> Run:
         self._check()
         import openai  # noqa: PLC0415 (slow)
 
@@ -229,13 +236,12 @@ class OpenAIBackend(BaseBackend):
             extra_body=extra,
         )
         decisions = Decisions(connection, dialect, model=self.model, extra_body=extra)
-        run = Run(
+        return Run(
             model,
             top_logprobs=self.top_logprobs,
             reasoning_budget=self.reasoning_budget,
             decide=decisions.read,
         )
-        return run.stream(requests, self.max_concurrency)
 
     def _check(self) -> None:
         if self.api not in ("chat", "responses"):
