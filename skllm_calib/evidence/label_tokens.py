@@ -12,6 +12,7 @@ It is pure: bytes and numbers in, numbers out. Backends use it to decide what to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,17 +103,17 @@ class _Tally:
 
     Attributes
     ----------
-    low : ndarray of shape (n_labels,)
+    low : list of float
         Probability of texts that spell the label in full.
-    begun : ndarray of shape (n_labels,)
+    begun : list of float
         Probability of texts that only this label goes on from.
-    split : ndarray of shape (n_labels,)
+    split : list of float
         The label's part of beginnings that fit several labels.
-    hidden : ndarray of shape (n_labels,)
+    hidden : list of float
         The most that may still belong to the label besides `low` and `begun`.
-    imputed : ndarray of shape (n_labels,)
+    imputed : list of float
         What is assumed of a label that no list shows.
-    seen : ndarray of bool of shape (n_labels,)
+    seen : list of bool
         Whether a list shows the label.
     shared, unsettled : float
         Probability of beginnings that fit several labels; and of those for which no label that
@@ -130,8 +131,11 @@ class _Tally:
     """
 
     def __init__(self, n_labels: int) -> None:
-        self.low, self.begun, self.split, self.hidden, self.imputed = np.zeros((5, n_labels))
-        self.seen = np.zeros(n_labels, dtype=bool)
+        # Lists: to change a number in an array takes many times as long.
+        self.low, self.begun, self.split, self.hidden, self.imputed = (
+            [0.0] * n_labels for _ in range(5)
+        )
+        self.seen = [False] * n_labels
         self.shared = self.unsettled = self.left = 0.0
         self.blank: dict[bytes, float] = {}
         self.open: dict[bytes, tuple[float, frozenset[int]]] = {}
@@ -139,9 +143,13 @@ class _Tally:
         self.keys: dict[bytes, float] = {}
 
     @property
-    def observed(self) -> NDArray[np.float64]:
+    def observed(self) -> list[float]:
         """The estimate for each label, as far as it was listed."""
-        return self.low + self.begun + self.split
+        return [sum(parts) for parts in zip(self.low, self.begun, self.split, strict=True)]
+
+    def _hide(self, labels: Iterable[int], p: float) -> None:
+        for k in labels:
+            self.hidden[k] += p
 
     def add_unfollowed(
         self, written: bytes, match: _Match, p: float, followed: bool, complete: set[int]
@@ -155,7 +163,7 @@ class _Tally:
         if match.blank:
             # What the model chooses after it is not known; to count it would be to invent.
             self.blank[written] = self.blank.get(written, 0.0) + p
-            self.hidden[labels] += p
+            self._hide(labels, p)
             return
         if labels:
             # Several cuts into tokens may lead to the same beginning.
@@ -166,24 +174,25 @@ class _Tally:
             self.unsettled += p
         if match.complete is not None:
             (self.begun if labels else self.low)[match.complete] += p
-            self.hidden[labels] += p
+            self._hide(labels, p)
         elif followed or not labels:
             pass
         elif len(labels) == 1:
-            self.begun[labels] += p
-            self.seen[labels] = True
+            self.begun[labels[0]] += p
+            self.seen[labels[0]] = True
         else:
             # Nothing says which of these it is; they share it, and the bounds say so.
             self.shared += p
-            self.split[labels] += p / len(labels)
-            self.hidden[labels] += p
-            self.seen[labels] = True
+            self._hide(labels, p)
+            for k in labels:
+                self.split[k] += p / len(labels)
+                self.seen[k] = True
 
     def add_stop(self, label: int, p: float, after: Distribution) -> None:
         """Count a label where the answer ends, though a longer label goes on from it."""
         # What is not listed as going on stays with the shorter label; what the list hides may
         # have gone on, so that much is not proven.
-        listed = sum(float(np.exp(t.logprob)) for t in after.tokens if t.text)
+        listed = sum(math.exp(t.logprob) for t in after.tokens if t.text)
         stayed = p * max(0.0, 1.0 - listed)
         unproven = min(stayed, p * after.residual)
         self.low[label] += stayed - unproven
@@ -194,10 +203,11 @@ class _Tally:
     ) -> None:
         """Bound what the end of a list hides from the labels that go on from its prefix."""
         cap = p * min(at.residual, at.smallest)
-        self.hidden[list(possible)] += cap
+        self._hide(possible, cap)
         self.cut += [(cap, at.prefix, k) for k in possible]
-        if missing := list(possible - shown):
-            self.imputed[missing] += p * min(at.smallest, at.residual / len(missing))
+        missing = possible - shown
+        for k in missing:
+            self.imputed[k] += p * min(at.smallest, at.residual / len(missing))
 
 
 class LabelTree:
@@ -328,14 +338,12 @@ class LabelTree:
         if label is None:
             return 0.0
         others = (t for t in at.tokens if self.match(at.prefix + t.text).complete != label)
-        return float(sum(np.exp(t.logprob) for t in others))
+        return sum(math.exp(t.logprob) for t in others)
 
     def _left(self, at: Distribution) -> float:
         """Return the probability with which a finished label goes on as no label."""
         goes_on = ((t, self.match(at.prefix + t.text)) for t in at.tokens if t.text)
-        return sum(
-            float(np.exp(t.logprob)) for t, m in goes_on if m.complete is None and not m.partial
-        )
+        return sum(math.exp(t.logprob) for t, m in goes_on if m.complete is None and not m.partial)
 
     def reduce(self, distributions: Mapping[bytes, Distribution]) -> LabelMass:
         """Sum what the distributions say of each label.
@@ -352,15 +360,20 @@ class LabelTree:
         tally = self._tally(distributions)
         # Censoring, not zero: a label that no list shows has at most the smallest listed
         # probability, and all such labels together at most the residual.
+        low, begun, hidden = np.array([tally.low, tally.begun, tally.hidden])
         point = np.where(tally.seen, tally.observed, tally.imputed)
         total = point.sum()
         if total > 1.0:  # rounding in what the server reports
             point /= total
-        high = np.minimum(1.0, np.maximum(point, tally.low + tally.begun + tally.hidden))
-        low = np.minimum(tally.low, point)
-        blank = sum(tally.blank.values())
         return LabelMass(
-            point, low, high, tally.seen, tally.shared, tally.unsettled, blank, tally.left
+            point,
+            low=np.minimum(low, point),
+            high=np.minimum(1.0, np.maximum(point, low + begun + hidden)),
+            seen=np.array(tally.seen),
+            shared=tally.shared,
+            unsettled=tally.unsettled,
+            blank=sum(tally.blank.values()),
+            left=tally.left,
         )
 
     def pending(
@@ -380,21 +393,22 @@ class LabelTree:
         """
         tally = self._tally(distributions)
         point = tally.observed
+        total = sum(point)
         worth = [
             (-mass, prefix)
             for prefix, (mass, labels) in tally.open.items()
             if prefix not in distributions
-            and any(_noticeable(mass, point[k], point.sum(), tolerance) for k in labels)
+            and any(_noticeable(mass, point[k], total, tolerance) for k in labels)
         ]
         worth += [
             (-p, prefix)
             for prefix, p in tally.blank.items()
-            if p > max(_BLANK * point.sum(), _LEAST_BLANK)
+            if p > max(_BLANK * total, _LEAST_BLANK)
             and len(prefix) <= _LONGEST_BLANK
             and prefix not in distributions
         ]
         if behind_keys:
-            likely = _KEY_SHARE * point.sum()
+            likely = _KEY_SHARE * total
             worth += [(-p, written) for written, p in tally.keys.items() if p > likely]
         return [prefix for _, prefix in sorted(worth)]
 
@@ -408,10 +422,11 @@ class LabelTree:
         """
         tally = self._tally(distributions)
         point = tally.observed
+        total = sum(point)
         return [
             (prefix, k)
             for cap, prefix, k in tally.cut
-            if _noticeable(cap, point[k], point.sum(), tolerance)
+            if _noticeable(cap, point[k], total, tolerance)
         ]
 
     def _tally(self, distributions: Mapping[bytes, Distribution]) -> _Tally:
@@ -436,7 +451,7 @@ class LabelTree:
         for token in at.tokens:
             if token.text:  # end-of-text tokens often decode to nothing
                 written = prefix + token.text
-                p = p_prefix * float(np.exp(token.logprob))
+                p = p_prefix * math.exp(token.logprob)
                 written_so_far[written] = written_so_far.get(written, 0.0) + p
         shown: set[int] = set()
         matches = {written: self.match(written) for written in written_so_far}

@@ -129,7 +129,7 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
     """
     listed = [entry if type(entry) is Sent else Sent(*entry) for entry in sent]
     for entry in (*listed, *((written,) if written else ())):
-        if entry.logprob is not None and not entry.logprob <= _ROUNDING:  # NaN is not
+        if not _value(entry) <= _ROUNDING:  # NaN is not
             raise _impossible("a log-probability must be a number, 0 or less", [entry])
     _check_order(listed)
     if written is not None and written.logprob == -math.inf:
@@ -140,13 +140,13 @@ def read_list(sent: Iterable[Sent | Token], written: Sent | None = None) -> Toke
         ranked, without_rank = _with_written(ranked, listed, written)
     else:
         without_rank = None
-    probabilities = [_probability(entry) for entry in ranked]
+    probabilities = list(map(_probability, ranked))
     mass = sum(probabilities)
     if mass > 1.0 + _ROUNDING:
         raise _impossible(f"the probabilities of its tokens sum to {mass:.4g}", ranked)
     # An empty list bounds nothing: the token left out may have it all. What has no rank is last.
     bounds = probabilities if without_rank is None else probabilities[:-1]
-    tokens = [Token(entry.text or b"", min(0.0, _value(entry))) for entry in ranked]
+    tokens = [Token(text or b"", min(0.0, float(logprob or 0.0))) for text, logprob, _ in ranked]
     return TokenList(tokens, min(1.0, mass), max(min(bounds, default=1.0), unnamed))
 
 
@@ -171,7 +171,7 @@ def _check_order(listed: Sequence[Sent]) -> None:
 
     -9999 may stand there: so servers write that a token, perhaps the one drawn, has no rank.
     """
-    if not any(_value(entry) == -math.inf for entry in listed):
+    if not {None, -math.inf}.intersection([logprob for _, logprob, _ in listed]):
         return
     numbers = [i for i, entry in enumerate(listed) if _value(entry) >= _IMPOSSIBLE]
     if numbers and any(_value(entry) == -math.inf for entry in listed[: numbers[-1]]):
@@ -181,11 +181,11 @@ def _check_order(listed: Sequence[Sent]) -> None:
 
 def _named(listed: Sequence[Sent]) -> tuple[list[Sent], float]:
     """Return the entries that are possible, and the probability of the likeliest without a name."""
-    possible = [
-        entry for entry in listed if entry.logprob is not None and entry.logprob >= _IMPOSSIBLE
-    ]
+    possible = [entry for entry in listed if _value(entry) >= _IMPOSSIBLE]
     nameless = [entry for entry in possible if entry.text is None]
-    most = max(map(_probability, nameless), default=0.0)
+    if not nameless:
+        return possible, 0.0
+    most = max(map(_probability, nameless))
     if most > _NEGLIGIBLE:
         raise _impossible("a token is null", possible)
     return [entry for entry in possible if entry.text is not None], most
@@ -196,15 +196,17 @@ def _once_each(entries: Sequence[Sent]) -> list[Sent]:
     seen: dict[int | bytes | None, float] = {}
     once = []
     for entry in sorted(entries, key=_value, reverse=True):
-        token = entry.text if entry.id is None else entry.id
-        value = _value(entry)
-        if token in seen and abs(seen[token] - value) <= _SAME:
-            continue
-        if token in seen and not _is_unreadable(entry):
-            raise _impossible("a token is listed twice with different log-probabilities", entries)
+        text, _, number = entry
+        token, value = (text if number is None else number), _value(entry)
+        if token in seen:
+            if abs(seen[token] - value) <= _SAME:
+                continue
+            if not _is_unreadable(entry):
+                what = "a token is listed twice with different log-probabilities"
+                raise _impossible(what, entries)
         seen[token] = value
         once.append(entry)
-    if len(once) > 1 and all(_value(entry) > -_ROUNDING for entry in once):
+    if len(once) > 1 and _value(once[-1]) > -_ROUNDING:
         raise _impossible("every token has all of the probability", once)
     return once
 
@@ -253,7 +255,8 @@ def _is_unreadable(entry: Sent) -> bool:
 
 
 def _value(entry: Sent | Token) -> float:
-    return -math.inf if entry.logprob is None else float(entry.logprob)
+    logprob = entry[1]  # by its place, for this is called most of all
+    return -math.inf if logprob is None else logprob
 
 
 def _probability(entry: Sent) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = ["LogprobSignal", "read_labels"]
 # No label is impossible for a language model, only unlisted; a label this many nats below the best
 # one is as good as excluded, and its log-probability stays finite for every calibrator.
 _FLOOR = 25.0
+_TINY = np.finfo(np.float64).tiny
 
 
 class LogprobSignal(Signal):
@@ -91,7 +93,7 @@ def read_labels(
         )
     if not mass.is_settled:
         raise UnreadableReply(_unsettled(mass, root))
-    log_mass = np.log(np.maximum(mass.point, np.finfo(np.float64).tiny))
+    log_mass = np.log(np.maximum(mass.point, _TINY))
     log_mass = np.maximum(log_mass, log_mass.max() - _FLOOR)
     return Evidence(
         log_proba=log_normalise(log_mass),
@@ -102,7 +104,7 @@ def read_labels(
             "label_listed": mass.seen,
             "shared_beginnings": mass.shared,
             "top_tokens": [
-                (t.text.decode(errors="replace"), float(np.exp(t.logprob))) for t in root.tokens[:5]
+                (t.text.decode(errors="replace"), math.exp(t.logprob)) for t in root.tokens[:5]
             ],
             "written": written,
         },
@@ -126,5 +128,5 @@ def _unsettled(mass: LabelMass, root: Distribution) -> str:
 
 def _shown(root: Distribution) -> str:
     return ", ".join(
-        f"{t.text.decode(errors='replace')!r} ({np.exp(t.logprob):.0%})" for t in root.tokens[:3]
+        f"{t.text.decode(errors='replace')!r} ({math.exp(t.logprob):.0%})" for t in root.tokens[:3]
     )

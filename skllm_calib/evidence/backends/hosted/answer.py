@@ -1,15 +1,13 @@
 """What a hosted model answered, whichever API it came through, and what it used.
 
-SDKs hand a reply on as objects; fields that are newer than the SDK come as plain JSON. This is the
-one place where the log-probabilities of a reply become tokens.
+Replies are plain JSON, also those that came through an SDK. This is the one place where the
+log-probabilities of a reply become tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 from skllm_calib.evidence.backends.hosted.endings import is_cut
@@ -123,7 +121,7 @@ def positions_of(entries: Any) -> tuple[Position, ...]:
     """
     positions, prefix = [], b""
     for entry in _list(entries):
-        listed = tuple(map(_sent, _list(_field(entry, "top_logprobs"))))
+        listed = tuple(map(_sent, _list(entry.get("top_logprobs"))))
         written = _sent(entry)
         positions.append(Position(prefix, listed, written))
         if written.text is None:
@@ -134,16 +132,11 @@ def positions_of(entries: Any) -> tuple[Position, ...]:
 
 def first(item: Any, *names: str) -> Any:
     """Return the first of these fields that holds something."""
-    for name in names:
-        if value := _field(item, name):
-            return value
+    if isinstance(item, dict):
+        for name in names:
+            if value := item.get(name):
+                return value
     return None
-
-
-def _field(item: Any, name: str) -> Any:
-    if type(item) is dict:  # nearly always
-        return item.get(name)
-    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
 
 
 def count(usage: Any, *names: str) -> int:
@@ -161,29 +154,24 @@ def _list(value: Any) -> list[Any]:
 
 
 def _sent(entry: Any) -> Sent:
-    get = entry.get if type(entry) is dict else partial(_field, entry)
-    number, value = get("id"), get("logprob")
+    number, value = entry.get("id"), entry.get("logprob")
     logprob = value if type(value) is float else _logprob(entry, value)
-    return Sent(_bytes(get), logprob, number if type(number) is int else None)
+    return Sent(_bytes(entry), logprob, number if type(number) is int else None)
 
 
-def _logprob(entry: Any, value: Any) -> float | None:
+def _logprob(entry: dict[str, Any], value: Any) -> float | None:
     """Return a log-probability; NaN, which none is, where something else was sent than null."""
     if value is None:
-        # That it is null has a meaning, that it is not there has none.
-        is_there = "logprob" in entry if isinstance(entry, Mapping) else hasattr(entry, "logprob")
-        return None if is_there else math.nan
+        return None if "logprob" in entry else math.nan  # only that it is null has a meaning
     try:
         return float(value) if type(value) in (int, float) else math.nan
     except OverflowError:
         return math.nan
 
 
-def _bytes(get: Callable[[str], Any]) -> bytes | None:
+def _bytes(entry: dict[str, Any]) -> bytes | None:
     """Return what a token writes; None where that is not said."""
-    raw, text = get("bytes"), get("token")
-    if raw is None:
-        raw = get("bytes_")  # Mistral's SDK
+    raw, text = entry.get("bytes"), entry.get("token")
     if raw or (raw is not None and not text):
         if not isinstance(raw, list) or not {int}.issuperset(map(type, raw)):
             raise TypeError(f"{raw!r:.60} in the place of the bytes of a token")

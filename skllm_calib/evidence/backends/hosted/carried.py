@@ -50,8 +50,8 @@ def carried_error(reply: Any) -> CarriedError | None:
 
     Parameters
     ----------
-    reply : object or mapping
-        As an SDK hands it on, or as JSON.
+    reply : object
+        What came, as JSON.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def carried_error(reply: Any) -> CarriedError | None:
     ending = next(filter(is_broken, (first(choice, "finish_reason"), first(reply, "status"))), None)
     if not error and ending is None:
         return None
-    fields = error if isinstance(error, Mapping) else _plain(error)
+    fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     said = fields.get("message") or (str(error)[:500] if error else "")
     message = str(said or f"the server broke the answer off ({ending})")
     return CarriedError(fields, message, _status(fields) or _likely_status(fields, message, ending))
@@ -82,12 +82,6 @@ def _likely_status(fields: Mapping[str, Any], message: str, ending: Any) -> int:
     if fields.get("code") or fields.get("type"):
         return 400  # for a reason that has a name, and that no retry is known to change
     return 200 if ending is None else 502
-
-
-def _plain(error: Any) -> Mapping[str, Any]:
-    """Return the fields of an error that an SDK has made an object of."""
-    names = ("code", "type", "message", "status")
-    return {name: value for name in names if (value := first(error, name)) is not None}
 
 
 def _status(fields: Mapping[str, Any]) -> int:

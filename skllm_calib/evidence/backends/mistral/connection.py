@@ -32,8 +32,9 @@ class MistralClient:
         self._complete = complete
 
     def post(self, path: str, *, body: Mapping[str, Any], cast_to: type = object) -> Any:
-        """Send a body to the chat endpoint, which is the only one."""
-        return self._complete(**body)
+        """Send a body to the chat endpoint, which is the only one; return plain JSON."""
+        reply = self._complete(**body)
+        return reply and reply.model_dump(mode="json", by_alias=True)
 
 
 class MistralConnection(Connection):
