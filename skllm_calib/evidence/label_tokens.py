@@ -13,7 +13,7 @@ It is pure: bytes and numbers in, numbers out. Backends use it to decide what to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -32,15 +32,19 @@ from skllm_calib.evidence.token_lists import Distribution, Sent, Token, TokenLis
 
 __all__ = ["Distribution", "LabelMass", "LabelTree", "Token", "label_tree"]
 
+Usual = Collection[bytes] | None
+
 # Tokens kept only to be shown to the user: the model's own favourites, whatever they mean.
 N_SHOWN = 5
 # Blanks before an answer are looked behind from this share of the labels' probability on.
 _BLANK = 0.05
-# Less is not looked behind even where the labels hold next to nothing: there are too many of them.
-_LEAST_BLANK = 3e-4
+# Nor less than this part of the tolerance, where labels hold next to nothing: there are too many.
+_LEAST_BLANK = 0.3
 # Openings that hold no more than this in all are no doubt about labels that hold still less.
 _FEW_BLANKS = 0.02
 _LONGEST_BLANK = 8  # bytes: a model that goes on with blanks writes no label
+# Part expected to lead to a label of what no tokenizer writes so ("s" where "spam" is "sp", "am").
+_UNUSUAL = 0.05
 # A key is looked behind from this share of the labels' probability on: "A customer" is no "A".
 _KEY_SHARE = 0.05
 # Most of the labels' probability that may belong to one label or to another.
@@ -128,9 +132,12 @@ class _Tally:
         The most that a label may have behind the end of the list of a prefix.
     keys : dict of bytes to float
         Probability of each key behind which nothing is known: it may begin another word.
+    usual : collection of bytes or None
+        The beginnings that the tokenizer itself writes; of others little is counted. None: unknown.
     """
 
-    def __init__(self, n_labels: int) -> None:
+    def __init__(self, n_labels: int, usual: Usual) -> None:
+        self.usual = usual
         # Lists: to change a number in an array takes many times as long.
         self.low, self.begun, self.split, self.hidden, self.imputed = (
             [0.0] * n_labels for _ in range(5)
@@ -165,6 +172,8 @@ class _Tally:
             self.blank[written] = self.blank.get(written, 0.0) + p
             self._hide(labels, p)
             return
+        if match.complete is None and self.usual is not None and written not in self.usual:
+            p *= _UNUSUAL
         if labels:
             # Several cuts into tokens may lead to the same beginning.
             so_far = self.open[written][0] if written in self.open else 0.0
@@ -244,7 +253,7 @@ class LabelTree:
         self._keys = {k for k, a in enumerate(self.answers) if is_key(a.strip())}
         self._matches: dict[bytes, _Match] = {}
         self._firsts: dict[bytes, set[bytes]] = {}
-        self._latest: tuple[object, _Tally] = (None, _Tally(len(self.answers)))
+        self._latest: tuple[object, Usual, _Tally] = (None, None, _Tally(self.n_labels, None))
 
     @property
     def n_labels(self) -> int:
@@ -382,6 +391,7 @@ class LabelTree:
         tolerance: float = 1e-3,
         *,
         behind_keys: bool = False,
+        usual: Usual = None,
     ) -> list[bytes]:
         """Prefixes whose continuation could change some label noticeably, the likeliest first.
 
@@ -389,9 +399,10 @@ class LabelTree:
         and calls again, until the list is empty. Then no label's share of the labels' probability
         is off by more than about `tolerance` times itself, or, for the least likely spellings of a
         label with a smaller share than `tolerance`, by a tenth of itself. With `behind_keys`, a
-        key (a letter or a number) is looked behind as well, for it may begin another word.
+        key (a letter or a number) is looked behind as well, for it may begin another word. `usual`
+        are the beginnings that the tokenizer writes itself; of others a twentieth is counted.
         """
-        tally = self._tally(distributions)
+        tally = self._tally(distributions, usual)
         point = tally.observed
         total = sum(point)
         worth = [
@@ -403,7 +414,7 @@ class LabelTree:
         worth += [
             (-p, prefix)
             for prefix, p in tally.blank.items()
-            if p > max(_BLANK * total, _LEAST_BLANK)
+            if p > max(_BLANK * total, _LEAST_BLANK * tolerance)
             and len(prefix) <= _LONGEST_BLANK
             and prefix not in distributions
         ]
@@ -429,13 +440,13 @@ class LabelTree:
             if _noticeable(cap, point[k], total, tolerance)
         ]
 
-    def _tally(self, distributions: Mapping[bytes, Distribution]) -> _Tally:
+    def _tally(self, distributions: Mapping[bytes, Distribution], usual: Usual = None) -> _Tally:
         key = tuple(distributions.items())
-        known, tally = self._latest
-        if known != key:  # a row is looked at several times in a row
-            tally = _Tally(self.n_labels)
+        known, counted_for, tally = self._latest
+        if known != key or counted_for is not usual:  # a row is looked at several times in a row
+            tally = _Tally(self.n_labels, usual)
             self._add(tally, distributions, b"", 1.0)
-            self._latest = key, tally
+            self._latest = key, usual, tally
         return tally
 
     def _add(

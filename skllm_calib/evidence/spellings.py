@@ -82,3 +82,9 @@ class Spellings:
             if i < N_SHOWN or t.text in wanted or t.logprob > _UNLIKELY
         )
         return replace(found, tokens=tuple(kept))
+
+    def begun(self, first: Distribution) -> str:
+        """Return the likeliest token with which an answer begins, as it was given."""
+        firsts = {self.steps[b""][i] for (prefix, _), i in self.own_next.items() if not prefix}
+        begun = [t for t in first.tokens if t.text in firsts]
+        return max(begun, key=lambda t: t.logprob).text.decode(errors="replace") if begun else ""

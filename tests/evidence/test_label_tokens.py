@@ -388,6 +388,7 @@ def test_openings_are_many_where_labels_hold_next_to_nothing(p_blank, is_read):
     first = {"\n": p_blank, "A": 2e-6, "B": 1e-6, "x": 1 - p_blank - 3e-6}
     found = {b"": tree.distribution(b"", listed(first))}
     assert tree.pending(found) == ([b"\n"] if is_read else [])
+    assert tree.pending(found, 1.0) == []  # who is content with less looks behind fewer
     assert tree.reduce(found).is_settled == (p_blank < 0.02)
 
 
@@ -403,6 +404,17 @@ def test_keys_are_looked_behind_where_it_is_cheap():
     words = LabelTree(["spam", "ham"])
     found = {b"": words.distribution(b"", listed({"spam": 0.6, "ham": 0.4}))}
     assert words.pending(found, behind_keys=True) == []
+
+
+def test_beginnings_that_the_tokenizer_does_not_write_are_worth_little():
+    tree = LabelTree(["spam", "ham"])
+    first = {"sp": 0.5, "ham": 0.3, "s": 0.02, "h": 0.1, "x": 0.08}
+    found = {b"": tree.distribution(b"", listed(first))}
+    assert tree.pending(found, 3e-3) == [b"sp", b"h", b"s"]
+    assert tree.pending(found, 3e-3, usual={b"", b"sp"}) == [b"sp", b"h"]
+    # Where a label has no other beginning, it is looked behind all the same.
+    found = {b"": tree.distribution(b"", listed({"ham": 0.3, "s": 0.02, "x": 0.68}))}
+    assert tree.pending(found, 3e-3, usual={b"", b"sp"}) == [b"s"]
 
 
 def test_bytes_of_a_blank_may_be_tokens_of_their_own():

@@ -723,8 +723,13 @@ def test_agreement_with_llama_cpp(real, expanded):
     def compare(llama, apart):
         for one, other in zip(here, ask(llama, *requests), strict=True):
             assert one.prompt_tokens == other.prompt_tokens
-            points = [masses(r.distributions).point for r in (one, other)]
+            # llama.cpp, where each costs a request, looks behind fewer beginnings.
+            both = {d.prefix for d in one.distributions} & {d.prefix for d in other.distributions}
+            read = [[d for d in r.distributions if d.prefix in both] for r in (one, other)]
+            points = [masses(distributions).point for distributions in read]
             np.testing.assert_allclose(*map(np.log, points), atol=apart)
+            points = [masses(r.distributions).point for r in (one, other)]
+            np.testing.assert_allclose(*map(np.log, points), atol=apart + 0.05)
 
     # The same numbers give the same probabilities (measured: 0.005 nats apart).
     compare(LlamaCppBackend(str(expanded), n_ctx=512), 0.02)

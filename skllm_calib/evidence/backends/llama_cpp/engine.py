@@ -37,12 +37,15 @@ from skllm_calib.exceptions import (
 
 __all__ = ["LlamaEngine"]
 
-# How many alternatives are read at a position. Reading 500 costs no more than one; the whole
-# vocabulary would cost half a second. Label tokens behind the 500th are read one by one.
-_N_LISTED = 500
+# Alternatives that are read at the first position and at later ones, where few matter; the whole
+# vocabulary would cost half a second. Label tokens behind the last one are read one by one.
+_N_LISTED, _N_LISTED_LATER = 500, 100
 _N_LISTED_LONG = 5_000  # for rows where the labels hold little: 40 ms
 _WHOLE_VOCABULARY = 1 << 20
 _SURELY = 1000.0  # a bias that no logit can match
+# One more token takes a tenth of the time of a row, so shares of the labels within three
+# thousandths of themselves are enough.
+_TOLERANCE = 3e-3
 
 
 class _Prompt(NamedTuple):
@@ -94,7 +97,7 @@ class LlamaEngine:
         for slot in range(self.n_parallel):
             self._slots.put(slot)
         self._framing = Framing(_LlamaChat(self._post, path))
-        self._write_plain = [[self._tokenize("a")[-1][0], _SURELY]]
+        self._plain = self._tokenize("a")[-1][0]
         self._reuse = options["reuse_prefix"]
         self._n_ctx = options["n_ctx"]
         self._model = name
@@ -169,20 +172,19 @@ class LlamaEngine:
         self._check_length(len(prompt.ids) + spelled.depth)
         found: dict[bytes, Distribution] = {}
         paths = dict(spelled.paths)
-        written, wanted = "", [b""]
+        wanted = [b""]
         while wanted:
             for prefix in wanted:
-                here = prompt.then(paths[prefix])
-                top, text = self._next(here, () if prefix else request.answers)
-                written = written or text
+                n_listed = _N_LISTED_LATER if prefix else _N_LISTED
+                top = self._likeliest(prompt.then(paths[prefix]), n_listed)
                 found[prefix] = spelled.distribution(prefix, top, forced=next(iter(top)))
                 for token_id, token in top.items():
                     paths.setdefault(prefix + token.text, (*paths[prefix], token_id))
             self._read_behind_the_cut(prompt, spelled, found)
-            pending = tree.pending(found, behind_keys=True)
+            pending = tree.pending(found, _TOLERANCE, behind_keys=True, usual=spelled.paths)
             wanted = [p for p in pending if p in paths and p not in found]
         return Reply(
-            text=written,
+            text=spelled.begun(found[b""]),
             distributions=tuple(replace(d, followed=True) for d in found.values()),
             model=self._model,
             prompt_tokens=len(prompt.ids),
@@ -193,13 +195,13 @@ class LlamaEngine:
         self, prompt: _Prompt, spelled: Spellings, found: dict[bytes, Distribution]
     ) -> None:
         """Where a label may hide behind the end of a list: read a longer list, then its tokens."""
-        doubtful = {prefix for prefix, _ in spelled.tree.doubtful(found)}
+        doubtful = {prefix for prefix, _ in spelled.tree.doubtful(found, _TOLERANCE)}
         for prefix in doubtful & set(spelled.paths):
             if found[prefix].n_listed < _N_LISTED_LONG:
                 here = prompt.then(spelled.paths[prefix])
-                top, _ = self._listed(here, _N_LISTED_LONG, logit_bias=self._write_plain)
+                top = self._likeliest(here, _N_LISTED_LONG)
                 found[prefix] = spelled.distribution(prefix, top, forced=next(iter(top)))
-        for prefix, k in spelled.tree.doubtful(found):
+        for prefix, k in spelled.tree.doubtful(found, _TOLERANCE):
             if (token_id := spelled.own_next.get((prefix, k))) is None:
                 continue
             piece, known = spelled.steps[prefix][token_id], found[prefix]
@@ -212,45 +214,35 @@ class LlamaEngine:
                     listed_mass=known.listed_mass + math.exp(token.logprob),
                 )
 
-    def _next(
-        self, prompt: _Prompt, restrict_to: tuple[str, ...] = ()
-    ) -> tuple[dict[int, Token], str]:
-        """Return the listed tokens after a prompt by their ids, and what was written.
-
-        A grammar restricts what is written to the answers; the probabilities reported are those
-        of the unrestricted model.
-        """
-        if restrict_to:
-            listed, text = self._listed(prompt, _N_LISTED, grammar=_grammar(restrict_to))
-            if listed:
-                return listed, text
-        listed, _ = self._listed(prompt, _N_LISTED, logit_bias=self._write_plain)
+    def _likeliest(self, prompt: _Prompt, n_probs: int) -> dict[int, Token]:
+        """Return the likeliest tokens after a prompt by their ids; the first is a plain one."""
+        listed = self._listed(prompt, n_probs, write=self._plain)
         if not listed:
             raise UnreadableReply("llama.cpp reported no probabilities for this prompt")
-        return listed, ""
+        return listed
 
-    def _listed(
-        self, prompt: _Prompt, n_probs: int, **options: Any
-    ) -> tuple[dict[int, Token], str]:
+    def _listed(self, prompt: _Prompt, n_probs: int, *, write: int) -> dict[int, Token]:
         """Let one token be written and read the list; empty if the token is no text by itself.
 
         llama.cpp reports nothing for a token that writes nothing yet (the end of the text, a part
-        of a character). The first of the list is the one that was written. It can be chosen with a
-        bias or a grammar; the reported probabilities are those without it.
+        of a character). The first of the list is the one that was written. It is chosen with a
+        bias; the reported probabilities are those without it.
         """
-        reply = self._complete(prompt, n_predict=1, n_probs=n_probs, temperature=0.0, **options)
-        choice = reply["choices"][0]
-        content = (choice.get("logprobs") or {}).get("content") or []
+        bias = [[write, _SURELY]]
+        reply = self._complete(
+            prompt, n_predict=1, n_probs=n_probs, temperature=0.0, logit_bias=bias
+        )
+        content = (reply["choices"][0].get("logprobs") or {}).get("content") or []
         if not content:
-            return {}, ""
+            return {}
         tokens = [content[0], *content[0]["top_logprobs"]]
-        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}, _text_of(choice)
+        return {t["id"]: Token(bytes(t["bytes"]), t["logprob"]) for t in tokens}
 
     def _logprob_of(self, prompt: _Prompt, token_id: int) -> float:
         """Read the log-probability of one chosen token, however unlikely."""
-        listed, _ = self._listed(prompt, 1, logit_bias=[[token_id, _SURELY]])
+        listed = self._listed(prompt, 1, write=token_id)
         if token_id not in listed:  # a part of a character: only the whole vocabulary shows it
-            listed, _ = self._listed(prompt, _WHOLE_VOCABULARY, logit_bias=self._write_plain)
+            listed = self._likeliest(prompt, _WHOLE_VOCABULARY)
         return listed[token_id].logprob
 
     def _spelled(self, answers: tuple[str, ...]) -> Spellings:

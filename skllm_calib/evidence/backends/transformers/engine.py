@@ -108,11 +108,8 @@ class TorchEngine:
         self._check_length(len(ids) + spelled.depth)
         (walk,) = self._follow([Walk(spelled, self._piece)], self._reader(ids, settings.batch_size))
         plain = walk.distributions
-        # Of the tokens with which the answers begin, as they were given, the likeliest.
-        firsts = {self._piece(i) for (prefix, _), i in spelled.own_next.items() if not prefix}
-        begun = [t for t in plain[0].tokens if t.text in firsts]
         return Reply(
-            text=max(begun, key=lambda t: t.logprob).text.decode(errors="replace") if begun else "",
+            text=spelled.begun(plain[0]),
             distributions=plain,
             model=self._name,
             # What was reused is not told: a reply must not depend on what was asked before it.
