@@ -1,0 +1,130 @@
+"""What the headers of a server say of its limits, and how many tokens a request takes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+__all__ = ["Told", "guessed_tokens", "limits_told", "used_tokens"]
+
+# OpenAI and most others, Anthropic, Mistral: each a form for a limit, what remains, and when.
+_WHAT = ("limit", "remaining", "reset")
+_FORMS = (
+    [f"x-ratelimit-{what}-{{}}" for what in _WHAT],
+    [f"anthropic-ratelimit-{{}}-{what}" for what in _WHAT],
+)
+_NAMES = (("requests", "req-minute"), ("tokens", "tokens-minute"))
+_MINUTE = 60.0
+_SHORT = 20.0  # seconds: a limit that is full again after fewer is not one of a minute
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_CHARACTERS = 4  # that a token has
+_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+class Told(NamedTuple):
+    """What a server says of one of its limits.
+
+    Attributes
+    ----------
+    limit : float
+        How much may be sent in a minute.
+    remaining : float
+    reset : float
+        Seconds until all of it may be sent again; NaN where it is not said.
+    """
+
+    limit: float
+    remaining: float
+    reset: float
+
+
+def limits_told(headers: Mapping[str, str]) -> tuple[Told | None, Told | None]:
+    """Read the limits on requests and on tokens."""
+    requests, tokens = (_told(headers, names) for names in _NAMES)
+    return requests, tokens
+
+
+def _told(headers: Mapping[str, str], names: tuple[str, ...]) -> Told | None:
+    for name in names:
+        for form in _FORMS:
+            limit, remaining, reset = (headers.get(f.format(name)) for f in form)
+            if limit is None:
+                continue
+            most, left, after = _number(limit), _number(remaining), _seconds(reset)
+            if not most > 0:
+                continue
+            period = _number(headers.get(f"x-ratelimit-renewalperiod-{name}"))  # Azure
+            if not period > 0:
+                period = _period(most, left, after)
+            return Told(most * _MINUTE / period, left, after)
+    return None
+
+
+def _period(limit: float, remaining: float, reset: float) -> float:
+    """Return the seconds that a limit is for, where it is clearly not a minute."""
+    if remaining > limit / 2 or not reset > 0:
+        return _MINUTE
+    period = reset * limit / (limit - remaining)
+    return period if period < _SHORT else _MINUTE
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _seconds(text: str | None) -> float:
+    """Read "6m0s", "120ms", "17" or a date; NaN is none of them."""
+    if not text:
+        return math.nan
+    if _PART.match(text):
+        return sum(float(n) * _UNITS[unit] for n, unit in _PART.findall(text))
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def guessed_tokens(body: Mapping[str, Any]) -> float:
+    """Return about how many tokens a request takes, with the longest answer that it allows."""
+    output = next((body[name] for name in _OUTPUT if isinstance(body.get(name), int)), 0)
+    return float(output + math.ceil(_size(body) / _CHARACTERS))
+
+
+def _size(value: Any) -> int:
+    """Return the length of all texts in a value, in bytes: a token of other scripts is shorter."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode(errors="replace"))
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
+
+
+def used_tokens(reply: Any) -> float | None:
+    """Return how many tokens a reply says that it took; None where it does not say."""
+    usage = reply.get("usage") if isinstance(reply, Mapping) else getattr(reply, "usage", None)
+    if usage is None:
+        return None
+    fields = usage if isinstance(usage, Mapping) else getattr(usage, "__dict__", {})
+    names = (
+        ("total_tokens",),
+        ("input_tokens", "output_tokens"),
+        ("prompt_tokens", "completion_tokens"),
+    )
+    for group in names:
+        counts = [fields.get(name) for name in group]
+        numbers = [count for count in counts if isinstance(count, int)]
+        if len(numbers) == len(counts):
+            return float(sum(numbers))
+    return None
