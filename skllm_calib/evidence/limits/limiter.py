@@ -6,6 +6,7 @@ Threads wait in a queue, and only the first of them looks at the clock.
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from collections import deque
@@ -17,12 +18,13 @@ from skllm_calib.evidence.limits.flow import Flow
 from skllm_calib.evidence.limits.share import NO_LIMITS, Share, Ticket
 from skllm_calib.evidence.limits.told import Told, limits_told
 from skllm_calib.evidence.limits.window import Grant, Order, fill
-from skllm_calib.evidence.sharing import shared_storage
+from skllm_calib.evidence.storage import Storage
 from skllm_calib.exceptions import StorageError
 
 __all__ = ["Limiter", "Sender"]
 
 _PATIENCE = 60.0  # seconds for which the book may be out of reach
+_LATELY = 10.0  # seconds
 _LONGEST_HOLD = 60.0
 _LEARNING = 0.1  # how much a single answer counts
 _MOST_RATIO = 100.0
@@ -82,15 +84,20 @@ class Limiter:
     name : str
         Names the account in the cache.
     clock : callable, default=time.monotonic
+    seed : int or None, default=None
     """
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, clock: Callable[[], float] = time.monotonic, seed: int | None = None
+    ) -> None:
+        # Of its own: workers that were forked share the state of the common one.
+        self._chance = random.Random(seed)
         self._name = name
         self._clock = clock
         self._lock = threading.Lock()
         self._queue: deque[_Waiting] = deque()
         self._senders: list[Sender] = []
-        self.flow = Flow()
+        self.flow = Flow(self._chance)
         self._told: list[float] = list(NO_LIMITS)
         self._ratio = 1.0  # of the tokens that requests took to those that were guessed
         self._to_tell = False  # others about a pause
@@ -100,7 +107,7 @@ class Limiter:
     def _set_shelf(self, shelf: Shelf, *, is_shared: bool) -> None:
         self._shelf = shelf
         self._is_shared = is_shared
-        self._share = Share(is_shared=is_shared)
+        self._share = Share(self._chance, is_shared=is_shared)
 
     @property
     def limits(self) -> Sequence[float]:
@@ -113,10 +120,18 @@ class Limiter:
         """Whether it matters how many tokens a request takes."""
         return self.limits[1] < math.inf
 
-    def join(self, sender: Sender) -> None:
-        """Let a run send; the cache of the current call is where the book is."""
-        storage = shared_storage()
+    @property
+    def is_answered(self) -> bool:
+        """Whether requests are answered at this time, so that a refused one will be."""
+        return self._clock() - self.flow.answered_at < _LATELY
+
+    def join(self, sender: Sender, storage: Storage | None = None) -> None:
+        """Let a run send; the storage of its cache is where the book is."""
+        if sender in self._senders:
+            return
         with self._lock:
+            if sender.is_over or sender in self._senders:
+                return
             if storage is not None and getattr(self._shelf, "path", None) != storage.path:
                 self._set_shelf(storage, is_shared=True)
             self._senders.append(sender)
@@ -125,9 +140,9 @@ class Limiter:
     def leave(self, sender: Sender) -> None:
         """End a run: none of its threads waits any longer."""
         with self._lock:
+            sender.is_over = True
             if sender not in self._senders:
                 return
-            sender.is_over = True
             limits = self.limits
             self._senders.remove(sender)
             self.flow.ceiling = max(1, sum(s.ceiling for s in self._senders))
@@ -173,7 +188,7 @@ class Limiter:
         delay = self._share.wait(now, tokens, limits)
         if self._to_tell or delay < 0:
             self._to_tell = False
-            n = min(max(n_waiting, flow.ceiling), max(1.0, flow.window))
+            n = min(max(n_waiting, flow.ceiling), max(1.0, flow.window(now)))
             pause = max(0.0, flow.paused_until - now)
             return self._share.order(now, tokens, limits, int(n), pause)
         if (delay := max(delay, flow.wait(now))) > 0:

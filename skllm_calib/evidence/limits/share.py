@@ -32,11 +32,14 @@ class Share:
 
     Parameters
     ----------
+    chance : Random
+        Spreads what would come together.
     is_shared : bool
         Whether there may be other workers.
     """
 
-    def __init__(self, *, is_shared: bool) -> None:
+    def __init__(self, chance: random.Random, *, is_shared: bool) -> None:
+        self._chance = chance
         self._is_shared = is_shared
         self._left = [0.0, 0.0]
         self._limits: Sequence[float] = NO_LIMITS  # for which this was taken
@@ -117,7 +120,7 @@ class Share:
         # Before its time others give back what they did not need, and answers took fewer tokens.
         self._free_at = now + min(grant.wait, _BEAT)
         if self._is_shared and grant.wait:
-            self._free_at += random.Random().uniform(0.0, _GAP)
+            self._free_at += self._chance.uniform(0.0, _GAP)
         self._left, self._limits, self._step = [0.0, 0.0], order.limits or NO_LIMITS, grant.step
         self._until = began + LEASE if grant.amounts else -math.inf
         if grant.amounts:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from skllm_calib.evidence.limits.limiter import Limiter, Sender
 from skllm_calib.evidence.limits.share import Ticket
 from skllm_calib.evidence.limits.window import Order
-from skllm_calib.evidence.sharing import sharing
+
+_SEEDS = itertools.count()
 
 
 class Time:
@@ -166,10 +167,9 @@ class Process:
         self.time, self.server = time, server
         self.n_left, self.n_failed, self.ended_at = n_rows, 0, None
         self._n_waiting = self._n_open = 0
-        self.limiter = Limiter("account", clock=lambda: time.now)
+        self.limiter = Limiter("account", clock=lambda: time.now, seed=next(_SEEDS))
         self._sender = Sender(limits, n_threads)
-        with sharing(database):
-            self.limiter.join(self._sender)
+        self.limiter.join(self._sender, database)
         self.is_dead = False
         self._polls = math.inf
         self._rows = deque()
@@ -212,11 +212,11 @@ class Process:
                 self._end()
             else:
                 self.limiter.refused(ticket, headers, retry_after)
-                if n_tries == 5:
+                if n_tries >= 5:
                     self.n_failed += 1
                     self._end()
                 else:
-                    self._rows.append(n_tries + 1)
+                    self._rows.append(n_tries + (0.25 if self.limiter.is_answered else 1))
             self._poll()
 
         self.server.send(done)

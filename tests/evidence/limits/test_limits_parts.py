@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,6 @@ from skllm_calib.evidence.limits.flow import Flow
 from skllm_calib.evidence.limits.limiter import Limiter, Sender
 from skllm_calib.evidence.limits.told import guessed_tokens, limits_told, used_tokens
 from skllm_calib.evidence.limits.window import LEASE, Book, Order, fill
-from skllm_calib.evidence.sharing import sharing
 from skllm_calib.exceptions import StorageError
 
 
@@ -72,7 +72,7 @@ def test_a_book_stays_small():
 
 
 def started(n):
-    flow = Flow()
+    flow = Flow(random.Random(0))
     flow.ceiling = n
     for _ in range(n):
         assert flow.wait(0.0) == 0.0  # all at once
@@ -86,25 +86,22 @@ def test_refusals_of_what_was_sent_together_count_once():
         flow.refuse(0.0, 1.0, 2.0)
     assert (flow.n_events, flow.n_refused, flow.in_flight) == (1, 8, 0)
     assert 2.0 <= flow.wait(1.0) <= 2.2
-    now, most = 3.3, []
-    for _ in range(6):  # rounds
-        while flow.wait(now) == 0.0:
+
+    def sent(now):
+        while flow.in_flight < 8 and flow.wait(now) == 0.0:
             flow.begin(now)
-        most.append(flow.in_flight)
-        for _ in range(flow.in_flight):
+        n = flow.in_flight
+        for _ in range(n):
             flow.end(now, now + 0.1, is_answer=True)
-        now += 0.2
-    assert most[:2] == [1, 2]
-    assert most == sorted(most)
-    assert 4 <= most[-1] <= 6  # half of 8: from there on it grows slowly
-    for _ in range(200):
-        flow.begin(now)
-        for _ in range(int(flow.window) - 1 if flow.window < 8 else 7):
-            flow.begin(now)
-        for _ in range(flow.in_flight):
-            flow.end(now, now + 0.1, is_answer=True)
-        now += 0.2
-    assert flow.window == math.inf  # all that is wanted, as before
+        return n
+
+    rounds = [sent(3.2 + 0.25 * i) for i in range(80)]
+    assert rounds[0] == 1
+    assert rounds == sorted(rounds)
+    assert 2 <= rounds[3] <= 4  # within a second half of them, as often as they were refused
+    assert rounds[12] < 8
+    assert rounds[40] == 8
+    assert flow.window(60.0) == math.inf  # all that is wanted, as before
 
 
 def test_pauses_grow_while_nothing_is_answered():
@@ -131,7 +128,7 @@ def test_below_one_in_flight_the_gaps_grow():
     assert 0.0 < flow.wait(2.2) < 1.0
 
 
-IN_A_MINUTE = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ IN_A_MINUTE = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:
         ({"x-ratelimit-limit-{}": "500", "x-ratelimit-remaining-{}": "0",
           "x-ratelimit-reset-{}": "1m2.5s"}, 500, 0, 62.5),
         ({"anthropic-ratelimit-{}-limit": "50", "anthropic-ratelimit-{}-remaining": "0",
-          "anthropic-ratelimit-{}-reset": IN_A_MINUTE}, 50, 0, pytest.approx(60, abs=30)),
+          "anthropic-ratelimit-{}-reset": TOMORROW}, 50, 0, pytest.approx(86_400, abs=7200)),
         ({"x-ratelimit-limit-{m}": "4", "x-ratelimit-remaining-{m}": "3"}, 4, 3, None),
         ({"x-ratelimit-limit-{}": "6", "x-ratelimit-remaining-{}": "0",
           "x-ratelimit-reset-{}": "1"}, 360, 0, 1),
@@ -228,8 +225,7 @@ class Broken:
 def test_a_database_that_is_away_for_a_moment_is_waited_for(monkeypatch):
     now = [0.0]
     limiter, sender = Limiter("account", clock=lambda: now[0]), Sender((100, None), 1)
-    with sharing(Broken(3)):
-        limiter.join(sender)
+    limiter.join(sender, Broken(3))
     for _ in range(3):
         found = limiter.attempt(0.0, 1)
         assert isinstance(found, Order)
@@ -239,8 +235,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(monkeypatch):
     limiter.look(limiter.attempt(0.0, 1))
     assert limiter.attempt(0.0, 1).tokens == 0.0
     monkeypatch.setattr(limiter_module, "_PATIENCE", 0.0)
-    with sharing(Broken(4)):
-        limiter.join(Sender((100, None), 1))
+    limiter.join(Sender((100, None), 1), Broken(4))
     limiter.look(limiter.attempt(0.0, 1))
     now[0] += 1.1
     with pytest.raises(StorageError):

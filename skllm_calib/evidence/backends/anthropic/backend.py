@@ -24,6 +24,7 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
+from skllm_calib.evidence.backends.hosted.allowance import allowance_of
 from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -56,7 +57,12 @@ class AnthropicBackend(BaseBackend):
         ANTHROPIC_API_KEY. The key itself is not a parameter: it would show in representations,
         pickles and reports. A server of your own may need no key.
     max_concurrency : int, default=8
-        Most requests in flight at the same time.
+        Most requests in flight at the same time; fewer for a while after the server has refused
+        some with status 429, 503 or 529.
+    requests_per_minute, tokens_per_minute : float or None, default=None
+        Most requests, and most tokens read and written, in any minute: of all threads, estimators
+        and processes that use the same address, key and model, and of all workers on one cache.
+        None learns it from the headers of the server, or by being refused.
     timeout : float, default=60.0
         Seconds after which a request is given up as a whole, also while its answer still comes in.
     max_retries : int, default=5
@@ -112,6 +118,8 @@ class AnthropicBackend(BaseBackend):
         base_url: str | None = None,
         api_key_env: str | None = None,
         max_concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         timeout: float = 60.0,
         max_retries: int = 5,
         reasoning_effort: str | None = None,
@@ -123,6 +131,8 @@ class AnthropicBackend(BaseBackend):
         self.base_url = base_url
         self.api_key_env = api_key_env
         self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
         self.timeout = timeout
         self.max_retries = max_retries
         self.reasoning_effort = reasoning_effort
@@ -193,6 +203,7 @@ class AnthropicBackend(BaseBackend):
             sdk,
             access,
             get_client(access, channels, "anthropic", is_direct),
+            allowance_of(self, access),
             timeout=self.timeout,
             max_retries=self.max_retries,
         )

@@ -78,11 +78,7 @@ class ClaudeModel:
                 raise self._failure_of(reply, body)
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
-        # Not the method of the SDK: the parameters that it names change with its version (the
-        # temperature has gone), the wire format does not.
-        return self._connection.send(
-            lambda client: client.post("/v1/messages", body=body, cast_to=object)
-        )
+        return self._connection.send("/v1/messages", body)
 
     def _body(self, request: Request) -> dict[str, Any]:
         """Write the body in the words that the model takes; what the user set wins."""

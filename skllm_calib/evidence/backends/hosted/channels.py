@@ -45,17 +45,23 @@ class Channel(ABC):
         Seconds after which a request is given up.
     is_cut : bool
         Whether nothing more may be sent.
-    has_answer : bool
-        Whether the latest request was answered: what goes wrong from there is due to the answer.
+    headers : mapping or None
+        Those of the latest answer; None while there is none.
     """
 
     client: Any
 
     def __init__(self) -> None:
         self.timeout = 60.0
-        self.is_cut = self.has_answer = False
+        self.is_cut = False
+        self.headers: Any = None
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the latest request was answered: what goes wrong then is due to the answer."""
+        return self.headers is not None
 
     def cut(self) -> None:
         """End the request that is under way, and let nothing more be sent; from any thread."""
@@ -104,14 +110,14 @@ class SDKChannel(Channel):
 
     def _prepare(self, request: Any) -> None:
         """Set the time-outs of a request, and have what happens to it reported."""
-        self.has_answer = False
+        self.headers = None
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout)
         timeouts["connect"] = self.longest_connect
         request.extensions["timeout"] = timeouts
         request.extensions["trace"] = self._trace
 
     def _note_answer(self, response: Any) -> None:
-        self.has_answer = True
+        self.headers = response.headers
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Learn of new sockets; stop here if nothing more is to be sent."""

@@ -17,6 +17,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from skllm_calib.evidence.backends.hosted.access import Access
+from skllm_calib.evidence.backends.hosted.allowance import (
+    CROWDED,
+    LONGEST_WAIT,
+    Allowance,
+    is_crowded,
+)
 from skllm_calib.evidence.backends.hosted.answer import NOT_AS_EXPECTED
 from skllm_calib.evidence.backends.hosted.carried import carried_error
 from skllm_calib.evidence.backends.hosted.channels import Channel, ChannelCutError, Channels
@@ -32,10 +38,7 @@ from skllm_calib.evidence.backends.hosted.verdicts import RunSwitch
 from skllm_calib.evidence.backends.pool import RunEndedError
 from skllm_calib.exceptions import BackendError, InvalidInput, UnreadableReply
 
-__all__ = ["LONGEST_WAIT", "Connection", "SDKConnection", "lost", "seconds_to_wait"]
-
-LONGEST_WAIT = 60.0
-"""Most seconds that a server's Retry-After is waited for; where it asks for more, the row fails."""
+__all__ = ["Connection", "SDKConnection", "lost", "seconds_to_wait"]
 
 _T = TypeVar("_T")
 _GLANCE = 500  # characters
@@ -53,6 +56,8 @@ class Connection(RunSwitch, ABC):
         Where requests go, for messages.
     channels : Channels
         What they are sent through.
+    allowance : Allowance
+        When they may be sent.
     timeout : float
         Seconds after which a request is given up, however much of the answer has come.
     max_retries : int
@@ -60,12 +65,19 @@ class Connection(RunSwitch, ABC):
     """
 
     def __init__(
-        self, access: Access, channels: Channels, *, timeout: float, max_retries: int
+        self,
+        access: Access,
+        channels: Channels,
+        allowance: Allowance,
+        *,
+        timeout: float,
+        max_retries: int,
     ) -> None:
         check_scheme(access)
         super().__init__()
         self.access = access
         self._channels = channels
+        self._allowance = allowance
         self._timeout = timeout
         self._max_retries = max_retries
         self._is_closed = False
@@ -76,6 +88,7 @@ class Connection(RunSwitch, ABC):
         self._unreachable = False
         self._has_answered = False
         self._lost: list[Problem] = []
+        self._left_alone: tuple[float, Problem] | None = None  # until when
 
     def check(self) -> None:
         """Raise if the run has ended, or another row found out that none can be answered."""
@@ -87,6 +100,7 @@ class Connection(RunSwitch, ABC):
         """Let no further request be sent in this run."""
         super().end(stop)
         self._over.set()
+        self._allowance.close()
 
     def close(self) -> None:
         """End the run: nothing more is sent, and what is under way is given up."""
@@ -95,6 +109,7 @@ class Connection(RunSwitch, ABC):
             for channel in self._under_way:
                 channel.cut()
         self._over.set()
+        self._allowance.close()
 
     def failure_of(self, problem: Problem) -> BackendError | StopRunError:
         """Return what to raise."""
@@ -121,33 +136,41 @@ class Connection(RunSwitch, ABC):
 
     def send(
         self,
-        create: Callable[[Any], Any],
+        path: str,
+        body: Mapping[str, Any],
         *,
         is_final: Callable[[Problem], Any] = lambda problem: False,
     ) -> Any | Problem:
-        """Let `create` send a request with a client, and again what may be answered later.
+        """Send a body, and again what may be answered later.
 
         Problems are returned, so that failures are raised without the SDK's own error in their
         wake: that one holds the request, and with it the key.
 
         Parameters
         ----------
-        create : callable
-            From a client of the SDK to its reply.
+        path : str
+            Behind the base URL.
+        body : mapping
         is_final : callable, default: none is
             Tells of which problems no retry makes sense here.
         """
         self.check()
-        if len(self._lost) >= _N_LOST:
-            return self._lost[0]
+        if (problem := self._hopeless()) is not None:
+            return problem
         # Nobody answered after every retry: the next rows try once, until one gets through.
         n_retries = 0 if self._unreachable else self._max_retries
-        for attempt in range(n_retries + 1):
-            reply = self._try(create)
+        attempt = 0.0
+        while True:
+            try:
+                reply = self._try(path, body)
+            except RunEndedError:
+                self.check()  # perhaps there is a reason
+                raise
             is_temporary_one = isinstance(reply, Problem) and is_temporary(reply)
-            if not is_temporary_one or attempt == n_retries or is_final(reply):
+            if not is_temporary_one or attempt >= n_retries or is_final(reply):
                 break
             pause = self._pause(reply, attempt)
+            attempt += self._allowance.cost_of(reply)
             if pause is None or self._over.wait(pause):
                 break
         if self._is_closed and isinstance(reply, Problem):
@@ -155,29 +178,52 @@ class Connection(RunSwitch, ABC):
         self._note_whether_anybody_is_there(reply)
         return reply
 
+    def _hopeless(self) -> Problem | None:
+        """Return what no request gets past at this moment."""
+        if len(self._lost) >= _N_LOST:
+            return self._lost[0]
+        until, problem = self._left_alone or (0.0, None)
+        return problem if time.monotonic() < until else None
+
     def _note_whether_anybody_is_there(self, reply: Any | Problem) -> None:
         self._unreachable = isinstance(reply, Problem) and reply.is_unreachable
         if self._unreachable and reply.nobody_there and not self._has_answered:
             self._lost.append(reply)
 
-    def _pause(self, problem: Problem, attempt: int) -> float | None:
+    def _pause(self, problem: Problem, attempt: float) -> float | None:
         """Return how long to wait before the next attempt, None where none makes sense."""
         if problem.nobody_there and not self._has_answered:
             return None if attempt else _SHORT_MOMENT
+        if is_crowded(problem):
+            return 0.0  # all rows wait together
         if problem.retry_after is not None:
-            return problem.retry_after if problem.retry_after <= LONGEST_WAIT else None
+            if problem.retry_after <= LONGEST_WAIT:
+                return problem.retry_after
+            if problem.status in CROWDED and math.isfinite(problem.retry_after):
+                self._left_alone = time.monotonic() + problem.retry_after, problem
+            return None
         # Spread out, so that rows refused together do not come back together.
-        return min(8.0, 0.5 * 2.0**attempt) * random.Random().uniform(0.5, 1.0)
+        return min(8.0, math.ldexp(0.5, int(attempt))) * random.Random().uniform(0.5, 1.0)
 
-    def _try(self, create: Callable[[Any], Any]) -> Any | Problem:
+    def _try(self, path: str, body: Mapping[str, Any]) -> Any | Problem:
         """Send once; where the server wants what only the SDK can do, through that."""
-        with suppress(NotDirectError):
-            return self._try_once(create)
-        self._channels.replace()
-        return self._try_once(create)
 
-    def _try_once(self, create: Callable[[Any], Any]) -> Any | Problem:
-        with self._channels.lease() as channel, self._watched(channel):
+        def create(client: Any) -> Any:
+            # Not the methods of the SDKs: they make objects of a reply, which takes longer than to
+            # send it, and the fields that they know change with their version.
+            return client.post(path, body=body, cast_to=object)
+
+        with suppress(NotDirectError):
+            return self._try_once(create, body)
+        self._channels.replace()
+        return self._try_once(create, body)
+
+    def _try_once(self, create: Callable[[Any], Any], body: Mapping[str, Any]) -> Any | Problem:
+        with (
+            self._allowance.turn(body) as turn,
+            self._channels.lease() as channel,
+            self._watched(channel),
+        ):
             try:
                 reply = self.send_once(create, channel.client)
                 if not isinstance(reply, Problem):
@@ -190,6 +236,7 @@ class Connection(RunSwitch, ABC):
                 reply = Problem(200, self.access.redact(f"broken JSON: {self.quote(error)}"))
             if channel.is_cut and isinstance(reply, Problem):
                 return Problem(0, "no answer in time", timed_out=True)
+            turn.reply, turn.headers = reply, channel.headers
         if not isinstance(reply, Problem) or reply.status:
             self._has_answered, self._lost = True, []
         return reply
@@ -250,7 +297,7 @@ class SDKConnection(Connection):
     sdk : module
         With the exceptions ``APIStatusError``, ``APITimeoutError``, ``APIConnectionError`` and
         ``APIError``.
-    access, channels, timeout, max_retries
+    access, channels, allowance, timeout, max_retries
         As in :class:`Connection`.
     """
 
@@ -259,11 +306,12 @@ class SDKConnection(Connection):
         sdk: ModuleType,
         access: Access,
         channels: Channels,
+        allowance: Allowance,
         *,
         timeout: float,
         max_retries: int,
     ) -> None:
-        super().__init__(access, channels, timeout=timeout, max_retries=max_retries)
+        super().__init__(access, channels, allowance, timeout=timeout, max_retries=max_retries)
         self._sdk = sdk
 
     @abstractmethod

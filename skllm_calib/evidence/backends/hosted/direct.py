@@ -176,7 +176,7 @@ class DirectChannel(Channel):
         StatusError, ConnectError, OSError, HTTPException
             Where there is no such answer.
         """
-        self.has_answer = False
+        self.headers = None
         to = self._origin.written(path)
         written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         if self.is_cut:
@@ -187,7 +187,7 @@ class DirectChannel(Channel):
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request("POST", to.target, written.encode(), to.headers)
             response = connection.getresponse()
-            self.has_answer = True
+            self.headers = response.headers
             content = _content(response)
         except BaseException:
             self.close()

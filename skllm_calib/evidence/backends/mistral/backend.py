@@ -19,6 +19,7 @@ from skllm_calib.evidence.backends.hosted.address import (
     address_parameter,
     key_name_parameter,
 )
+from skllm_calib.evidence.backends.hosted.allowance import allowance_of
 from skllm_calib.evidence.backends.hosted.channels import Channels, SDKChannel
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -55,7 +56,12 @@ class MistralBackend(BaseBackend):
         How many alternatives to request at each position of the answer. Where a model lists fewer,
         fewer are requested.
     max_concurrency : int, default=8
-        Most requests in flight at the same time.
+        Most requests in flight at the same time; fewer for a while after the server has refused
+        some with status 429, 503 or 529.
+    requests_per_minute, tokens_per_minute : float or None, default=None
+        Most requests, and most tokens read and written, in any minute: of all threads, estimators
+        and processes that use the same address, key and model, and of all workers on one cache.
+        None learns it from the headers of the server, or by being refused.
     timeout : float, default=60.0
         Seconds after which a request is given up as a whole, also while its answer still comes in.
     max_retries : int, default=5
@@ -113,6 +119,8 @@ class MistralBackend(BaseBackend):
         api_key_env: str | None = None,
         top_logprobs: int = 20,
         max_concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         timeout: float = 60.0,
         max_retries: int = 5,
         seed: int | None = None,
@@ -126,6 +134,8 @@ class MistralBackend(BaseBackend):
         self.api_key_env = api_key_env
         self.top_logprobs = top_logprobs
         self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
         self.timeout = timeout
         self.max_retries = max_retries
         self.seed = seed
@@ -176,6 +186,7 @@ class MistralBackend(BaseBackend):
         connection = MistralConnection(
             access,
             self._channels(access),
+            allowance_of(self, access),
             timeout=self.timeout,
             max_retries=self.max_retries,
         )

@@ -89,9 +89,7 @@ class MistralModel(HostedModel):
         return body
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
-        return self.connection.send(
-            lambda client: client.post("/v1/chat/completions", body=body, cast_to=object)
-        )
+        return self.connection.send("/v1/chat/completions", body)
 
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
         choices = first(reply, "choices")

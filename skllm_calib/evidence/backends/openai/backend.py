@@ -21,6 +21,7 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
+from skllm_calib.evidence.backends.hosted.allowance import allowance_of
 from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -68,7 +69,12 @@ class OpenAIBackend(BaseBackend):
         of your own often list as many, which makes the labels exact. Whether a server does is
         found out with two rows. Where a model lists fewer, fewer are requested.
     max_concurrency : int, default=8
-        Most requests in flight at the same time.
+        Most requests in flight at the same time; fewer for a while after the server has refused
+        some with status 429, 503 or 529.
+    requests_per_minute, tokens_per_minute : float or None, default=None
+        Most requests, and most tokens read and written, in any minute: of all threads, estimators
+        and processes that use the same address, key and model, and of all workers on one cache.
+        None learns it from the headers of the server, or by being refused.
     timeout : float, default=60.0
         Seconds after which a request is given up as a whole, also while its answer still comes in.
     max_retries : int, default=5
@@ -150,6 +156,8 @@ class OpenAIBackend(BaseBackend):
         api_version: str | None = None,
         top_logprobs: int | None = None,
         max_concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         timeout: float = 60.0,
         max_retries: int = 5,
         seed: int | None = None,
@@ -165,6 +173,8 @@ class OpenAIBackend(BaseBackend):
         self.api_version = api_version
         self.top_logprobs = top_logprobs
         self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
         self.timeout = timeout
         self.max_retries = max_retries
         self.seed = seed
@@ -223,6 +233,7 @@ class OpenAIBackend(BaseBackend):
             openai,
             access,
             self._channels(access),
+            allowance_of(self, access),
             timeout=self.timeout,
             max_retries=self.max_retries,
         )

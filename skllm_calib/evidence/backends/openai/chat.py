@@ -67,12 +67,7 @@ class ChatModel(OpenAIModel):
         return body
 
     def _send(self, body: dict[str, Any]) -> Any | Problem:
-        # Not the method of the SDK: it makes objects of the reply, which takes longer than to send
-        # it, and knows neither older nor newer fields.
-        body |= self._extra_body
-        return self.connection.send(
-            lambda client: client.post("/chat/completions", body=body, cast_to=object)
-        )
+        return self.connection.send("/chat/completions", {**body, **self._extra_body})
 
     def _read(self, reply: Any, n_reasoning: int) -> Answer:
         choices = first(reply, "choices")

@@ -155,16 +155,11 @@ class Decisions:
         self, form: _Form, request: Request, met: Sequence[Problem | UnreadableReply]
     ) -> Any | Problem:
         body = {"model": self._model, **form.body(request), **self._extra_body}
-
-        def create(client: Any) -> Any:
-            # Not the method of the SDK, which has one for one of the forms only, and that lately.
-            return client.post(form.path, body=body, cast_to=object)
-
         if self._dialect.decides:
-            return self._connection.send(create)
+            return self._connection.send(form.path, body)
         # Retries were used up on the first address; status 501 is a final word.
         tired = any(isinstance(problem, Problem) and is_temporary(problem) for problem in met)
-        return self._connection.send(create, is_final=lambda p: tired or _why_none(p))
+        return self._connection.send(form.path, body, is_final=lambda p: tired or _why_none(p))
 
 
 class _Form(NamedTuple):

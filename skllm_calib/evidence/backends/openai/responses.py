@@ -86,9 +86,7 @@ class ResponsesModel(OpenAIModel):
     def _send(self, body: dict[str, Any]) -> Any | Problem:
         parted = {name: body[name] for name in _PARTED if name in body}
         body = {**body, **self._extra_body, **parted}
-        return self.connection.send(
-            lambda client: client.post("/responses", body=body, cast_to=object)
-        )
+        return self.connection.send("/responses", body)
 
     def _failure_of(self, problem: Problem, sent: Mapping[str, Any]) -> BackendError | StopRunError:
         failure = super()._failure_of(problem, sent)
