@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -42,13 +43,16 @@ from skllm_calib.log_proba.scores import (
     cross_fitted,
     needs_cross_fitting,
     prepare_rows,
+    prepare_stream,
 )
+from skllm_calib.log_proba.streams import MappedStream, PreparedStream, ScoredBatch
 from skllm_calib.log_proba.validation import check_weighted_labels
 from skllm_calib.log_proba.wrapper import WrapperMixin
 from skllm_calib.utils.files import read_saved, replacing, write_text
 
 __all__ = ["CalibratedLLMClassifier"]
 
+_PIECE = 10_000  # rows
 _DATA, _PICKLE = "model.json", "model.joblib"
 _FITTED = ("classes_", "estimator_", "calibrator_", "calibrated_for_", "calibration_card_")
 
@@ -257,11 +261,29 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         self._check_match(identity_of(prepared.fingerprint, None))
         log_proba, served_model, _ = prepared.score()
         self._check_match({"model as served": served_model})
-        usable = ~np.isnan(log_proba).any(axis=1)
+        return self._calibrated(log_proba)
+
+    def _calibrated(self, log_proba: NDArray[np.float64]) -> NDArray[np.float64]:
+        usable = np.asarray(~np.isnan(log_proba).any(axis=1))
         out = np.full(log_proba.shape, np.nan)
-        if usable.any():
-            out[usable] = self.calibrator_.predict_log_proba(log_proba[usable])
+        for start in range(0, len(out), _PIECE):  # what a calibrator needs on the way is not kept
+            rows = np.flatnonzero(usable[start : start + _PIECE]) + start
+            if len(rows):
+                out[rows] = self.calibrator_.predict_log_proba(log_proba[rows])
         return out
+
+    def prepare_stream(self, X: Iterable[Any], *, n_ahead: int) -> PreparedStream:
+        """Let the estimator read the first row of a stream, without asking anything."""
+        check_is_fitted(self)
+        stream = prepare_stream(self.estimator_, X, n_ahead=n_ahead)
+
+        def batches() -> Iterator[ScoredBatch]:
+            self._check_match(identity_of(stream.fingerprint, None))
+            for batch in stream.batches():
+                self._check_match({"model as served": batch.served_model})
+                yield batch._replace(log_proba=self._calibrated(batch.log_proba))
+
+        return MappedStream(getattr(self, "fingerprint_", None), batches)
 
     @available_if(_estimator_has("explain"))  # type: ignore[untyped-decorator, unused-ignore]
     def explain(self, X: Any) -> list[dict[str, Any]]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from skllm_calib.evidence.backends.base import Reply, Request
@@ -24,11 +23,17 @@ from skllm_calib.evidence.row_dialogues import RowDialogue, RowRecord
 from skllm_calib.evidence.runs import Runs, open_runs
 from skllm_calib.evidence.signals.base import Answered
 from skllm_calib.evidence.storage import failure_key
+from skllm_calib.evidence.usage import Usage
 from skllm_calib.evidence.workers import Worker
 from skllm_calib.exceptions import BackendError
 from skllm_calib.utils.progress import bar
 
-__all__ = ["RowRecord", "ask_each", "ask_rows"]
+__all__ = ["Done", "Row", "RowRecord", "ask_each", "ask_in_batches", "ask_rows"]
+
+Row = Mapping[str, str] | BackendError
+"""The texts of a row by field name, or why it cannot be asked about."""
+Done = tuple[int, RowRecord]
+"""The position of a row and what is known about it."""
 
 _GROUP = 256  # rows that are looked up in the cache together
 _N_OPEN = 8_192  # rows that wait for answers
@@ -38,15 +43,15 @@ _N_SETTLED, _SETTLED_PERIOD = 1_000, 5.0  # claims that are given up together; s
 _PAUSES = (0.05, 1.0)  # seconds between two looks at what another worker is asking, growing
 
 
-def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRecord]:
+def ask_rows(model: BoundModel, rows: Sequence[Row]) -> list[RowRecord]:
     """Ask what is not known yet, and return a record of each row.
 
     Parameters
     ----------
     model : BoundModel
         Which model to ask, what to ask, and where each reply is kept as it arrives.
-    rows : sequence of mapping
-        The texts of each row by field name.
+    rows : sequence of mapping or BackendError
+        The texts of each row by field name, or why it cannot be asked about.
 
     Returns
     -------
@@ -63,13 +68,24 @@ def ask_rows(model: BoundModel, rows: Sequence[Mapping[str, str]]) -> list[RowRe
 
 
 def ask_each(
+    model: BoundModel, rows: Iterable[Row], *, n_rows: int | None = None
+) -> Iterator[Done]:
+    """Ask what is not known yet, and yield the position and the record of each row once it is done.
+
+    As :func:`ask_in_batches`, which yields those that are done at the same moment together.
+    """
+    for batch in ask_in_batches(model, rows, n_rows=n_rows):
+        yield from batch
+
+
+def ask_in_batches(
     model: BoundModel,
-    rows: Iterable[Mapping[str, str]],
+    rows: Iterable[Row],
     *,
     n_rows: int | None = None,
     n_ahead: int | None = None,
-) -> Iterator[tuple[int, RowRecord]]:
-    """Ask what is not known yet, and yield the position and the record of each row once it is done.
+) -> Generator[list[Done], None, None]:
+    """Ask what is not known yet, and yield positions and records of rows once they are done.
 
     Memory does not grow with the number of rows.
 
@@ -77,8 +93,8 @@ def ask_each(
     ----------
     model : BoundModel
         Which model to ask, what to ask, and where each reply is kept as it arrives.
-    rows : iterable of mapping
-        The texts of each row by field name.
+    rows : iterable of mapping or BackendError
+        The texts of each row by field name, or why it cannot be asked about.
     n_rows : int or None, default=None
         How many rows there are, to show the progress.
     n_ahead : int or None, default=None
@@ -91,25 +107,23 @@ def ask_each(
     """
     with bar(model.verbose, "rows") as progress:
         exchange = _Exchange(model, rows, n_ahead)
-        for n_done, done in enumerate(_answered(exchange.records(), exchange), start=1):
+        n_done = 0
+        for batch in _answered(exchange.records(), exchange):
+            n_done += len(batch)
             if progress is not None:
                 progress(n_done, n_rows or n_done)
-            yield done
+            yield batch
 
 
-def _answered(
-    records: Iterator[tuple[int, RowRecord]], exchange: _Exchange
-) -> Iterator[tuple[int, RowRecord]]:
+def _answered(batches: Iterator[list[Done]], exchange: _Exchange) -> Iterator[list[Done]]:
     """Yield records; raise the failure that all rows share."""
-    held: list[tuple[int, RowRecord]] = []
-    ends: set[type] = set()  # of the rows so far: kinds of failures, NoneType for evidence
-    for done in records:
-        ends.add(type(done[1].failure))
+    held: list[Done] = []
+    for batch in batches:
         fatal = exchange.fatal
-        held.append(done)
-        if fatal is None or not all(issubclass(end, type(fatal)) for end in ends):
-            yield from held
-            held.clear()
+        held += batch
+        if fatal is None or not all(issubclass(end, type(fatal)) for end in exchange.ends):
+            yield held
+            held = []
         elif len(held) >= _N_HELD:
             raise fatal
     if held and exchange.fatal is not None:
@@ -119,9 +133,7 @@ def _answered(
 class _Exchange:
     """Takes requests to the cache and the backend, and answers to the rows that wait for them."""
 
-    def __init__(
-        self, model: BoundModel, rows: Iterable[Mapping[str, str]], n_ahead: int | None
-    ) -> None:
+    def __init__(self, model: BoundModel, rows: Iterable[Row], n_ahead: int | None) -> None:
         self._model = model
         self._rows = enumerate(rows)
         self._n_ahead = n_ahead
@@ -135,7 +147,8 @@ class _Exchange:
         self._pending: list[RowDialogue] = []  # want what was not looked up yet
         self._again: list[RowDialogue] = []  # failed in replies of an earlier call
         self._asked_again: set[int] = set()
-        self._done: deque[tuple[int, RowRecord]] = deque()
+        self._done: list[Done] = []
+        self.ends: set[type] = set()  # of the rows asked about: kinds of failures, or NoneType
         self._waiting: dict[str, list[RowDialogue]] = {}  # by the keys of what is being answered
         self._elsewhere: dict[str, Request] = {}  # what another worker is asking
         self._recent: dict[str, Answered] = {}
@@ -149,14 +162,15 @@ class _Exchange:
         """What ended a run of the backend."""
         return None if self._runs is None else self._runs.fatal
 
-    def records(self) -> Iterator[tuple[int, RowRecord]]:
-        """Yield the position and the record of each row once it is done."""
+    def records(self) -> Iterator[list[Done]]:
+        """Yield positions and records of rows once they are done."""
         try:
             while True:
                 looked_up = self._look_up_group()
                 taken = self._take_arrived(wait=not looked_up and not self._done)
-                while self._done:
-                    yield self._done.popleft()
+                if self._done:
+                    done, self._done = self._done, []
+                    yield done
                 if looked_up or taken:
                     continue
                 if self._all_begun and not self._open:
@@ -199,8 +213,11 @@ class _Exchange:
             return False
         rows = list(islice(self._rows, self._group))
         self._all_begun = len(rows) < self._group
-        for i, fields in rows:
-            self._begin(i, fields)
+        for i, row in rows:
+            if isinstance(row, BackendError):
+                self._done.append((i, RowRecord(None, row, (), Usage())))
+            else:
+                self._begin(i, row)
         self._next_row += len(rows)
         return bool(rows)
 
@@ -221,6 +238,7 @@ class _Exchange:
             return
         del self._open[row.position]
         self._asked_again.discard(row.position)
+        self.ends.add(type(record.failure))
         self._done.append((row.position, record))
 
     def _may_ask_again(self, row: RowDialogue) -> bool:

@@ -8,7 +8,7 @@ the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from skllm_calib.evidence.prepared_rows import PreparedRows
 from skllm_calib.evidence.priors import check_prior, fit_label_bias
 from skllm_calib.evidence.probing import Chosen, first_available
 from skllm_calib.evidence.prompts import Prompt, resolve_prompt
+from skllm_calib.evidence.row_streams import StreamedRows, read_pieces
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
 from skllm_calib.exceptions import InvalidInput
@@ -384,13 +385,24 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         -------
         PreparedRows
         """
+        fitted, reader, how = self._reading()
+        rows = read_texts(X, reader, **how)
+        return PreparedRows(self._bind(rows.columns), rows, fitted)
+
+    def prepare_stream(self, X: Iterable[Any], *, n_ahead: int) -> StreamedRows:
+        """Read the first row of a stream and resolve all parameters, without asking anything."""
+        fitted, reader, how = self._reading()
+        columns, pieces = read_pieces(X, reader, **how)
+        return StreamedRows(self._bind(columns), pieces, n_ahead, fitted)
+
+    def _reading(self) -> tuple[bool, Any, dict[str, bool]]:
+        """Return whether this is fitted, and how rows are read."""
         check_is_fitted(self)
         check_choice(self.on_error, "on_error", ("raise", "nan"))
         fitted = "_fit_classes" in self.__dict__
         # Without fit, the table itself says what the columns are.
-        reader = self if fitted else _Unfitted()
-        rows = read_texts(X, reader, reset=not fitted, allow_missing=self.on_error == "nan")
-        return PreparedRows(self._bind(rows.columns), rows, fitted)
+        reader = self if fitted else BaseEstimator()
+        return fitted, reader, {"reset": not fitted, "allow_missing": self.on_error == "nan"}
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -484,7 +496,3 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         tags.target_tags.required = self.classes is None
         tags.classifier_tags.poor_score = self.n_shots == 0
         return tags
-
-
-class _Unfitted(BaseEstimator):  # type: ignore[misc]
-    """Takes the place of the estimator when a table is read without fit: it keeps nothing."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skllm_calib.evidence.asking import RowRecord, ask_rows
+from skllm_calib.evidence.asking import Row, RowRecord, ask_rows
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.explaining import explain_row
 from skllm_calib.evidence.failures import check_usable, report_failures, report_off_label
+from skllm_calib.evidence.scoring import log_proba_of_records, score_rows
 from skllm_calib.evidence.text_input import TextRows
-from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError, InvalidInput
-from skllm_calib.log_proba.numerics import log_normalise
 from skllm_calib.log_proba.scores import Explained, Scores
 
-__all__ = ["PreparedRows", "log_proba_of_records"]
+__all__ = ["PreparedRows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +53,11 @@ class PreparedRows:
             For rows that cannot be used or answered, with ``on_error="raise"``.
         """
         check_usable(self.rows, self.model.on_error)
-        records = self._records()
-        report_failures(records, self.model)
-        report_off_label(records)
-        scores = log_proba_of_records(records, self.model)
-        off_label = [r.evidence.off_label if r.evidence else np.nan for r in records]
-        return Scores(scores, _served_model(records), np.array(off_label, dtype=np.float64))
+        n_rows = len(self.rows)
+        log_proba, off_label, outcomes = score_rows(self.model, self._asked(), n_rows)
+        report_failures(outcomes, self.model)
+        report_off_label(outcomes)
+        return Scores(log_proba, outcomes.served_model, off_label)
 
     def explain(self) -> Explained:
         """Ask, and return what is known of each row; the record of a failed row says why."""
@@ -70,7 +67,7 @@ class PreparedRows:
             explain_row(record, row, self.model)
             for record, row in zip(records, scores, strict=True)
         ]
-        return Explained(explained, _served_model(records))
+        return Explained(explained, next((r.model for r in records if r.model), None))
 
     def render(self) -> list[list[dict[str, str]]]:
         """Return the conversation about each row, and ask nothing."""
@@ -88,31 +85,9 @@ class PreparedRows:
         return float(np.mean([evidence.details["order_flips"] > 0 for evidence in answered]))
 
     def _records(self) -> list[RowRecord]:
-        """Ask about the rows that can be used; return a record of every row."""
-        asked = iter(ask_rows(self.model, [fields for fields in self.rows.fields if fields]))
-        return [
-            next(asked)
-            if fields
-            else RowRecord(None, BackendError(self.rows.problems[i]), (), Usage())
-            for i, fields in enumerate(self.rows.fields)
-        ]
+        return ask_rows(self.model, list(self._asked()))
 
-
-def log_proba_of_records(records: Sequence[RowRecord], model: BoundModel) -> NDArray[np.float64]:
-    """Return the log-probabilities of rows, corrected for the label bias where one is known.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-        NaN for rows that failed.
-    """
-    out = np.full((len(records), len(model.classes)), np.nan)
-    for i, record in enumerate(records):
-        if record.evidence is not None:
-            out[i] = record.evidence.log_proba
-    return out if model.label_bias is None else log_normalise(out - model.label_bias)
-
-
-def _served_model(records: Sequence[RowRecord]) -> str | None:
-    """Return the model that answered the first row that was answered, as its provider names it."""
-    return next((record.model for record in records if record.model), None)
+    def _asked(self) -> Iterator[Row]:
+        """Yield the rows to ask about, and what is wrong with the others."""
+        for i, fields in enumerate(self.rows.fields):
+            yield fields or BackendError(self.rows.problems[i])

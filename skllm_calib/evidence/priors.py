@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skllm_calib.evidence.asking import ask_rows
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.failures import report_failures
-from skllm_calib.evidence.prepared_rows import log_proba_of_records
+from skllm_calib.evidence.scoring import score_rows
 from skllm_calib.evidence.text_input import TextRows
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_known
@@ -112,9 +111,9 @@ def fit_label_bias(
         asked = [dict.fromkeys(("text", *rows.columns), text) for text in texts]
         # A text without content may well make a model ask back; its bias shows all the same.
         model = replace(model, max_off_label=1.0)
-    records = ask_rows(model, asked)
-    report_failures(records, model, positions)
-    return estimate_bias(prior, log_proba_of_records(records, model), weight)
+    scored = score_rows(model, asked, len(asked), positions=positions)
+    report_failures(scored.outcomes, model)
+    return estimate_bias(prior, scored.log_proba, weight)
 
 
 def reference_texts(prior: Prior, texts: Sequence[str], seed: int) -> list[str] | None:

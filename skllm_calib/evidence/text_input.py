@@ -26,7 +26,7 @@ class TextRows:
 
     Attributes
     ----------
-    fields : list of dict
+    fields : sequence of dict
         For each row its texts by field name; empty where the row cannot be used.
     problems : dict of int to str
         What is wrong with a row, by its position.
@@ -34,7 +34,7 @@ class TextRows:
         Names of the columns of a table; empty for plain texts.
     """
 
-    fields: list[dict[str, str]]
+    fields: Sequence[dict[str, str]]
     problems: dict[int, str]
     columns: tuple[str, ...] = ()
 
@@ -45,6 +45,19 @@ class TextRows:
     def texts(self) -> list[str]:
         """The whole text of each row; empty where the row cannot be used."""
         return [fields.get("text", "") for fields in self.fields]
+
+
+class _PlainTexts(Sequence[dict[str, str]]):
+    """Rows of the one field "text": a dict takes more memory than most texts, so each is made."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, i: Any) -> Any:
+        return {"text": self._texts[i]} if self._texts[i] else {}
 
 
 def read_texts(X: Any, estimator: Any, *, reset: bool, allow_missing: bool) -> TextRows:
@@ -109,7 +122,7 @@ def _as_texts(X: Any) -> list[Any] | None:
 
 
 def _from_texts(items: Sequence[Any]) -> TextRows:
-    fields: list[dict[str, str]] = []
+    texts: list[str] = []
     problems: dict[int, str] = {}
     for i, item in enumerate(items):
         text = _cell(item)
@@ -119,8 +132,8 @@ def _from_texts(items: Sequence[Any]) -> TextRows:
             problems[i] = f"row {i} is an empty text"
         elif unpaired(text):
             problems[i] = f"row {i} contains an unpaired surrogate, which is no character"
-        fields.append({} if i in problems else {"text": text or ""})
-    return TextRows(fields, problems)
+        texts.append("" if i in problems else text or "")
+    return TextRows(_PlainTexts(texts), problems)
 
 
 def _from_dicts(rows: Sequence[dict[Any, Any]], estimator: Any, *, reset: bool) -> TextRows:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skllm_calib.log_proba.streams import StreamMixin
+
 __all__ = ["LogProbaMixin"]
 
 
-class LogProbaMixin:
+class LogProbaMixin(StreamMixin):
     """Adds ``predict_proba``, ``decision_function`` and ``predict`` to ``predict_log_proba``.
 
     A row that could not be scored is NaN in the log-probabilities and stays one: it is never given
@@ -35,8 +37,9 @@ class LogProbaMixin:
         ndarray of shape (n_samples, n_classes)
             Columns in the order of ``classes_``.
         """
-        proba = np.exp(self.predict_log_proba(X))
-        return np.asarray(proba / proba.sum(axis=1, keepdims=True), dtype=np.float64)
+        proba: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
+        proba /= proba.sum(axis=1, keepdims=True)
+        return proba
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return normalised log-probabilities; for two classes their difference.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from skllm_calib.log_proba.folds import Split
 from skllm_calib.log_proba.numerics import log_normalise
+from skllm_calib.log_proba.streams import PreparedStream, ScoredBatch
 
 __all__ = [
     "Explained",
@@ -24,6 +26,7 @@ __all__ = [
     "log_proba_of",
     "needs_cross_fitting",
     "prepare_rows",
+    "prepare_stream",
     "scores_of",
 ]
 
@@ -90,6 +93,31 @@ def prepare_rows(estimator: Any, X: Any) -> Prepared:
     if hasattr(estimator, "prepare_rows"):
         return estimator.prepare_rows(X)  # type: ignore[no-any-return]
     return _AnyPrepared(estimator, X)
+
+
+@dataclass(frozen=True, eq=False)
+class _AnyStream:
+    """A stream of rows, and a classifier that has no ``prepare_stream`` of its own."""
+
+    estimator: Any
+    rows: Iterator[Any]
+    n_ahead: int
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        return getattr(self.estimator, "fingerprint_", None)
+
+    def batches(self) -> Iterator[ScoredBatch]:
+        while rows := list(islice(self.rows, self.n_ahead)):
+            scores = prepare_rows(self.estimator, rows).score()
+            yield ScoredBatch(scores.log_proba, {}, scores.served_model)
+
+
+def prepare_stream(estimator: Any, X: Iterable[Any], *, n_ahead: int) -> PreparedStream:
+    """Return a stream of rows ready to be scored by a classifier, which has not been asked yet."""
+    if hasattr(estimator, "prepare_stream"):
+        return estimator.prepare_stream(X, n_ahead=n_ahead)  # type: ignore[no-any-return]
+    return _AnyStream(estimator, iter(X), n_ahead)
 
 
 def needs_cross_fitting(estimator: Any) -> bool:

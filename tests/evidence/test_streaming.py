@@ -12,7 +12,7 @@ import pytest
 from skllm_calib import ResponseCache
 from skllm_calib.backends import Request, TestingBackend
 from skllm_calib.evidence import asking
-from skllm_calib.evidence.asking import ask_each, ask_rows
+from skllm_calib.evidence.asking import ask_each, ask_in_batches, ask_rows
 from skllm_calib.evidence.backends.base import Answering
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.evidence.bound_model import BoundModel
@@ -130,9 +130,9 @@ def test_no_more_rows_are_read_ahead_than_allowed():
 
     for n_ahead in (1, 10):
         n_read, seen = 0, 0
-        for i, _ in ask_each(bound(TestingBackend()), read(), n_ahead=n_ahead):
-            seen += 1
-            assert n_read <= i + n_ahead
+        for batch in ask_in_batches(bound(TestingBackend()), read(), n_ahead=n_ahead):
+            seen += len(batch)
+            assert n_read <= batch[0][0] + n_ahead
         assert seen == 100
 
 
@@ -172,7 +172,7 @@ def test_a_failure_of_all_rows_is_raised_before_all_are_read(monkeypatch):
             yield {"text": str(i)}
 
     with pytest.raises(SignalUnavailable, match=r"^hidden$"):
-        list(ask_each(bound(pooled(monkeypatch, answer)), read(), n_ahead=50))
+        list(ask_each(bound(pooled(monkeypatch, answer)), read()))
 
 
 @pytest.mark.parametrize("how", ["closed", "a broken source"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import tee
 from typing import Any, Literal
 
 import numpy as np
@@ -28,13 +29,14 @@ from skllm_calib.calibration.ensemble.members import (
 )
 from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
+from skllm_calib.calibration.ensemble.streamed import StreamedEnsemble
 from skllm_calib.calibration.ensemble.variants import variants
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.log_proba.labels import check_whole, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.log_proba.scores import indexed, needs_cross_fitting
+from skllm_calib.log_proba.scores import indexed, needs_cross_fitting, prepare_stream
 from skllm_calib.log_proba.validation import check_weighted_labels
 
 __all__ = ["LLMEnsembleClassifier"]
@@ -348,6 +350,21 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             pooling=self.pooling,
             n_jobs=self.n_jobs,
             fitted="weights_" in self.__dict__,
+        )
+
+    def prepare_stream(self, X: Iterable[Any], *, n_ahead: int) -> StreamedEnsemble:
+        """Let each member read the first row of a stream, without asking anything."""
+        check_is_fitted(self)
+        check_choice(self.pooling, "pooling", ("log", "linear"))
+        members = self._members()
+        copies = zip(members.items(), tee(X, len(members)), strict=True)
+        return StreamedEnsemble(
+            members,
+            {name: prepare_stream(m, rows, n_ahead=n_ahead) for (name, m), rows in copies},
+            common_classes(members),
+            self._weights(),
+            self.pooling,
+            "weights_" in self.__dict__,
         )
 
     def member_log_proba(self, X: Any) -> Floats:

@@ -14,7 +14,7 @@ from skllm_calib.calibration.ensemble.pooling import pool, split_uncertainty
 from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
 from skllm_calib.log_proba.scores import Explained, Prepared, Scores, aligned, prepare_rows
 
-__all__ = ["PreparedEnsemble", "fingerprint_of"]
+__all__ = ["PreparedEnsemble", "fingerprint_of", "joined_names"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class PreparedEnsemble:
         """Ask the members that count, and return the log-probabilities of their pool."""
         found, weights = self._counting(), self.weights[self.weights > 0]
         log_proba = pool(_stacked(found), weights, self.pooling)
-        served = _joined(scores.served_model for scores in found)
+        served = joined_names(scores.served_model for scores in found)
         nothing = np.full(len(log_proba), np.nan)
         shares = [nothing if s.off_label is None else s.off_label for s in found]
         off_label = _mean_known(shares, weights)
@@ -100,7 +100,7 @@ class PreparedEnsemble:
             split = {part: float(values[i]) for part, values in splits.items()}
             record["uncertainty"] = None if record["label"] is None else split
             out.append({**record, "members": members})
-        return Explained(out, _joined(explained.served_model for explained in counting))
+        return Explained(out, joined_names(explained.served_model for explained in counting))
 
     def _explained(self, name: str) -> Explained:
         """Return a member's own records, or plain ones if it has none."""
@@ -171,5 +171,6 @@ def _mean_known(shares: Sequence[Sequence[float] | Floats], weights: Floats) -> 
     return np.ma.filled(np.ma.asarray(mean, dtype=np.float64), np.nan)
 
 
-def _joined(served: Iterable[str | None]) -> str | None:
+def joined_names(served: Iterable[str | None]) -> str | None:
+    """Return the models that answered as one name."""
     return ", ".join(dict.fromkeys(filter(None, served))) or None

@@ -1,0 +1,143 @@
+"""StreamedRows: rows that come one after the other, and the model that is to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from skllm_calib.evidence.asking import Row, RowRecord, ask_in_batches
+from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.failures import (
+    Outcomes,
+    raise_failure,
+    report_failures,
+    report_off_label,
+    unusable,
+)
+from skllm_calib.evidence.scoring import log_proba_of_records
+from skllm_calib.evidence.text_input import TextRows, read_texts
+from skllm_calib.exceptions import BackendError, InvalidInput
+from skllm_calib.log_proba.label_arrays import is_missing
+from skllm_calib.log_proba.streams import ScoredBatch
+
+__all__ = ["StreamedRows", "read_pieces"]
+
+Pieces = Iterator[TextRows]
+
+
+def read_pieces(X: Iterable[Any], estimator: Any, **how: bool) -> tuple[tuple[str, ...], Pieces]:
+    """Read the first rows of a stream; return the names of its columns, and what yields all rows.
+
+    Parameters
+    ----------
+    X : iterable
+        Yields texts, dicts or pieces of many rows.
+    estimator, **how
+        As for :func:`~skllm_calib.evidence.text_input.read_texts`.
+    """
+    if isinstance(X, str | bytes):
+        raise InvalidInput("X is one text: pass an iterable of texts, such as [text]", "X", value=X)
+
+    def read() -> Iterator[TextRows]:
+        for item in X:
+            is_row = isinstance(item, str | bytes | dict) or is_missing(item)
+            yield read_texts([item] if is_row else item, estimator, **how)
+
+    pieces = read()
+    first = next(pieces, None)
+    return ((), pieces) if first is None else (first.columns, chain([first], pieces))
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedRows:
+    """A stream of rows, and a model that is ready to answer.
+
+    Attributes
+    ----------
+    model : BoundModel
+        Answers; everything about it is settled.
+    pieces : iterator of TextRows
+        The rows as texts, of the columns of the model.
+    n_ahead : int
+        How many rows may be begun from the first on that is not done.
+    fitted : bool
+        Whether ``fit`` has been called.
+    """
+
+    model: BoundModel
+    pieces: Pieces
+    n_ahead: int
+    fitted: bool
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the probabilities will depend on, in plain values; None before ``fit``."""
+        return self.model.fingerprint() if self.fitted else None
+
+    def batches(self) -> Iterator[ScoredBatch]:
+        """Ask, and yield the scores of all rows in their order.
+
+        Raises
+        ------
+        InvalidInput, BackendError
+            With ``on_error="raise"``, for the first row that cannot be used or answered, once those
+            before it were yielded.
+        """
+        outcomes, problems = Outcomes(), dict[int, str]()
+        done: dict[int, RowRecord] = {}
+        n_yielded = 0
+        batches = ask_in_batches(self.model, self._rows(problems), n_ahead=self.n_ahead)
+        with closing(batches):
+            for batch in batches:
+                done.update(batch)
+                records: list[RowRecord] = []
+                while (record := done.pop(n_yielded + len(records), None)) is not None:
+                    if record.failure is not None and self.model.on_error == "raise":
+                        break
+                    outcomes.add(n_yielded + len(records), record)
+                    records.append(record)
+                if records:
+                    yield self._batch(records, outcomes)
+                    n_yielded += len(records)
+                if record is not None:
+                    self._raise(n_yielded, record, problems)
+        report_failures(outcomes, self.model)
+        report_off_label(outcomes)
+
+    def _rows(self, problems: dict[int, str]) -> Iterator[Row]:
+        """Yield the rows, and note what is wrong with one."""
+        n = 0
+        for piece in self.pieces:
+            if piece.columns != self.model.columns:
+                raise InvalidInput(
+                    f"row {n} has the columns {piece.columns}, and those before it have "
+                    f"{self.model.columns}: X must hold rows of one kind",
+                    "X",
+                    n,
+                )
+            for i, fields in enumerate(piece.fields):
+                problem = piece.problems.get(i)
+                if problem is None:
+                    yield fields
+                else:
+                    problem = problem.replace(f"row {i} ", f"row {n} ", 1)
+                    if self.model.on_error == "raise":
+                        problems[n] = problem
+                    yield BackendError(problem)
+                n += 1
+
+    def _batch(self, records: list[RowRecord], outcomes: Outcomes) -> ScoredBatch:
+        failed = {i: str(r.failure) for i, r in enumerate(records) if r.failure is not None}
+        log_proba = log_proba_of_records(records, self.model)
+        return ScoredBatch(np.asarray(log_proba), failed, outcomes.served_model)
+
+    def _raise(self, i: int, record: RowRecord, problems: dict[int, str]) -> None:
+        if i in problems:
+            raise unusable(i, problems[i])
+        assert record.failure is not None
+        raise_failure(record.failure, f"row {i} failed: {record.failure}", self.model)
