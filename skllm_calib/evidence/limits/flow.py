@@ -44,6 +44,7 @@ class Flow:
         self.ceiling = 1
         self.paused_until = self.answered_at = -math.inf
         self.n_refused = self.n_events = 0
+        self._held_until = -math.inf
         self._most = math.inf  # that may be in flight as long as none is refused
         self._news = -math.inf  # when a refusal last said something new
         self._n_in_a_row = 0  # of them, without an answer in between
@@ -66,8 +67,8 @@ class Flow:
 
     def wait(self, now: float) -> float:
         """Return the seconds until a request may be sent; infinite until one has ended."""
-        if now < self.paused_until:
-            return self.paused_until - now
+        if (until := max(self.paused_until, self._held_until)) > now:
+            return until - now
         window = self.window(now)
         if self.in_flight + 1 > max(1.0, window):
             return _SPREADING / 20 if now < self.paused_until + _SPREADING else math.inf
@@ -112,6 +113,10 @@ class Flow:
         """Let nobody send for some time."""
         spread = min(_MOST_SPREAD, _SPREAD * seconds) * self._chance.random()
         self.paused_until = max(self.paused_until, now + seconds + spread)
+
+    def hold(self, now: float, seconds: float) -> None:
+        """Let nobody send for a moment, although nobody was refused."""
+        self._held_until = max(self._held_until, now + seconds)
 
     def join(self, now: float, seconds: float) -> None:
         """Pause because another worker was refused."""

@@ -98,6 +98,7 @@ class Limiter:
         self._queue: deque[_Waiting] = deque()
         self._senders: list[Sender] = []
         self.flow = Flow(self._chance)
+        self.limits: Sequence[float] = NO_LIMITS
         self._told: list[float] = list(NO_LIMITS)
         self._ratio = 1.0  # of the tokens that requests took to those that were guessed
         self._to_tell = False  # others about a pause
@@ -110,15 +111,14 @@ class Limiter:
         self._share = Share(self._chance, is_shared=is_shared)
 
     @property
-    def limits(self) -> Sequence[float]:
-        """Requests and tokens in a minute: the least that a run allows, else what servers say."""
-        given = [[x for s in self._senders if (x := s.limits[i]) is not None] for i in (0, 1)]
-        return tuple(min(g) if g else told for g, told in zip(given, self._told, strict=True))
-
-    @property
     def is_counting_tokens(self) -> bool:
         """Whether it matters how many tokens a request takes."""
         return self.limits[1] < math.inf
+
+    def _set_limits(self) -> None:
+        """Take the least that a run allows, else what the server has said."""
+        given = [[x for s in self._senders if (x := s.limits[i]) is not None] for i in (0, 1)]
+        self.limits = tuple(min(g) if g else t for g, t in zip(given, self._told, strict=True))
 
     @property
     def is_answered(self) -> bool:
@@ -135,6 +135,7 @@ class Limiter:
             if storage is not None and getattr(self._shelf, "path", None) != storage.path:
                 self._set_shelf(storage, is_shared=True)
             self._senders.append(sender)
+            self._set_limits()
             self.flow.ceiling = sum(s.ceiling for s in self._senders)
 
     def leave(self, sender: Sender) -> None:
@@ -145,6 +146,7 @@ class Limiter:
                 return
             limits = self.limits
             self._senders.remove(sender)
+            self._set_limits()
             self.flow.ceiling = max(1, sum(s.ceiling for s in self._senders))
             for waiting in self._queue:
                 waiting.news.set()
@@ -156,22 +158,27 @@ class Limiter:
 
     def enter(self, sender: Sender, tokens: float) -> Ticket | None:
         """Wait until a request may be sent; None if the run is over before that."""
-        waiting = _Waiting(sender)
         with self._lock:
+            is_alone = not self._queue and not sender.is_over
+            found = self.attempt(tokens, 1) if is_alone else math.inf
+            if isinstance(found, Ticket):
+                return found
+            waiting = _Waiting(sender)
             self._queue.append(waiting)
         try:
-            while not sender.is_over:
+            while True:
+                if isinstance(found, Order):
+                    self.look(found)
+                elif not sender.is_over:
+                    waiting.news.wait(found if found < math.inf else None)
+                    waiting.news.clear()
                 with self._lock:
+                    if sender.is_over:
+                        return None
                     is_first = self._queue[0] is waiting
                     found = self.attempt(tokens, len(self._queue)) if is_first else math.inf
                 if isinstance(found, Ticket):
                     return found
-                if isinstance(found, Order):
-                    self.look(found)
-                else:
-                    waiting.news.wait(found if found < math.inf else None)
-                    waiting.news.clear()
-            return None
         finally:
             with self._lock:
                 self._queue.remove(waiting)
@@ -254,7 +261,9 @@ class Limiter:
         if headers is not None:
             for i, told in enumerate(limits_told(headers)):
                 if told is not None:
-                    self._told[i] = told.limit
+                    if told.limit != self._told[i]:
+                        self._told[i] = told.limit
+                        self._set_limits()
                     self._hold(told, (1.0, ticket.tokens)[i])
         self._call_first()
 
@@ -262,4 +271,4 @@ class Limiter:
         """Wait where nothing remains, because others send to the account, too."""
         if told.remaining < 1 and told.reset > 0:
             seconds = min(told.reset, _LONGEST_HOLD) * min(1.0, max(1.0, need) / told.limit)
-            self.flow.pause(self._clock(), seconds)
+            self.flow.hold(self._clock(), seconds)
