@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import itertools
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,12 @@ class TransformersBackend(BaseBackend):
         the whole process. More threads than free cores can make it many times slower.
     batch_size : int, default=8
         How many beginnings of labels, or passes with dropout inside of the layers, are read at a
-        time. Prompts are read one by one, so that no request changes the numbers of another.
+        time.
+    n_together : int, default=1
+        How many prompts of similar length are read at a time, where no dropout is wanted and the
+        model's memory allows it. One by one, no request changes the numbers of another; together
+        they are faster, above all on a GPU, and the log-probabilities of a row change with its
+        company in their last digits (1e-5).
     reuse_prefix : bool, default=True
         Whether the beginning that a prompt shares with the one before is read once. Turn it off
         only to measure what it saves: the numbers are the same.
@@ -102,6 +108,7 @@ class TransformersBackend(BaseBackend):
         dtype: str = "auto",
         n_threads: int | None = None,
         batch_size: int = 8,
+        n_together: int = 1,
         reuse_prefix: bool = True,
         seed: int = 0,
     ) -> None:
@@ -112,6 +119,7 @@ class TransformersBackend(BaseBackend):
         self.dtype = dtype
         self.n_threads = n_threads
         self.batch_size = batch_size
+        self.n_together = n_together
         self.reuse_prefix = reuse_prefix
         self.seed = seed
 
@@ -126,7 +134,7 @@ class TransformersBackend(BaseBackend):
         }
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
-        """Answer the requests one at a time.
+        """Answer the requests, `n_together` at a time.
 
         Raises
         ------
@@ -140,13 +148,32 @@ class TransformersBackend(BaseBackend):
         for request in requests:
             if request.dropout is not None:
                 check_dropout(request.dropout)
-        for name in ("batch_size", "n_threads"):
+        for name in ("batch_size", "n_together", "n_threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidInput(f"{name}={value!r}: must be at least 1", name, value=value)
         engine = self._engine()
         settings = Settings(self.n_threads, self.batch_size, self.reuse_prefix, self.seed)
-        return answer_all(lambda request: engine.answer(request, settings), requests, 1)
+        if self.n_together == 1:
+            return answer_all(lambda request: engine.answer(request, settings), requests, 1)
+        return self._run_together(engine, requests, settings)
+
+    def _run_together(
+        self, engine: TorchEngine, requests: Sequence[Request], settings: Settings
+    ) -> Iterator[tuple[int, Reply | BackendError]]:
+        def kind(i: int) -> tuple[bool, int]:
+            """Tell those that can be read together, and how long they are."""
+            request = requests[i]
+            is_plain = bool(request.answers) and not request.choices and request.dropout is None
+            return is_plain, sum(len(message.content) for message in request.messages)
+
+        order = sorted(range(len(requests)), key=kind)
+        for is_plain, group in itertools.groupby(order, key=lambda i: kind(i)[0]):
+            alike, size = list(group), self.n_together if is_plain else 1
+            for first in range(0, len(alike), size):
+                some = alike[first : first + size]
+                answers = engine.answer_together([requests[i] for i in some], settings)
+                yield from zip(some, answers, strict=True)
 
     def _source(self) -> _Source:
         path = find_smollm2() if self.model == "smollm2" else Path(self.model).expanduser()

@@ -10,13 +10,12 @@ company, with its beginning remembered or not.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import inspect
 import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,6 +28,13 @@ from skllm_calib.evidence.backends.transformers.dropout import (
     head_dropout,
 )
 from skllm_calib.evidence.backends.transformers.labels import Path, Pieces, Walk
+from skllm_calib.evidence.backends.transformers.together import (
+    SideBySide,
+    copies,
+    is_plain,
+    n_shared,
+    repeatable,
+)
 from skllm_calib.evidence.label_tokens import Distribution
 from skllm_calib.evidence.spellings import Spellings
 from skllm_calib.exceptions import (
@@ -80,20 +86,15 @@ class TorchEngine:
         # Only the logits of the last token are needed.
         known = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self._has_gaps = {"attention_mask", "position_ids"} <= set(known)
 
     def answer(self, request: Request, settings: Settings) -> Reply:
         """Answer one request; others wait."""
-        import torch  # noqa: PLC0415 (optional)
-
         if request.choices:
             raise SignalUnavailable(
                 "a causal language model has no decision endpoint: use signal='logprobs'"
             )
-        with self._lock, torch.inference_mode(), _as_failure_of_the_row():
-            if settings.n_threads and settings.n_threads != torch.get_num_threads():
-                torch.set_num_threads(settings.n_threads)
-            if not settings.reuse_prefix:
-                self._memory = None
+        with self._running(settings):
             ids, notes = self._prompt(request.messages)
             if request.answers:
                 reply = self._labels(ids, request, settings)
@@ -101,12 +102,45 @@ class TorchEngine:
                 reply = self._text(ids, request, settings)
             return replace(reply, notes=notes)
 
+    def answer_together(
+        self, requests: Sequence[Request], settings: Settings
+    ) -> list[Reply | BackendError]:
+        """Answer requests for labels in as few passes as can be; others wait."""
+        if self._has_gaps and len(requests) > 1:
+            # What fails in company is asked alone, so that it costs no other.
+            with contextlib.suppress(BackendError), self._running(settings):
+                if replies := self._labels_together(requests, settings.batch_size):
+                    return replies
+        return [self._answer_or_failure(request, settings) for request in requests]
+
+    def _answer_or_failure(self, request: Request, settings: Settings) -> Reply | BackendError:
+        try:
+            return self.answer(request, settings)
+        except BackendError as failure:
+            return failure
+
+    @contextlib.contextmanager
+    def _running(self, settings: Settings) -> Iterator[None]:
+        """Have the model to oneself."""
+        import torch  # noqa: PLC0415 (optional)
+
+        with self._lock, torch.inference_mode(), _as_failure_of_the_row():
+            if settings.n_threads and settings.n_threads != torch.get_num_threads():
+                torch.set_num_threads(settings.n_threads)
+            if not settings.reuse_prefix:
+                self._memory = None
+            yield
+
     # --------------------------------------------------------------------------------- labels
 
     def _labels(self, ids: list[int], request: Request, settings: Settings) -> Reply:
         spelled = self._spelled(request.answers)
         self._check_length(len(ids) + spelled.depth)
         (walk,) = self._follow([Walk(spelled, self._piece)], self._reader(ids, settings.batch_size))
+        passes = self._passes(ids, spelled, request, settings.batch_size)
+        return replace(self._reply(ids, spelled, walk), passes=passes)
+
+    def _reply(self, ids: list[int], spelled: Spellings, walk: Walk) -> Reply:
         plain = walk.distributions
         return Reply(
             text=spelled.begun(plain[0]),
@@ -115,8 +149,30 @@ class TorchEngine:
             # What was reused is not told: a reply must not depend on what was asked before it.
             prompt_tokens=len(ids),
             completion_tokens=len(plain),
-            passes=self._passes(ids, spelled, request, settings.batch_size),
         )
+
+    def _labels_together(
+        self, requests: Sequence[Request], batch_size: int
+    ) -> list[Reply | BackendError]:
+        """Read prompts side by side; nothing if this model's memory does not allow it."""
+        spellings = [self._spelled(request.answers) for request in requests]
+        prompts, notes = zip(*(self._prompt(r.messages) for r in requests), strict=True)
+        for ids, spelled in zip(prompts, spellings, strict=True):
+            self._check_length(len(ids) + spelled.depth)
+        if not (end := n_shared(prompts)):
+            return []
+        start, cache = self._recall(prompts[0][: end + 1])
+        cache = self._read_body([prompts[0]], start, end, cache)
+        if not is_plain(cache):
+            return []
+        self._memory = (prompts[0][:end], cache)
+        beside = SideBySide(self._step, [ids[end:] for ids in prompts], end, cache)
+        walks = [Walk(spelled, self._piece) for spelled in spellings]
+        beside.follow(walks, max(batch_size, len(walks)))
+        return [
+            replace(self._reply(ids, spelled, walk), notes=note)
+            for ids, spelled, walk, note in zip(prompts, spellings, walks, notes, strict=True)
+        ]
 
     def _passes(
         self, ids: list[int], spelled: Spellings, request: Request, batch_size: int
@@ -203,16 +259,14 @@ class TorchEngine:
         """Read a prompt, and return what reads on from its end, several paths at a time."""
         at_end, cache = self._read([ids], *self._recall(ids))
         self._memory = (ids, cache)
-        width = batch_size if _repeatable(cache) else 1
+        width = batch_size if repeatable(cache) else 1
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
             for length, same in itertools.groupby(paths, key=len):
                 group = list(same)
                 for i in range(0, len(group), width):
                     batch = group[i : i + width]
-                    logprobs = (
-                        self._step(batch, _copies(cache, len(batch)))[0] if length else at_end
-                    )
+                    logprobs = self._step(batch, copies(cache, len(batch)))[0] if length else at_end
                     # Dropout at the head makes many rows of one: (passes, paths, vocabulary).
                     rows = logprobs.unflatten(0, (-1, len(batch))).transpose(0, 1)
                     yield from zip(batch, rows, strict=True)
@@ -227,7 +281,7 @@ class TorchEngine:
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
             for path in paths:
                 dropped.begin(path)
-                rows = self._step([path] * n_passes, _copies(cache))[0] if path else at_end
+                rows = self._step([path] * n_passes, copies(cache))[0] if path else at_end
                 yield path, rows
 
         return read
@@ -238,15 +292,19 @@ class TorchEngine:
         Several prompts are the same one, in as many rows.
         """
         end = (len(prompts[0]) - 1) // _STEP * _STEP
+        cache = self._read_body(prompts, start, end, cache)
+        return self._step([p[end:] for p in prompts], cache)
+
+    def _read_body(self, prompts: list[list[int]], start: int, end: int, cache: Any) -> Any:
+        """Read on step by step with the body of the model alone: what follows is not needed."""
         for i in range(start, end, _STEP):
-            # The body of the model alone: what might follow here is not needed.
             out = self._model.base_model(
-                input_ids=self._tensor([p[i : i + _STEP] for p in prompts]),
+                input_ids=self._tensor([p[i : min(i + _STEP, end)] for p in prompts]),
                 use_cache=True,
                 **{self._body_cache: cache},
             )
             cache = out[self._body_cache]
-        return self._step([p[end:] for p in prompts], cache)
+        return cache
 
     def _recall(self, ids: list[int]) -> tuple[int, Any]:
         """Return how much of a prompt need not be read again, and the cache that holds it."""
@@ -267,13 +325,21 @@ class TorchEngine:
             return 0, None  # caches that forget (sliding windows, states) cannot go back
         return (start, cache) if cache.get_seq_length() == start else (0, None)
 
-    def _step(self, rows: Sequence[Sequence[int]], cache: Any) -> tuple[Any, Any]:
+    def _step(
+        self,
+        rows: Sequence[Sequence[int]],
+        cache: Any,
+        mask: Sequence[Sequence[int]] = (),
+        positions: Sequence[Sequence[int]] = (),
+    ) -> tuple[Any, Any]:
         """Read some more tokens; return the log-probabilities after them, and the longer cache."""
+        gaps = {"attention_mask": mask, "position_ids": positions} if mask else {}
         out = self._model(
             input_ids=self._tensor(rows),
             use_cache=True,
             **self._last_only,
             **{self._cache: cache},
+            **{name: self._tensor(value) for name, value in gaps.items()},
         )
         logprobs = out.logits[:, -1].float().log_softmax(-1)
         if logprobs.isnan().any():
@@ -306,27 +372,13 @@ class TorchEngine:
             )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _as_failure_of_the_row() -> Iterator[None]:
     """A row that takes too much memory, for example, costs no other row."""
     try:
         yield
     except RuntimeError as e:
         raise BackendError(f"torch could not compute this row: {e}") from e
-
-
-def _repeatable(cache: Any) -> bool:
-    return all(
-        hasattr(layer, "batch_repeat_interleave") for layer in getattr(cache, "layers", [None])
-    )
-
-
-def _copies(cache: Any, n: int = 1) -> Any:
-    """Return a cache for `n` rows that go on from one; the model changes what it is given."""
-    cache = copy.deepcopy(cache)
-    if n > 1:
-        cache.batch_repeat_interleave(n)
-    return cache
 
 
 def _name_of_cache(model: Any) -> str | None:
