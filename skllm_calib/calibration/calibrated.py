@@ -313,6 +313,24 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 record["calibrated"] = dict(zip(names, row, strict=True))
         return records
 
+    @available_if(_estimator_has("submit_batch"))  # type: ignore[untyped-decorator, unused-ignore]
+    def submit_batch(self, X: Any, *, wait: float | None = None) -> Any:
+        """Have the estimator ask about rows in batches, before ``fit`` or ``predict_proba``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        wait : float or None, default=None
+            As in :meth:`LLMClassifier.submit_batch`.
+
+        Returns
+        -------
+        BatchStatus
+            How many rows are done, waiting and failed.
+        """
+        estimator = getattr(self, "estimator_", self.estimator)
+        return estimator.submit_batch(X, wait=wait)
+
     def _check_match(self, now: dict[str, Any]) -> None:
         """Compare what answers now with what was calibrated, as far as both are known."""
         check_choice(self.on_mismatch, "on_mismatch", ("raise", "warn"))

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
-from skllm_calib.cli.classifier import build_classifier, load_classifier
-from skllm_calib.cli.console import remark
+from skllm_calib.cli.classifier import build_classifier, inner_classifier, load_classifier
+from skllm_calib.cli.console import note, remark
 from skllm_calib.cli.rows import table_of
 from skllm_calib.operations.records import file_digest
 from skllm_calib.persistence import model_file
@@ -31,6 +31,8 @@ def run(args: SimpleNamespace) -> int:
                  "order_averaging", "max_off_label")  # fmt: skip
         source = [getattr(args, name) for name in names]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
+    if args.batch and not _is_collected(classifier, table.column(args.text), args):
+        return 0
     partial = answer_all(classifier, table, source, args)
     labels = sorted(str(label) for label in classifier.classes_.tolist())
     ours = columns_of(labels)
@@ -44,6 +46,21 @@ def run(args: SimpleNamespace) -> int:
     if wrote:
         remark(args, f"{wrote}{_summary(cells, args)}")
     return 0
+
+
+def _is_collected(classifier: Any, texts: list[Any], args: SimpleNamespace) -> bool:
+    """Hand in what is in no batch, and tell whether everything has come."""
+    inner_classifier(classifier).set_params(on_error="nan")
+    status = classifier.submit_batch(texts)
+    if not status.is_done:
+        failed = f", {status.n_failed:,} failed" * (status.n_failed > 0)
+        batches = f" ({', '.join(status.ids)})" * bool(status.ids)
+        note(
+            f"{status.n_done:,} of {status.n_rows:,} rows are done{failed}, "
+            f"{status.n_waiting:,} wait for a batch{batches}. Nothing was written: run the same "
+            "command later to collect them."
+        )
+    return bool(status.is_done)
 
 
 def _summary(cells: list[dict[str, Any]], args: SimpleNamespace) -> str:

@@ -18,10 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.providers import resolve_model
+from skllm_calib.evidence.batches import BatchStatus, submit_rows
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.cache import ResponseCache, resolve_cache
-from skllm_calib.evidence.examples import select_examples
 from skllm_calib.evidence.failures import check_usable, resolve_max_off_label
+from skllm_calib.evidence.fit_labels import declared_classes, learn_labels
 from skllm_calib.evidence.prepared_rows import PreparedRows
 from skllm_calib.evidence.priors import check_prior, fit_label_bias
 from skllm_calib.evidence.probing import Chosen, first_available
@@ -29,21 +30,10 @@ from skllm_calib.evidence.prompts import Prompt, resolve_prompt
 from skllm_calib.evidence.row_streams import StreamedRows, read_pieces
 from skllm_calib.evidence.signals import Signal, resolve_signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
-from skllm_calib.exceptions import InvalidInput
-from skllm_calib.log_proba.labels import (
-    check_classes,
-    check_known,
-    check_labels,
-    check_whole,
-    counting_labels,
-    distinct,
-    encode,
-    label_wording,
-    shown,
-)
+from skllm_calib.log_proba.labels import check_known, label_wording
 from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.log_proba.validation import check_weight, check_weighted_labels
+from skllm_calib.log_proba.validation import check_weight
 
 __all__ = ["LLMClassifier"]
 
@@ -229,12 +219,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         rows = read_texts(X, self, reset=True, allow_missing=self.on_error == "nan")
         check_usable(rows, self.on_error)
         weight = check_weight(sample_weight, len(rows))
-        shown = self._fit_labels(rows, y, weight)
-        self._examples = [(rows.fields[i], k) for i, k in shown]
-        self.examples_ = [(rows.texts[i], self._fit_classes[k]) for i, k in shown]
-        self._columns = rows.columns
-        self._auto: tuple[str, str] | None = None
-        self.__dict__.pop("label_bias_", None)
+        self._learn(rows, y, weight)
         model = self._bind(rows.columns)
         self.signal_, self.signal_reason_ = model.signal.label, model.signal_reason
         if isinstance(self.signal, str) and self.signal == "auto":
@@ -243,60 +228,19 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             self.label_bias_ = fit_label_bias(model, rows, weight, self.random_state or 0)
         return self
 
-    def _fit_labels(
-        self, rows: TextRows, y: Any, weight: NDArray[np.float64]
-    ) -> list[tuple[int, int]]:
-        """Learn the classes, and return the position and the class of each example to show."""
-        n_shots = check_count(self.n_shots, "n_shots", 0)
-        if y is None:
-            if self.classes is None:
-                raise InvalidInput(
-                    f"{type(self).__name__} requires y to be passed, but the target y is None. "
-                    "Without labels, name those to choose from: classes=[...]",
-                    "y",
-                )
-            if n_shots:
-                raise InvalidInput(
-                    f"n_shots={n_shots} needs labelled examples: pass y to fit", "y", value=None
-                )
-            self._fit_classes = self._declared()
-            return []
-        labels, _ = check_weighted_labels(y, weight, n_rows=len(rows))
-        counting = counting_labels(labels, weight)
-        check_whole(counting)
-        self._fit_classes = self._classes_of(counting)
-        codes = encode(counting, self._fit_classes)
-        texts = [text if w else "" for text, w in zip(rows.texts, weight, strict=True)]
-        n_classes, seed = len(self._fit_classes), self.random_state or 0
-        chosen = select_examples(texts, codes, n_classes, n_shots, seed)
-        return [(i, int(codes[i])) for i in chosen]
-
-    def _classes_of(self, labels: NDArray[Any]) -> NDArray[Any]:
-        present = distinct(labels)
-        if self.classes is None:
-            return present
-        declared = self._declared()
-        given, positions = set(present.tolist()), np.arange(len(declared))
-        if not given <= set(declared.tolist()) and given <= set(positions.tolist()):
-            # Many of scikit-learn's tools (votes, stacks, cross_val_predict, temperature
-            # calibration) replace labels by their positions before they call fit. The model must
-            # still be asked for the labels that were declared. They count in sorted order, and
-            # whoever listed the classes in another order may count in that one.
-            listed = check_labels(self.classes).tolist()
-            if listed != declared.tolist():
-                raise InvalidInput(
-                    f"y holds {shown(present.tolist())}, none of the classes "
-                    f"{shown(listed)}, which are not sorted: whether 0 "
-                    "is the first listed or the first sorted class cannot be known. Pass y with "
-                    "the labels, or sort classes if y holds positions in sorted order",
-                    "y",
-                    value=present.tolist(),
-                )
-            return positions
-        return declared
+    def _learn(self, rows: TextRows, y: Any, weight: NDArray[np.float64]) -> None:
+        """Learn what needs no answer: the classes, and the examples to show."""
+        n_shots, seed = check_count(self.n_shots, "n_shots", 0), self.random_state or 0
+        learned = learn_labels(rows, y, weight, classes=self.classes, n_shots=n_shots, seed=seed)
+        self._fit_classes = learned.classes
+        self._examples = [(rows.fields[i], k) for i, k in learned.shown]
+        self.examples_ = [(rows.texts[i], self._fit_classes[k]) for i, k in learned.shown]
+        self._columns = rows.columns
+        for name in ("_auto", "label_bias_"):
+            self.__dict__.pop(name, None)
 
     def _declared(self) -> NDArray[Any]:
-        return check_classes(self.classes, at_least=1, sort=True)
+        return declared_classes(self.classes)
 
     @property
     def classes_(self) -> NDArray[Any]:  # type: ignore[override]
@@ -464,6 +408,39 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             ``votes``, for stated probabilities ``stated``, for several orders ``order_flips``.
         """
         return self.prepare_rows(X).explain().records
+
+    def submit_batch(self, X: Any, *, wait: float | None = None) -> BatchStatus:
+        """Ask about rows in batches of the provider: at half the price, within a day.
+
+        Each call, in any process with the same cache, collects what is finished and hands in what
+        is to be asked next, nothing twice; then ``predict_proba`` reads it from the cache. OpenAI,
+        Anthropic and Mistral have batches. The first two rows are asked at once, at full price.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        wait : float or None, default=None
+            Seconds between two looks, until all is done; None returns at once.
+
+        Returns
+        -------
+        BatchStatus
+            How many rows are done, waiting and failed.
+
+        Raises
+        ------
+        InvalidInput
+            If the model has no batches, or there is no cache.
+        BackendError
+            If nothing can be handed in or looked at, or a batch was refused.
+
+        Examples
+        --------
+        >>> clf = LLMClassifier("openai:gpt-4o-mini", classes=["ham", "spam"])
+        >>> clf.submit_batch(texts)  # doctest: +SKIP
+        BatchStatus(n_rows=1000, n_done=2, n_waiting=998, n_failed=0, ids=('batch_123',))
+        """
+        return submit_rows(self.prepare_rows(X), wait)
 
     def order_flip_rate(self, X: Any, n_orders: int = 2) -> float:
         """Return how often the label changes when the options are listed in another order.

@@ -54,7 +54,7 @@ class PreparedRows:
         """
         check_usable(self.rows, self.model.on_error)
         n_rows = len(self.rows)
-        log_proba, off_label, outcomes = score_rows(self.model, self._asked(), n_rows)
+        log_proba, off_label, outcomes = score_rows(self.model, self.asked(), n_rows)
         report_failures(outcomes, self.model)
         report_off_label(outcomes)
         return Scores(log_proba, outcomes.served_model, off_label)
@@ -85,9 +85,9 @@ class PreparedRows:
         return float(np.mean([evidence.details["order_flips"] > 0 for evidence in answered]))
 
     def _records(self) -> list[RowRecord]:
-        return ask_rows(self.model, list(self._asked()))
+        return ask_rows(self.model, list(self.asked()))
 
-    def _asked(self) -> Iterator[Row]:
+    def asked(self) -> Iterator[Row]:
         """Yield the rows to ask about, and what is wrong with the others."""
         for i, fields in enumerate(self.rows.fields):
             yield fields or BackendError(self.rows.problems[i])

@@ -75,13 +75,17 @@ predict = command(
     # accept from a probability of 0.9 on, review the others; read and write a pipe
     predict - --text text --classifier my-classifier --threshold 0.9 < new.csv > answers.csv
     # raw probabilities of a model, without calibration
-    predict new.csv --text text --model openai:gpt-4o-mini --classes ham,spam --out raw.xlsx""",
+    predict new.csv --text text --model openai:gpt-4o-mini --classes ham,spam --out raw.xlsx
+    # at half the price, within a day: run it again to collect what has come
+    predict new.csv --text text --classifier my-classifier --batch --out answers.csv""",
     [shared.rows],
     {"Rows": [shared.text, *shared.reading],
      "Model and its server": [
         opt("--classifier", "DIR", "Folder that 'calibrate' wrote.", FILE),
         opt("--model", "NAME", "A model without calibration: smollm2, openai:NAME, ..."),
-        shared.classes, *shared.server],
+        shared.classes, *shared.server,
+        switch("--batch", "Ask in batches of OpenAI, Anthropic or Mistral, at half the price: hand "
+               "in, and run the same command again to collect.")],
      "The question, with --model": [*shared.prompt, *evidence],
      "Result": [
         shared.out,

@@ -169,6 +169,8 @@ class Reply:
         For requests with `dropout`: the distributions of each pass.
     cut : bool
         Whether the text ended because there was no more room, not because it was at its end.
+    batched : bool
+        Whether it was asked in a batch, at the provider's price for that.
     """
 
     text: str
@@ -184,6 +186,7 @@ class Reply:
     decision: tuple[float, ...] = ()
     passes: tuple[tuple[Distribution, ...], ...] = ()
     cut: bool = False
+    batched: bool = False
 
     def to_json(self) -> str:
         """Serialise, losing nothing; the opposite of :meth:`from_json`."""
@@ -201,6 +204,7 @@ class Reply:
             "decision": self.decision,
             "passes": [_plain(distributions) for distributions in self.passes],
             "cut": self.cut,
+            "batched": self.batched,
         }
         content.update({name: value for name, value in rare.items() if value})
         return json.dumps(content, separators=(",", ":"))
@@ -328,6 +332,7 @@ def _fields(d: Mapping[str, Any]) -> dict[str, Any]:
         "decision": tuple(float(_is(p, float, int)) for p in _is(d.get("decision", []), list)),
         "passes": tuple(_distributions(plain) for plain in _is(d.get("passes", []), list)),
         "cut": _is(d.get("cut", False), bool),
+        "batched": _is(d.get("batched", False), bool),
     }
 
 

@@ -7,18 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-__all__ = ["FAILURE", "Claims", "Looked", "Storage", "failure_key", "understood"]
+__all__ = ["BATCH", "FAILURE", "Claims", "Looked", "Storage", "failure_key", "understood"]
 
 T = TypeVar("T")
 
 FAILURE = "failure-"
+BATCH = "batch-"
 
 
 class Storage(ABC):
     """Values by key, shared by threads, processes and, with some databases, machines.
 
-    Keys that begin with "failure-" hold failures; all others hold replies. Nothing is made before
-    something is written: a storage that does not exist yet is an empty one.
+    Keys that begin with "failure-" hold failures, those that begin with "batch-" what is known of
+    batches; all others hold replies. Nothing is made before something is written: a storage that
+    does not exist yet is an empty one.
 
     Attributes
     ----------
@@ -61,7 +63,7 @@ class Storage(ABC):
 
     @abstractmethod
     def clear(self) -> int:
-        """Remove replies, failures and claims, give the space back; return how many replies."""
+        """Remove all but shared texts, give the space back; return how many replies."""
 
     def change(self, name: str, change: Callable[[str | None], str]) -> str:
         """Replace a text as :meth:`change_at` does, without looking at the time."""

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skllm_calib.evidence.storage.base import FAILURE, Claims, Looked, Storage, understood
+from skllm_calib.evidence.storage.base import BATCH, FAILURE, Claims, Looked, Storage, understood
 from skllm_calib.evidence.storage.postgres_database import Database, check_address
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ _OWNERS = 0x536B4C6C  # together with the number of an owner, the lock that it h
 _PUT = "INSERT INTO skllm_calib_replies (key, value) VALUES (%s, %s) ON CONFLICT (key) DO "
 _PUT_REPLY = _PUT + "NOTHING"
 _PUT_FAILURE = _PUT + "UPDATE SET value = excluded.value, created = excluded.created"
-_IS_REPLY = f"key NOT LIKE '{FAILURE}%%'"
+_IS_FAILURE = f"key LIKE '{FAILURE}%%'"
+_IS_REPLY = f"NOT ({_IS_FAILURE} OR key LIKE '{BATCH}%%')"
 # What is returned is read when nobody else holds the text any more, the clock too.
 _HOLD = """
     INSERT INTO skllm_calib_shared AS shared VALUES (%s, NULL)
@@ -118,7 +119,7 @@ class PostgresStorage(Storage):
 
     def remove_failures(self) -> int:
         """Remove all failures."""
-        query = f"DELETE FROM skllm_calib_replies WHERE NOT {_IS_REPLY}"
+        query = f"DELETE FROM skllm_calib_replies WHERE {_IS_FAILURE}"
         return self._database.read(lambda c: c.execute(query, ()).rowcount, 0)
 
     def count(self) -> int:

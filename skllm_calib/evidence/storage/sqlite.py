@@ -13,7 +13,14 @@ from pathlib import Path
 from skllm_calib.evidence.storage.arrivals import all_arrivals
 from skllm_calib.evidence.storage.base import Storage
 from skllm_calib.evidence.storage.sqlite_claims import SQLiteClaims
-from skllm_calib.evidence.storage.sqlite_rows import IS_REPLY, SCHEMA, in_parts, insert, select
+from skllm_calib.evidence.storage.sqlite_rows import (
+    IS_FAILURE,
+    IS_REPLY,
+    SCHEMA,
+    in_parts,
+    insert,
+    select,
+)
 from skllm_calib.exceptions import StorageError
 from skllm_calib.utils.sqlite import SQLiteFile
 
@@ -76,7 +83,7 @@ class SQLiteStorage(Storage):
         if not self._file.exists():
             return 0
         with self._file.writing() as connection:
-            return connection.execute(f"DELETE FROM replies WHERE NOT {IS_REPLY}").rowcount
+            return connection.execute(f"DELETE FROM replies WHERE {IS_FAILURE}").rowcount
 
     def count(self) -> int:
         """Return the number of replies in the database."""

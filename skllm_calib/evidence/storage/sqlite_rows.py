@@ -6,10 +6,10 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from skllm_calib.evidence.storage.base import FAILURE
+from skllm_calib.evidence.storage.base import BATCH, FAILURE
 from skllm_calib.utils.sqlite import Schema
 
-__all__ = ["IS_REPLY", "SCHEMA", "in_parts", "insert", "select"]
+__all__ = ["IS_FAILURE", "IS_REPLY", "SCHEMA", "in_parts", "insert", "select"]
 
 SCHEMA = Schema(
     kind="response cache",
@@ -48,7 +48,8 @@ SCHEMA = Schema(
         ),
     ),
 )
-IS_REPLY = f"key NOT LIKE '{FAILURE}%'"
+IS_FAILURE = f"key LIKE '{FAILURE}%'"
+IS_REPLY = f"NOT ({IS_FAILURE} OR key LIKE '{BATCH}%')"
 _BATCH = 500  # keys per query; SQLite allows 999 parameters in its oldest builds
 
 

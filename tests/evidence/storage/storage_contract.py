@@ -22,6 +22,7 @@ from sklearn.base import clone
 
 from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.evidence.storage import failure_key
+from skllm_calib.evidence.storage.base import BATCH
 from skllm_calib.evidence.workers import Worker
 
 needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -178,6 +179,14 @@ class CacheContract:
         assert cache.clear_failures() == 2
         assert cache.clear_failures() == 0
         assert cache.get_many(["b"]) == {"b": "1"}
+
+    def test_what_is_known_of_batches_is_no_reply(self, cache):
+        cache.set_many({"a": "1", f"{BATCH}x": "2", failure_key(f"{BATCH}x"): "3"})
+        assert len(cache) == 1
+        assert cache.clear_failures() == 1
+        assert cache.get_many([f"{BATCH}x"]) == {f"{BATCH}x": "2"}
+        assert cache.clear() == 1
+        assert cache.get_many([f"{BATCH}x"]) == {}
 
     def test_remove_earlier(self, cache):
         cache.set_many({"a": "1", "b": "2", "c": "3"})

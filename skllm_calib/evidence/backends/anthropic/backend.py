@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
+from skllm_calib.evidence.backends.anthropic.batches import AnthropicBatches
 from skllm_calib.evidence.backends.anthropic.chat import ClaudeModel
 from skllm_calib.evidence.backends.anthropic.connection import AnthropicConnection
 from skllm_calib.evidence.backends.anthropic.facts import ClaudeFacts
-from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -24,7 +25,9 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.allowance import allowance_of
+from skllm_calib.evidence.backends.hosted.allowance import NoAllowance, allowance_of
+from skllm_calib.evidence.backends.hosted.backend import HostedBackend
+from skllm_calib.evidence.backends.hosted.batches import LONGEST_CALL
 from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -40,7 +43,7 @@ _ADDRESS = "https://api.anthropic.com"
 _LEAST_BUDGET = 1024  # the API's own minimum
 
 
-class AnthropicBackend(BaseBackend):
+class AnthropicBackend(HostedBackend):
     """A Claude model behind Anthropic's Messages API, or behind a gateway that speaks it.
 
     Parameters
@@ -176,14 +179,58 @@ class AnthropicBackend(BaseBackend):
 
     def _run(self, sends: bool) -> tuple[Callable[[Request], Reply], Callable[[], None]]:
         check_transport(self.transport)
-        forms = _thinking_forms(self.reasoning_budget)
+        _thinking_forms(self.reasoning_budget)  # whether there are any
         if not sends:  # so neither a key nor the SDK is needed
             return self._decline, lambda: None
+        connection = self.connect()
+        model = self.answerer(connection, self._facts(connection.access))
+
+        def answer(request: Request) -> Reply:
+            return model.answer(request) if _is_text(request) else self._decline(request)
+
+        return answer, connection.close
+
+    def connect(self, channels: Channels | None = None) -> AnthropicConnection:
+        """Return a connection, through the usual channels or through others."""
+        return self._connection(channels, self.timeout)
+
+    def new_facts(self) -> ClaudeFacts:
+        """Return what is known of a model before the first request."""
+        own = dict(self.extra_body or {})
+        fixed = frozenset({*own, *(own.get("output_config") or {})})
+        return ClaudeFacts(thinking_forms=_thinking_forms(self.reasoning_budget), fixed=fixed)
+
+    def answerer(self, connection: AnthropicConnection, facts: ClaudeFacts) -> ClaudeModel:
+        """Return what answers requests for text through a connection."""
+        return ClaudeModel(
+            connection,
+            facts,
+            model=self.model,
+            reasoning_effort=self.reasoning_effort,
+            reasoning_budget=self.reasoning_budget,
+            extra_body=dict(self.extra_body or {}),
+        )
+
+    def batch_service(self) -> AnthropicBatches:
+        """Return the provider's batches."""
+        channels = self._channels(self._access(read_key(self._key_name)), transport="sdk")
+        return AnthropicBatches(self._connection(channels, LONGEST_CALL), self.model)
+
+    def _connection(self, channels: Channels | None, timeout: float) -> AnthropicConnection:
         access = self._access(read_key(self._key_name))
+        # Other channels than the usual ones are no requests for which there are limits.
+        allowance = NoAllowance() if channels else allowance_of(self, access)
+        channels = channels or self._channels(access, self.transport)
+        sdk, retries = _import_sdk(), self.max_retries
+        return AnthropicConnection(
+            sdk, access, channels, allowance, timeout=timeout, max_retries=retries
+        )
+
+    def _channels(self, access: Access, transport: str) -> Channels:
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
         sdk = _import_sdk()
-        is_direct = self.transport == "direct" and not needs_proxy(access.public_address)
+        is_direct = transport == "direct" and not needs_proxy(access.public_address)
 
         def channels(key: str) -> Channels:
             def client(http: Any) -> Any:
@@ -199,27 +246,7 @@ class AnthropicBackend(BaseBackend):
             own = sdk_channels(sdk, client)
             return direct_channels(http_package(sdk), client, own) if is_direct else own
 
-        connection = AnthropicConnection(
-            sdk,
-            access,
-            get_client(access, channels, "anthropic", is_direct),
-            allowance_of(self, access),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
-        model = ClaudeModel(
-            connection,
-            self._facts(access, forms),
-            model=self.model,
-            reasoning_effort=self.reasoning_effort,
-            reasoning_budget=self.reasoning_budget,
-            extra_body=dict(self.extra_body or {}),
-        )
-
-        def answer(request: Request) -> Reply:
-            return model.answer(request) if _is_text(request) else self._decline(request)
-
-        return answer, connection.close
+        return get_client(access, channels, "anthropic", is_direct)
 
     @property
     def _key_name(self) -> str:
@@ -229,14 +256,12 @@ class AnthropicBackend(BaseBackend):
         address = self.base_url or os.environ.get("ANTHROPIC_BASE_URL") or _ADDRESS
         return Access(address, self._key_name, key, "It is given without /v1")
 
-    def _facts(self, access: Access, forms: tuple[dict[str, Any] | None, ...]) -> ClaudeFacts:
+    def _facts(self, access: Access) -> ClaudeFacts:
         # What a model takes depends on what else is sent, such as a budget for reasoning.
-        own = dict(self.extra_body or {})
         beside = (self.reasoning_effort, self.reasoning_budget)
-        extra = json.dumps(own, sort_keys=True, default=repr)
+        extra = json.dumps(dict(self.extra_body or {}), sort_keys=True, default=repr)
         handle = ("anthropic facts", access.address, self.model, beside, extra)
-        fixed = frozenset({*own, *(own.get("output_config") or {})})
-        return get_handle(handle, lambda: ClaudeFacts(thinking_forms=forms, fixed=fixed))
+        return get_handle(handle, self.new_facts)
 
     def _decline(self, request: Request) -> Reply:
         if request.choices:

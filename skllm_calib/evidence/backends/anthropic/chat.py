@@ -59,9 +59,10 @@ class ClaudeModel:
     def answer(self, request: Request) -> Reply:
         """Return the reply, or raise a BackendError, or a StopRunError."""
         kind = (bool(request.schema), request.temperature)
-        return self._verdicts.answer(kind, self._answer_now, request)
+        return self._verdicts.answer(kind, self.answer_alone, request)
 
-    def _answer_now(self, request: Request) -> Reply:
+    def answer_alone(self, request: Request) -> Reply:
+        """Answer a request as if it were the only one; raise a failure, or a StopRunError."""
         redact = self._connection.access.redact
         while True:
             body = self._body(request)

@@ -17,7 +17,7 @@ from skllm_calib.evidence.limits.told import guessed_tokens, used_tokens
 from skllm_calib.evidence.sharing import shared_storage
 from skllm_calib.exceptions import InvalidInput
 
-__all__ = ["CROWDED", "LONGEST_WAIT", "Allowance", "allowance_of", "is_crowded"]
+__all__ = ["CROWDED", "LONGEST_WAIT", "Allowance", "NoAllowance", "allowance_of", "is_crowded"]
 
 CROWDED = (429, 503, 529)
 """Statuses with which a server refuses a request because there are too many."""
@@ -90,6 +90,25 @@ class Allowance:
                 limiter.refused(ticket, turn.headers, reply.retry_after)
             else:
                 limiter.done(ticket, turn.headers, used_tokens(reply) if tokens else None)
+
+
+class NoAllowance(Allowance):
+    """Lets everything pass at once: what no limit is for."""
+
+    def __init__(self) -> None:
+        pass
+
+    def cost_of(self, problem: Problem) -> float:
+        """Return one, whatever the problem."""
+        return 1.0
+
+    def close(self) -> None:
+        """Do nothing: nobody waits."""
+
+    @contextmanager
+    def turn(self, body: Mapping[str, Any]) -> Iterator[Turn]:
+        """Wait for nothing."""
+        yield Turn()
 
 
 def is_crowded(problem: Problem) -> bool:

@@ -142,9 +142,18 @@ class Channels:
         Makes a new channel.
     instead : Channels or None, default=None
         Channels that can do all that these cannot, for when that turns out to be needed.
+    is_live : bool, default=True
+        Whether there is a server behind them, for whose answers one waits.
     """
 
-    def __init__(self, make: Callable[[], Channel], instead: Channels | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Channel],
+        instead: Channels | None = None,
+        *,
+        is_live: bool = True,
+    ) -> None:
+        self.is_live = is_live
         self._make = make
         self._instead = instead
         self._is_replaced = False

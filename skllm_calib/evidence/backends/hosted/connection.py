@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -154,6 +155,28 @@ class Connection(RunSwitch, ABC):
         is_final : callable, default: none is
             Tells of which problems no retry makes sense here.
         """
+        return self._send(partial(self._try, path, body), is_final)
+
+    def call(
+        self,
+        create: Callable[[Any], Any],
+        *,
+        is_final: Callable[[Problem], Any] = lambda problem: False,
+    ) -> Any | Problem:
+        """Let `create` use a client of the SDK for something else than to send a body.
+
+        Parameters
+        ----------
+        create : callable
+            From a client to what it returns.
+        is_final : callable, default: none is
+            As in :meth:`send`.
+        """
+        return self._send(partial(self._try_once, create, {}), is_final)
+
+    def _send(
+        self, attempt_it: Callable[[], Any | Problem], is_final: Callable[[Problem], Any]
+    ) -> Any | Problem:
         self.check()
         if (problem := self._hopeless()) is not None:
             return problem
@@ -162,7 +185,7 @@ class Connection(RunSwitch, ABC):
         attempt = 0.0
         while True:
             try:
-                reply = self._try(path, body)
+                reply = attempt_it()
             except RunEndedError:
                 self.check()  # perhaps there is a reason
                 raise
@@ -192,6 +215,8 @@ class Connection(RunSwitch, ABC):
 
     def _pause(self, problem: Problem, attempt: float) -> float | None:
         """Return how long to wait before the next attempt, None where none makes sense."""
+        if not self._channels.is_live:
+            return 0.0
         if problem.nobody_there and not self._has_answered:
             return None if attempt else _SHORT_MOMENT
         if is_crowded(problem):
@@ -264,6 +289,9 @@ class Connection(RunSwitch, ABC):
     @contextmanager
     def _watched(self, channel: Channel) -> Iterator[None]:
         """Give up what is sent through a channel when its time is over or the run ends."""
+        if not self._channels.is_live:
+            yield
+            return
         channel.timeout = self._timeout
         with self._lock:
             if self._is_closed:

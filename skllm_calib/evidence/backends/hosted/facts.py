@@ -9,6 +9,7 @@ have shown counts for all, for the life of the process.
 
 from __future__ import annotations
 
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -34,6 +35,7 @@ __all__ = [
     "row_of",
 ]
 
+_PLAIN = bool | int | float | str
 N_ROWS = 2
 """How many different rows have to show what is then taken to be true of the model."""
 NO_LOGPROBS, REASONS_FIRST = "no log-probabilities", "reasoning before the answer"
@@ -82,6 +84,21 @@ class ModelFacts:
                     finally:
                         self.n_tried[kind] += 1
         return answer(request)
+
+    def as_json(self) -> str:
+        """Write what was found out as text, without the texts of the rows that showed it."""
+        plain = {name: v for name, v in vars(self).items() if isinstance(v, _PLAIN | None)}
+        shown = [[what, value, len(rows)] for (what, value), rows in self.shown.items()]
+        return json.dumps({"plain": plain, "shown": shown})
+
+    def learn_from_json(self, text: str) -> None:
+        """Take over what :meth:`as_json` wrote."""
+        content = json.loads(text)
+        for name, value in content["plain"].items():
+            if name in vars(self):
+                setattr(self, name, value)
+        for what, value, n_rows in content["shown"]:
+            self.shown[what, value] = {("an earlier row", n) for n in range(n_rows)}
 
     def _goes_alone(self, kind: Any) -> bool:
         if self.n_tried[kind] >= N_ROWS:
@@ -164,6 +181,19 @@ class Dialect(ModelFacts, ABC):
     @abstractmethod
     def refuses(self, problem: Problem, wish: str) -> bool:
         """Tell whether a refusal is about a parameter that the user has set on purpose."""
+
+    def as_json(self) -> str:
+        """Write what was found out as text."""
+        found = json.loads(super().as_json())
+        if self.continuation is not None:
+            found["continuation"] = self.continuation
+        return json.dumps(found)
+
+    def learn_from_json(self, text: str) -> None:
+        """Take over what :meth:`as_json` wrote."""
+        super().learn_from_json(text)
+        if found := json.loads(text).get("continuation"):
+            self.continuation = Continuation(*found)
 
     def phrase(self, wanted: Mapping[str, Any], row: Hashable) -> dict[str, Any]:
         """Return the settings of a request about a row as far as this model takes them."""

@@ -24,7 +24,7 @@ from skllm_calib.exceptions import (
     UnreadableReply,
 )
 
-__all__ = ["Run", "answer_or_stop", "answering_of", "check_budget"]
+__all__ = ["Run", "answer_or_stop", "answering_of", "check_budget", "checked"]
 
 
 class Run:
@@ -61,13 +61,23 @@ class Run:
         self, requests: Sequence[Request], n_workers: int
     ) -> Iterator[tuple[int, Reply | BackendError]]:
         """Yield the answers as they come, `n_workers` requests at a time."""
-        return answer_or_stop(self._answer, requests, n_workers, self._model.connection.close)
+        return answer_or_stop(self.answer, requests, n_workers, self._model.connection.close)
 
     def answering(self, n_workers: int) -> Answering:
         """Return how requests are answered that come bit by bit."""
-        return answering_of(self._answer, n_workers, self._model.connection.close)
+        return answering_of(self.answer, n_workers, self._model.connection.close)
 
-    def _answer(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Reply:
+        """Answer a request of this run, with the others; raise a failure, or a StopRunError."""
+        self._check(request)
+        return self._verdicts.answer(_kind(request), self._answer_now, request)
+
+    def answer_alone(self, request: Request) -> Reply:
+        """Answer a request as if it were the only one; raise a failure, or a StopRunError."""
+        self._check(request)
+        return self._answer_now(request)
+
+    def _check(self, request: Request) -> None:
         if request.dropout is not None:
             raise SignalUnavailable(
                 "a model behind an API shows no probabilities with dropout, so "
@@ -79,7 +89,6 @@ class Run:
                 f"the model {self._model.model!r} has no decision endpoint: use signal='logprobs', "
                 "'self_reported' or 'self_consistency'"
             )
-        return self._verdicts.answer(_kind(request), self._answer_now, request)
 
     def _answer_now(self, request: Request) -> Reply:
         usage = Usage()
@@ -123,7 +132,7 @@ def answer_or_stop(
     cannot be written as UTF-8 is the failure of its own row.
     """
     try:
-        yield from answer_all(partial(_checked, answer), requests, n_workers, end=end)
+        yield from answer_all(partial(checked, answer), requests, n_workers, end=end)
         return
     except StopRunError as stop:
         failure = stop.failure
@@ -135,10 +144,11 @@ def answering_of(
     answer: Callable[[Request], Reply], n_workers: int, end: Callable[[], None]
 ) -> Answering:
     """Return how requests are answered that come bit by bit, in the way of `answer_or_stop`."""
-    return Answering(partial(_checked, answer), n_workers, end)
+    return Answering(partial(checked, answer), n_workers, end)
 
 
-def _checked(answer: Callable[[Request], Reply], request: Request) -> Reply:
+def checked(answer: Callable[[Request], Reply], request: Request) -> Reply:
+    """Answer a request; raise BackendError if it cannot be written as UTF-8."""
     try:
         for message in request.messages:
             message.content.encode()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -19,7 +19,9 @@ from skllm_calib.evidence.backends.hosted.address import (
     address_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.allowance import allowance_of
+from skllm_calib.evidence.backends.hosted.allowance import NoAllowance, allowance_of
+from skllm_calib.evidence.backends.hosted.backend import HostedBackend
+from skllm_calib.evidence.backends.hosted.batches import LONGEST_CALL
 from skllm_calib.evidence.backends.hosted.channels import Channels, SDKChannel
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -27,6 +29,7 @@ from skllm_calib.evidence.backends.hosted.direct import (
     needs_proxy,
 )
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
+from skllm_calib.evidence.backends.mistral.batches import MistralBatches
 from skllm_calib.evidence.backends.mistral.chat import MistralDialect, MistralModel
 from skllm_calib.evidence.backends.mistral.connection import MistralClient, MistralConnection
 from skllm_calib.exceptions import BackendError, MissingDependency
@@ -36,7 +39,7 @@ __all__ = ["MistralBackend"]
 _ADDRESS = "https://api.mistral.ai"
 
 
-class MistralBackend(BaseBackend):
+class MistralBackend(HostedBackend):
     """A model behind Mistral's chat endpoint. Needs ``pip install 'skllm-calib[mistral]'``.
 
     Parameters
@@ -179,26 +182,47 @@ class MistralBackend(BaseBackend):
     def _run(self) -> Run:
         check_transport(self.transport)
         check_budget(self.reasoning_budget)
-        access = self._access(read_key(self._key_name))
-        wishes = {"reasoning_effort": self.reasoning_effort, "prompt_mode": self.prompt_mode}
+        connection = self.connect()
         # What a model takes may depend on what else is sent, such as its reasoning effort.
-        known = ("mistral dialect", access.address, self.model, json.dumps(wishes))
-        connection = MistralConnection(
-            access,
-            self._channels(access),
-            allowance_of(self, access),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
+        known = ("mistral dialect", connection.access.address, self.model, json.dumps(self._wishes))
+        return self.answerer(connection, get_handle(known, self.new_facts))
+
+    def connect(self, channels: Channels | None = None) -> MistralConnection:
+        """Return a connection, through the usual channels or through others."""
+        return self._connection(channels, self.timeout)
+
+    def new_facts(self) -> MistralDialect:
+        """Return what is known of a model before the first request."""
+        return MistralDialect()
+
+    def answerer(self, connection: MistralConnection, facts: MistralDialect) -> Run:
+        """Return what answers requests through a connection."""
         model = MistralModel(
             connection,
-            get_handle(known, MistralDialect),
+            facts,
             model=self.model,
             seed=self.seed,
-            wishes=wishes,
+            wishes=self._wishes,
             extra_body={},
         )
         return Run(model, top_logprobs=self.top_logprobs, reasoning_budget=self.reasoning_budget)
+
+    def batch_service(self) -> MistralBatches:
+        """Return the provider's batches."""
+        channels = self._channels(self._access(read_key(self._key_name)), transport="sdk")
+        return MistralBatches(self._connection(channels, LONGEST_CALL), self.model)
+
+    def _connection(self, channels: Channels | None, timeout: float) -> MistralConnection:
+        access = self._access(read_key(self._key_name))
+        # Other channels than the usual ones are no requests for which there are limits.
+        allowance = NoAllowance() if channels else allowance_of(self, access)
+        channels = channels or self._channels(access, self.transport)
+        retries = self.max_retries
+        return MistralConnection(access, channels, allowance, timeout=timeout, max_retries=retries)
+
+    @property
+    def _wishes(self) -> dict[str, str | None]:
+        return {"reasoning_effort": self.reasoning_effort, "prompt_mode": self.prompt_mode}
 
     @property
     def _key_name(self) -> str:
@@ -208,10 +232,10 @@ class MistralBackend(BaseBackend):
         address = self.base_url or os.environ.get("MISTRAL_BASE_URL") or _ADDRESS
         return Access(address, self._key_name, key, "It goes without /v1")
 
-    def _channels(self, access: Access) -> Channels:
+    def _channels(self, access: Access, transport: str) -> Channels:
         if access.key is None and access.public_address == _ADDRESS:
             raise no_key(access.key_name)
-        is_direct = self.transport == "direct" and not needs_proxy(access.public_address)
+        is_direct = transport == "direct" and not needs_proxy(access.public_address)
 
         def make(key: str) -> Channels:
             return _channels(key, access.parts, is_direct)
@@ -237,7 +261,7 @@ def _channels(key: str, where: Address, is_direct: bool) -> Channels:
         own.auth = (where.user, where.password) if where.headers else None
         own.params = where.query
         sdk = Mistral(api_key=key, server_url=where.public, client=own, async_client=unused)
-        return MistralClient(sdk.chat.complete)  # looked up once: it is made at the first look
+        return MistralClient(sdk)
 
     def make() -> SDKChannel:
         own = http.Client(follow_redirects=True, verify=certificates)

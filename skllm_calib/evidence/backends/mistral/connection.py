@@ -24,12 +24,12 @@ class MistralClient:
 
     Parameters
     ----------
-    complete : callable
-        Its ``chat.complete``.
+    sdk : object
     """
 
-    def __init__(self, complete: Callable[..., Any]) -> None:
-        self._complete = complete
+    def __init__(self, sdk: Any) -> None:
+        self.sdk = sdk
+        self._complete = sdk.chat.complete  # looked up once: it is made at the first look
 
     def post(self, path: str, *, body: Mapping[str, Any], cast_to: type = object) -> Any:
         """Send a body to the chat endpoint, which is the only one; return plain JSON."""

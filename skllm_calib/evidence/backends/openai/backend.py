@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from skllm_calib.evidence.backends.base import AnswerForm, Answering, BaseBackend, Reply, Request
+from skllm_calib.evidence.backends.base import AnswerForm, Answering, Reply, Request
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.backends.hosted.access import Access, get_client, no_key, read_key
 from skllm_calib.evidence.backends.hosted.address import (
@@ -21,7 +21,9 @@ from skllm_calib.evidence.backends.hosted.address import (
     body_parameter,
     key_name_parameter,
 )
-from skllm_calib.evidence.backends.hosted.allowance import allowance_of
+from skllm_calib.evidence.backends.hosted.allowance import NoAllowance, allowance_of
+from skllm_calib.evidence.backends.hosted.backend import HostedBackend
+from skllm_calib.evidence.backends.hosted.batches import LONGEST_CALL
 from skllm_calib.evidence.backends.hosted.channels import Channels, http_package, sdk_channels
 from skllm_calib.evidence.backends.hosted.direct import (
     check_transport,
@@ -29,6 +31,7 @@ from skllm_calib.evidence.backends.hosted.direct import (
     needs_proxy,
 )
 from skllm_calib.evidence.backends.hosted.run import Run, check_budget
+from skllm_calib.evidence.backends.openai.batches import OpenAIBatches
 from skllm_calib.evidence.backends.openai.chat import ChatModel
 from skllm_calib.evidence.backends.openai.connection import OpenAIConnection
 from skllm_calib.evidence.backends.openai.decisions import Decisions
@@ -44,7 +47,7 @@ __all__ = ["OpenAIBackend"]
 _ADDRESS = "https://api.openai.com/v1"
 
 
-class OpenAIBackend(BaseBackend):
+class OpenAIBackend(HostedBackend):
     """A model behind OpenAI's APIs, or behind a server that speaks Chat Completions.
 
     Parameters
@@ -226,32 +229,59 @@ class OpenAIBackend(BaseBackend):
 
     def _run(self) -> Run:
         self._check()
-        import openai  # noqa: PLC0415 (slow)
+        connection = self.connect()
+        return self.answerer(connection, self._dialect(connection.access))
 
-        access = self._access()
-        connection = OpenAIConnection(
-            openai,
-            access,
-            self._channels(access),
-            allowance_of(self, access),
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
-        dialect, extra = self._dialect(access), dict(self.extra_body or {})
+    def connect(self, channels: Channels | None = None) -> OpenAIConnection:
+        """Return a connection, through the usual channels or through others."""
+        return self._connection(channels, self.timeout)
+
+    def new_facts(self) -> OpenAIDialect:
+        """Return what is known of a model before the first request."""
+        return responses_dialect() if self.api == "responses" else OpenAIDialect()
+
+    def answerer(self, connection: OpenAIConnection, facts: OpenAIDialect) -> Run:
+        """Return what answers requests through a connection."""
+        extra = dict(self.extra_body or {})
         model = (ResponsesModel if self.api == "responses" else ChatModel)(
             connection,
-            dialect,
+            facts,
             model=self.model,
             seed=self.seed,
             wishes={"reasoning_effort": self.reasoning_effort},
             extra_body=extra,
         )
-        decisions = Decisions(connection, dialect, model=self.model, extra_body=extra)
+        decisions = Decisions(connection, facts, model=self.model, extra_body=extra)
         return Run(
             model,
             top_logprobs=self.top_logprobs,
             reasoning_budget=self.reasoning_budget,
             decide=decisions.read,
+        )
+
+    def batch_service(self) -> OpenAIBatches:
+        """Return the provider's batches."""
+        self._check()
+        if self.api_version is not None:
+            raise InvalidInput(
+                f"api_version={self.api_version!r} means Azure, whose batches are not supported: "
+                "predict_proba asks row by row",
+                "api_version",
+                value=self.api_version,
+            )
+        channels = self._channels(self._access(), transport="sdk")
+        return OpenAIBatches(self._connection(channels, LONGEST_CALL), self.model)
+
+    def _connection(self, channels: Channels | None, timeout: float) -> OpenAIConnection:
+        import openai  # noqa: PLC0415 (slow)
+
+        access = self._access()
+        # Other channels than the usual ones are no requests for which there are limits.
+        allowance = NoAllowance() if channels else allowance_of(self, access)
+        channels = channels or self._channels(access, self.transport)
+        retries = self.max_retries
+        return OpenAIConnection(
+            openai, access, channels, allowance, timeout=timeout, max_retries=retries
         )
 
     def _check(self) -> None:
@@ -277,7 +307,7 @@ class OpenAIBackend(BaseBackend):
         name = self.api_key_env or ("AZURE_OPENAI_API_KEY" if azure else "OPENAI_API_KEY")
         return Access(address or _ADDRESS, name, read_key(name), "It often ends in /v1")
 
-    def _channels(self, access: Access) -> Channels:
+    def _channels(self, access: Access, transport: str) -> Channels:
         import openai  # noqa: PLC0415 (slow)
 
         azure = self.api_version is not None
@@ -305,7 +335,7 @@ class OpenAIBackend(BaseBackend):
                 max_retries=0,
             )
 
-        is_direct = self.transport == "direct" and not azure and not needs_proxy(where.public)
+        is_direct = transport == "direct" and not azure and not needs_proxy(where.public)
 
         def make(key: str) -> Channels:
             def of(http: Any) -> openai.OpenAI:
@@ -323,4 +353,4 @@ class OpenAIBackend(BaseBackend):
         extra = json.dumps(self.extra_body, sort_keys=True, default=repr)
         what = (self.model, self.reasoning_effort, extra)
         handle = ("openai dialect", access.address, self.api_version, self.api, *what)
-        return get_handle(handle, responses_dialect if self.api == "responses" else OpenAIDialect)
+        return get_handle(handle, self.new_facts)
