@@ -82,6 +82,7 @@ class Minutes:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.n_refused = self.n_answered = self.most = 0
+        self.n_of_the_victim = 0
         self._arrived: deque[float] = deque()
         self._answered: deque[float] = deque()
         self._lock = threading.Lock()
@@ -100,9 +101,11 @@ class Minutes:
                 return refusal(429, "slow down", headers={"Retry-After": f"{wait:.3f}"})
             self._answered.append(now)
             self.n_answered += 1
+            self.n_of_the_victim += len(body["messages"][-1]["content"]) == len(str(_VICTIM))
         return completion("yes")
 
 
+_VICTIM = 10_000_000  # the number of its first row
 WORKER = """
 import sys
 from skllm_calib import ResponseCache
@@ -128,13 +131,14 @@ def run_processes(n: int, cache: str, limit: int, n_rows: int, *, given: bool) -
             command = [sys.executable, "-c", WORKER, loopback.base_url, cache, *numbers]
             return subprocess.Popen(command, env=env)
 
-        victim = start(1_000_000, 1_000_000)
+        victim = start(_VICTIM, 20_000)
         workers = [start(i * n_rows, n_rows // n) for i in range(n)]
-        while server.n_answered < limit / 3:
-            time.sleep(0.1)
+        while server.n_of_the_victim < limit / 10:
+            time.sleep(0.05)
         victim.kill()
         victim.wait()
-        print(f"killed one worker after {time.monotonic() - began:.0f} s")
+        seconds, n_gone = time.monotonic() - began, server.n_of_the_victim
+        print(f"killed one worker after {seconds:.0f} s and {n_gone} answers")
         codes = [worker.wait() for worker in workers]
         took = time.monotonic() - began
     print(

@@ -33,7 +33,9 @@ _MOST_RATIO = 100.0
 class Shelf(Protocol):
     """Where the book is."""
 
-    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+    def change_at(
+        self, name: str, change: Callable[[str | None, float], str], *, durable: bool
+    ) -> str:
         """As in ``Storage``."""
 
 
@@ -45,7 +47,9 @@ class _OwnShelf:
         self._text: str | None = None
         self._lock = threading.Lock()
 
-    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+    def change_at(
+        self, name: str, change: Callable[[str | None, float], str], *, durable: bool
+    ) -> str:
         with self._lock:
             self._text = change(self._text, self._clock())
             return self._text
@@ -214,7 +218,7 @@ class Limiter:
 
         began = self._clock()
         try:
-            self._shelf.change_at(self._name, change)
+            self._shelf.change_at(self._name, change, durable=False)
         except StorageError:
             with self._lock:
                 now = self._clock()

@@ -16,6 +16,8 @@ NO_LIMITS = (math.inf, math.inf)
 
 _GAP = 0.05  # seconds between two looks into the book at least
 _BEAT = 1.0  # and at most, while something is sent
+_PATIENCE = 4.0  # times the duration of a look are between two of them, where that is more
+_LONGEST_LEASE = 10.0  # seconds
 _FRACTION = 0.5  # of what is free, where other workers may need some
 
 
@@ -49,16 +51,17 @@ class Share:
         self._ahead = 0.0  # of the clock of the database
         self._looked_at = -math.inf
         self._free_at = -math.inf
+        self._took = 0.0  # seconds for a look: where the book is busy, look rarely
         self._n_used = 0
         self._appetite = 0  # requests in the next moment
 
     def wait(self, now: float, tokens: float, limits: Sequence[float]) -> float:
         """Return the seconds until a request may be sent; below zero if the book has to tell."""
-        if now - self._looked_at > _BEAT and now >= self._free_at:
+        if now - self._looked_at > max(_BEAT, _PATIENCE * self._took) and now >= self._free_at:
             return -1.0
         if limits == NO_LIMITS or self._has(now, tokens, limits):
             return 0.0
-        return max(self._free_at, self._looked_at + _GAP) - now or -1.0
+        return max(self._free_at, self._looked_at + max(_GAP, self._took)) - now or -1.0
 
     def _has(self, now: float, tokens: float, limits: Sequence[float]) -> bool:
         if now >= self._until or limits != self._limits:
@@ -103,7 +106,8 @@ class Share:
         need = (1.0, tokens)
         want = (self._appetite, self._appetite * tokens)
         fraction = _FRACTION if self._is_shared else 1.0
-        return Order(changes, need, want, limits, pause, fraction)
+        lease = min(_LONGEST_LEASE, max(LEASE, _PATIENCE * self._took))
+        return Order(changes, need, want, limits, pause, fraction, lease)
 
     def _give_back(self) -> None:
         unused = [
@@ -116,13 +120,14 @@ class Share:
     def fill(self, order: Order, grant: Grant, began: float, now: float) -> None:
         """Take what the book has granted to an order that was made at a moment."""
         self._looked_at = now
+        self._took = max(now - began, 0.5 * self._took)
         self._ahead = grant.now - now
         # Before its time others give back what they did not need, and answers took fewer tokens.
         self._free_at = now + min(grant.wait, _BEAT)
         if self._is_shared and grant.wait:
             self._free_at += self._chance.uniform(0.0, _GAP)
         self._left, self._limits, self._step = [0.0, 0.0], order.limits or NO_LIMITS, grant.step
-        self._until = began + LEASE if grant.amounts else -math.inf
+        self._until = began + order.lease if grant.amounts else -math.inf
         if grant.amounts:
             self._left = grant.amounts
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 __all__ = ["LEASE", "Book", "Grant", "Order", "fill"]
 
 LEASE = 0.3
-"""Seconds in which a share is to be used; what is left then is given back."""
+"""Seconds in which a share is to be used at least; what is left then is given back."""
 
 _STEP = 0.6
 _N_STEPS = 102  # a minute, the step that has begun, and one for what arrives late
@@ -103,6 +103,8 @@ class Order:
         Seconds for which nobody is to send.
     fraction : float
         How much of what is free it takes at most, as others may need some.
+    lease : float
+        Seconds in which it uses that.
     """
 
     changes: Mapping[int, Sequence[float]]
@@ -111,6 +113,7 @@ class Order:
     limits: Sequence[float] = ()
     pause: float = 0.0
     fraction: float = 1.0
+    lease: float = LEASE
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def fill(order: Order, text: str | None, now: float) -> tuple[str, Grant]:
         book.add(changed, amounts)
     if order.pause:
         book.pause = max(book.pause, now + order.pause)
-    step, granted = step_at(now + LEASE), []
+    step, granted = step_at(now + order.lease), []
     # More than a limit is never free: what needs more goes alone.
     need = [min(n, limit) for n, limit in zip(order.need, order.limits, strict=True)]
     wait = book.wait(need, order.limits) if need else 0.0

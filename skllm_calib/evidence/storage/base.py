@@ -70,7 +70,9 @@ class Storage(ABC):
         return self.change_at(name, lambda value, now: change(value))
 
     @abstractmethod
-    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+    def change_at(
+        self, name: str, change: Callable[[str | None, float], str], *, durable: bool = True
+    ) -> str:
         """Replace a small text that all workers share, with nobody else in between; return it.
 
         Parameters
@@ -81,6 +83,8 @@ class Storage(ABC):
             Takes the text that is there, or None, and the time in seconds by the clock of the
             database, which is the same for all workers; returns the new text. It is not called
             twice, and others wait meanwhile.
+        durable : bool, default=True
+            Whether it has to survive the machine of the database.
         """
 
     @abstractmethod

@@ -143,7 +143,9 @@ class PostgresStorage(Storage):
 
         return self._database.transact(change)
 
-    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+    def change_at(
+        self, name: str, change: Callable[[str | None, float], str], *, durable: bool = True
+    ) -> str:
         """Replace a text that all workers share."""
 
         def replace(connection: psycopg.Connection[Any]) -> str:
@@ -153,7 +155,7 @@ class PostgresStorage(Storage):
             connection.execute(query, (value, name))
             return value
 
-        return self._database.transact(replace, once=True)
+        return self._database.transact(replace, once=True, durable=durable)
 
     def claims(self) -> PostgresClaims:
         """Return the claims of one worker."""

@@ -97,8 +97,14 @@ class Database:
         with self._session() as session:
             return self._attempt(session, change, create=True)
 
-    def transact(self, change: Callable[[psycopg.Connection[Any]], T], *, once: bool = False) -> T:
-        """Return the result of a change that is all or nothing, and is on disk with all before it.
+    def transact(
+        self,
+        change: Callable[[psycopg.Connection[Any]], T],
+        *,
+        once: bool = False,
+        durable: bool = True,
+    ) -> T:
+        """Return the result of a change that is all or nothing.
 
         Parameters
         ----------
@@ -107,11 +113,14 @@ class Database:
             was in the way.
         once : bool, default=False
             Whether it is an error instead.
+        durable : bool, default=True
+            Whether it is on disk then, with all before it.
         """
 
         def whole(connection: psycopg.Connection[Any]) -> T:
             with connection.transaction():
-                connection.execute("SET LOCAL synchronous_commit TO on")
+                if durable:
+                    connection.execute("SET LOCAL synchronous_commit TO on")
                 return change(connection)
 
         with self._session() as session:

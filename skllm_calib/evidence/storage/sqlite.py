@@ -115,7 +115,9 @@ class SQLiteStorage(Storage):
         self._file.shrink()
         return n
 
-    def change_at(self, name: str, change: Callable[[str | None, float], str]) -> str:
+    def change_at(
+        self, name: str, change: Callable[[str | None, float], str], *, durable: bool = True
+    ) -> str:
         """Replace a text that all workers share, which are on one machine."""
         with self._file.writing() as connection:
             row = connection.execute("SELECT value FROM shared WHERE name = ?", (name,)).fetchone()

@@ -46,7 +46,7 @@ class Database:
         self._texts = {}
         self.n_changes = 0
 
-    def change_at(self, name, change):
+    def change_at(self, name, change, *, durable):
         self.n_changes += 1
         self._texts[name] = change(self._texts.get(name), self._time.now + 12_345.6)
         return self._texts[name]

@@ -215,7 +215,7 @@ class Broken:
         self.path = f"broken {n}"
         self.n = n
 
-    def change_at(self, name, change):
+    def change_at(self, name, change, *, durable):
         self.n -= 1
         if self.n >= 0:
             raise StorageError("down", "broken")
@@ -250,3 +250,37 @@ def test_a_share_ends_with_its_moment():
     assert limiter.attempt(0.0, 1).begun == 0.0
     now[0] = LEASE + 0.01
     assert isinstance(limiter.attempt(0.0, 1), Order)
+
+
+class Slow:
+    """A database that takes longer for a change than a share would last."""
+
+    path = "slow"
+
+    def __init__(self, now):
+        self.now, self.text = now, None
+
+    def change_at(self, name, change, *, durable):
+        self.now[0] += 1.0
+        self.text = change(self.text, 1000.0 + self.now[0])
+        self.now[0] += 1.0
+        return self.text
+
+
+def test_where_the_database_is_slow_shares_last_longer():
+    now, n_looks, n_sent = [0.0], 0, 0
+    limiter, sender = Limiter("account", clock=lambda: now[0]), Sender((1000, None), 8)
+    limiter.join(sender, Slow(now))
+    while now[0] < 60.0:
+        found = limiter.attempt(0.0, 8)
+        if isinstance(found, Order):
+            limiter.look(found)
+            n_looks += 1
+        elif isinstance(found, float):
+            now[0] += found
+        else:
+            now[0] += 0.1
+            limiter.done(found, {}, None)
+            n_sent += 1
+    assert n_looks < 20
+    assert n_sent > 200
