@@ -219,7 +219,7 @@ class Reply:
             If it is damaged, or something else.
         """
         try:
-            return cls(**_fields(json.loads(text, parse_constant=_infinite)))
+            return cls(**_fields(_JSON.decode(text)))
         except (ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as e:
             raise ValueError(f"not a reply as it was kept: {e!r}") from e
 
@@ -329,7 +329,7 @@ def _fields(d: Mapping[str, Any]) -> dict[str, Any]:
         "notes": tuple(_is(note, str) for note in _is(d["notes"], list)),
         "refused": tuple(_is(name, str) for name in _is(d.get("refused", []), list)),
         "reasoning_tokens": _is(d.get("reasoning_tokens", 0), int),
-        "decision": tuple(float(_is(p, float, int)) for p in _is(d.get("decision", []), list)),
+        "decision": tuple(_number(p) for p in _is(d.get("decision", []), list)),
         "passes": tuple(_distributions(plain) for plain in _is(d.get("passes", []), list)),
         "cut": _is(d.get("cut", False), bool),
         "batched": _is(d.get("batched", False), bool),
@@ -340,9 +340,9 @@ def _distributions(plain: Sequence[Mapping[str, Any]]) -> tuple[Distribution, ..
     return tuple(
         Distribution(
             _decode(x["prefix"]),
-            tuple(Token(_decode(t), float(_is(p, float, int))) for t, p in _is(x["tokens"], list)),
-            float(_is(x["listed_mass"], float, int)),
-            float(_is(x["smallest"], float, int)),
+            tuple([Token(_decode(t), _number(p)) for t, p in _is(x["tokens"], list)]),
+            _number(x["listed_mass"]),
+            _number(x["smallest"]),
             _is(x.get("n_listed", 0), int),
             _is(x.get("followed", False), bool),
         )
@@ -357,11 +357,18 @@ def _is(value: Any, *types: type) -> Any:
     return value
 
 
+def _number(value: Any) -> float:
+    return value if type(value) is float else float(_is(value, int))
+
+
 def _infinite(name: str) -> float:
     """Read what JSON has no word for: a log-probability may be -Infinity, nothing is NaN."""
     if name == "NaN":
         raise ValueError("not a reply as it was kept: NaN")
     return float(name)
+
+
+_JSON = json.JSONDecoder(parse_constant=_infinite)  # made once: replies are read by the million
 
 
 def _encode(raw: bytes) -> str | list[str]:
@@ -373,7 +380,7 @@ def _encode(raw: bytes) -> str | list[str]:
 
 
 def _decode(value: str | list[str]) -> bytes:
-    if isinstance(value, str):
+    if type(value) is str:
         return value.encode()
     (encoded,) = _is(value, list)
     return base64.b64decode(encoded, validate=True)
