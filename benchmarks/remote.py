@@ -36,17 +36,17 @@ LATENCY = 0.05
 HERE = Path(__file__).resolve().parent
 
 
-def completion() -> bytes:
-    listed = {"A": 0.6, "B": 0.3, **{f" word{i}": 0.1 / 18 for i in range(18)}}
+def completion(best: str = "A", other: str = "B") -> bytes:
+    listed = {best: 0.6, other: 0.3, **{f" word{i}": 0.1 / 18 for i in range(18)}}
 
     def entry(token: str) -> dict[str, Any]:
         logprob = math.log(listed[token])
         return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
-    position = {**entry("A"), "top_logprobs": [entry(token) for token in listed]}
+    position = {**entry(best), "top_logprobs": [entry(token) for token in listed]}
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": "A", "refusal": None},
+        "message": {"role": "assistant", "content": best, "refusal": None},
         "logprobs": {"content": [position], "refusal": None},
         "finish_reason": "stop",
     }
