@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,9 @@ def compare(n_rows: int) -> None:
                 continue
             took, n_refused, n_failed, most = simulate(n_rows, server, client)
             print(f"{client:26}{took:9.0f}{n_refused:9,}{n_failed:8,}{most:18,}")
+
+
+ThreadingHTTPServer.handle_error = lambda *_: None  # of those that were killed
 
 
 class Minutes:

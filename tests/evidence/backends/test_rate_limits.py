@@ -23,6 +23,7 @@ from skllm_calib.backends import (
     clear_handles,
 )
 from skllm_calib.evidence.limits import window
+from skllm_calib.evidence.limits.limiter import Limiter
 from skllm_calib.exceptions import InvalidInput, RateLimited
 
 BACKENDS = [OpenAIBackend, AnthropicBackend, MistralBackend]
@@ -208,6 +209,19 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_by_all_rows(serve):
     assert len(failures) == 100
     assert all(type(failure) is RateLimited for failure in failures)
     assert len(server.seen) <= 9
+
+
+def test_waiting_is_no_part_of_the_timeout(serve, monkeypatch):
+    enter = Limiter.enter
+
+    def enter_late(*args):
+        time.sleep(2.2)
+        return enter(*args)
+
+    monkeypatch.setattr(Limiter, "enter", enter_late)
+    url = serve(Limited(1000)).base_url
+    (answer,) = answers(OpenAIBackend("m", base_url=url, timeout=2, max_retries=0), 1)
+    assert answer.text == "yes"
 
 
 def test_an_interrupt_ends_a_wait(serve):

@@ -122,3 +122,16 @@ def test_other_users_of_an_account_are_seen_in_what_remains():
     assert sum(p.n_failed for p in made) == 0
     assert server.n_refused < 60
     assert max(p.ended_at for p in made) - 1_000_000 < 1.15 * 240
+
+
+def test_a_run_that_ends_gives_back_what_it_did_not_need():
+    time = Time()
+    server, database = Server(time, limit=20), Database(time)
+    own = {"limits": (20, None), "database": database}
+    short = Process(time, server, 1, 16, **own)
+    time.run(time.now + 5)
+    assert short.ended_at is not None
+    began, other = time.now, Process(time, server, 19, 16, **own)
+    time.run(time.now + 3600)
+    assert other.ended_at - began < 10
+    assert server.n_refused == 0
