@@ -16,7 +16,7 @@ from typing import Protocol
 
 from skllm_calib.evidence.limits.flow import Flow
 from skllm_calib.evidence.limits.share import NO_LIMITS, Share, Ticket
-from skllm_calib.evidence.limits.told import Told, limits_told
+from skllm_calib.evidence.limits.told import Learnt, Told, limits_told
 from skllm_calib.evidence.limits.window import Grant, Order, fill
 from skllm_calib.evidence.storage import Storage
 from skllm_calib.exceptions import StorageError
@@ -103,7 +103,7 @@ class Limiter:
         self._senders: list[Sender] = []
         self.flow = Flow(self._chance)
         self.limits: Sequence[float] = NO_LIMITS
-        self._told: list[float] = list(NO_LIMITS)
+        self._learnt = Learnt(), Learnt()
         self._ratio = 1.0  # of the tokens that requests took to those that were guessed
         self._to_tell = False  # others about a pause
         self._failing_since: float | None = None
@@ -122,7 +122,8 @@ class Limiter:
     def _set_limits(self) -> None:
         """Take the least that a run allows, else what the server has said."""
         given = [[x for s in self._senders if (x := s.limits[i]) is not None] for i in (0, 1)]
-        self.limits = tuple(min(g) if g else t for g, t in zip(given, self._told, strict=True))
+        learnt = (x.per_minute for x in self._learnt)
+        self.limits = tuple(min(g) if g else x for g, x in zip(given, learnt, strict=True))
 
     @property
     def is_answered(self) -> bool:
@@ -265,8 +266,9 @@ class Limiter:
         if headers is not None:
             for i, told in enumerate(limits_told(headers)):
                 if told is not None:
-                    if told.limit != self._told[i]:
-                        self._told[i] = told.limit
+                    before = self._learnt[i].per_minute
+                    self._learnt[i].note(told)
+                    if self._learnt[i].per_minute != before:
                         self._set_limits()
                     self._hold(told, (1.0, ticket.tokens)[i])
         self._call_first()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-__all__ = ["Told", "guessed_tokens", "limits_told", "used_tokens"]
+__all__ = ["Learnt", "Told", "guessed_tokens", "limits_told", "used_tokens"]
 
 # OpenAI and most others, Anthropic, Mistral: each a form for a limit, what remains, and when.
 _WHAT = ("limit", "remaining", "reset")
@@ -19,6 +19,7 @@ _FORMS = (
 _NAMES = (("requests", "req-minute"), ("tokens", "tokens-minute"))
 _MINUTE = 60.0
 _SHORT = 20.0  # seconds: a limit that is full again after fewer is not one of a minute
+_ROUNDING = 0.1  # share by which a limit may seem to change
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CHARACTERS = 4  # that a token has
@@ -26,24 +27,57 @@ _OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 class Told(NamedTuple):
-    """What a server says of one of its limits.
+    """What one answer says of a limit; NaN is what it does not say.
 
     Attributes
     ----------
-    limit : float
-        How much may be sent in a minute.
-    remaining : float
+    limit, remaining : float
     reset : float
-        Seconds until all of it may be sent again; NaN where it is not said.
+        Seconds until all of it may be sent again.
+    period : float
+        Seconds that the limit is for.
     """
 
     limit: float
-    remaining: float
-    reset: float
+    remaining: float = math.nan
+    reset: float = math.nan
+    period: float = math.nan
+
+
+class Learnt:
+    """A limit, as many answers tell it.
+
+    Attributes
+    ----------
+    per_minute : float
+        How much may be sent in a minute; infinite as long as that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.per_minute = math.inf
+        self._is_long = False
+
+    def note(self, told: Told) -> None:
+        """Take in what one answer says.
+
+        A limit says nothing of its period: where it is full again soon after half of it was used,
+        it is one of a second or two. Until then there is no need to know.
+        """
+        self._is_long |= told.reset > _SHORT
+        if told.remaining > told.limit / 2:
+            return
+        period = told.period
+        if math.isnan(period):
+            period = told.reset * told.limit / (told.limit - told.remaining)
+            if self._is_long or not 0 < period < _SHORT:
+                period = _MINUTE
+        per_minute = told.limit * _MINUTE / period
+        if abs(per_minute / self.per_minute - 1.0) > _ROUNDING:
+            self.per_minute = per_minute
 
 
 def limits_told(headers: Mapping[str, str]) -> tuple[Told | None, Told | None]:
-    """Read the limits on requests and on tokens."""
+    """Read what is said of the limits on requests and on tokens."""
     requests, tokens = (_told(headers, names) for names in _NAMES)
     return requests, tokens
 
@@ -52,24 +86,10 @@ def _told(headers: Mapping[str, str], names: tuple[str, ...]) -> Told | None:
     for name in names:
         for form in _FORMS:
             limit, remaining, reset = (headers.get(f.format(name)) for f in form)
-            if limit is None:
-                continue
-            most, left, after = _number(limit), _number(remaining), _seconds(reset)
-            if not most > 0:
-                continue
-            period = _number(headers.get(f"x-ratelimit-renewalperiod-{name}"))  # Azure
-            if not period > 0:
-                period = _period(most, left, after)
-            return Told(most * _MINUTE / period, left, after)
+            if limit is not None and (most := _number(limit)) > 0:
+                period = _number(headers.get(f"x-ratelimit-renewalperiod-{name}"))  # Azure
+                return Told(most, _number(remaining), _seconds(reset), period)
     return None
-
-
-def _period(limit: float, remaining: float, reset: float) -> float:
-    """Return the seconds that a limit is for, where it is clearly not a minute."""
-    if remaining > limit / 2 or not reset > 0:
-        return _MINUTE
-    period = reset * limit / (limit - remaining)
-    return period if period < _SHORT else _MINUTE
 
 
 def _number(text: str | None) -> float:

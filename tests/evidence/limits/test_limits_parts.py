@@ -14,7 +14,13 @@ import pytest
 from skllm_calib.evidence.limits import limiter as limiter_module
 from skllm_calib.evidence.limits.flow import Flow
 from skllm_calib.evidence.limits.limiter import Limiter, Sender
-from skllm_calib.evidence.limits.told import guessed_tokens, limits_told, used_tokens
+from skllm_calib.evidence.limits.told import (
+    Learnt,
+    Told,
+    guessed_tokens,
+    limits_told,
+    used_tokens,
+)
 from skllm_calib.evidence.limits.window import LEASE, Book, Order, fill
 from skllm_calib.exceptions import StorageError
 
@@ -132,33 +138,51 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"
 
 
 @pytest.mark.parametrize(
-    ("headers", "limit", "remaining", "reset"),
+    ("headers", "told"),
     [
         ({"x-ratelimit-limit-{}": "500", "x-ratelimit-remaining-{}": "499",
-          "x-ratelimit-reset-{}": "120ms"}, 500, 499, 0.12),
+          "x-ratelimit-reset-{}": "120ms"}, (500, 499, 0.12, None)),
         ({"x-ratelimit-limit-{}": "500", "x-ratelimit-remaining-{}": "0",
-          "x-ratelimit-reset-{}": "1m2.5s"}, 500, 0, 62.5),
+          "x-ratelimit-reset-{}": "1m2.5s"}, (500, 0, 62.5, None)),
         ({"anthropic-ratelimit-{}-limit": "50", "anthropic-ratelimit-{}-remaining": "0",
-          "anthropic-ratelimit-{}-reset": TOMORROW}, 50, 0, pytest.approx(86_400, abs=7200)),
-        ({"x-ratelimit-limit-{m}": "4", "x-ratelimit-remaining-{m}": "3"}, 4, 3, None),
-        ({"x-ratelimit-limit-{}": "6", "x-ratelimit-remaining-{}": "0",
-          "x-ratelimit-reset-{}": "1"}, 360, 0, 1),
-        ({"x-ratelimit-limit-{}": "10", "x-ratelimit-renewalperiod-{}": "10"}, 60, None, None),
-        ({"x-ratelimit-limit-{}": "14400", "x-ratelimit-remaining-{}": "14399",
-          "x-ratelimit-reset-{}": "6s"}, 14400, 14399, 6),
-        ({"x-ratelimit-limit-{}": "7", "x-ratelimit-reset-{}": "soon"}, 7, None, None),
+          "anthropic-ratelimit-{}-reset": TOMORROW},
+         (50, 0, pytest.approx(86_400, abs=7200), None)),
+        ({"x-ratelimit-limit-{m}": "4", "x-ratelimit-remaining-{m}": "3"}, (4, 3, None, None)),
+        ({"x-ratelimit-limit-{}": "10", "x-ratelimit-renewalperiod-{}": "10"},
+         (10, None, None, 10)),
+        ({"x-ratelimit-limit-{}": "7", "x-ratelimit-reset-{}": "soon"}, (7, None, None, None)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("which", [0, 1])
-def test_headers_of_several_servers(which, headers, limit, remaining, reset):
+def test_headers_of_several_servers(which, headers, told):
     names = {"": ("requests", "tokens"), "m": ("req-minute", "tokens-minute")}
     sent = {
         name.format(names[""][which], m=names["m"][which]): value for name, value in headers.items()
     }
-    told = limits_told(sent)
-    assert told[1 - which] is None
-    got = [None if math.isnan(x) else x for x in told[which]]
-    assert got == [limit, remaining, reset]
+    read = limits_told(sent)
+    assert read[1 - which] is None
+    assert tuple(None if math.isnan(x) else x for x in read[which]) == told
+
+
+@pytest.mark.parametrize(
+    ("answers", "per_minute"),
+    [
+        ([Told(500, 499, 0.12)], math.inf),  # no need to know yet
+        ([Told(500, 499, 0.12), Told(500, 200, 36.0)], 500),
+        ([Told(500)], 500),
+        ([Told(500, 10)], 500),
+        ([Told(10, 2, 1.0, 10.0)], 60),  # ten in ten seconds
+        ([Told(6, 5, 0.2), Told(6, 3, 0.5), Told(6, 2, 0.66), Told(6, 5, 0.2)], 360),  # a second
+        ([Told(600, 400, 40.0), Told(600, 20, 3.0)], 600),  # at the end of a minute
+        ([Told(600, 20, 3.0), Told(600, 590, 59.0), Told(600, 200, 40.0)], 600),
+        ([Told(500, 200, 36.0), Told(900, 100, 50.0)], 900),
+    ],
+)
+def test_what_many_answers_tell_of_a_limit(answers, per_minute):
+    learnt = Learnt()
+    for told in answers:
+        learnt.note(told)
+    assert learnt.per_minute == pytest.approx(per_minute)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "", "many"])
