@@ -59,10 +59,11 @@ class BatchBackend(BaseBackend):
         self.ledger = ledger
         self.storage = storage
         self.failure: BackendError | None = None
+        self._identity = backend.identity()
 
     def identity(self) -> dict[str, Any]:
         """Return that of the backend: replies from batches are the same."""
-        return self.backend.identity()
+        return self._identity
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply | BackendError]]:
         """Yield what is known by now; for the others, an AwaitedRow."""
@@ -88,7 +89,7 @@ class BatchBackend(BaseBackend):
     def _kind(self, request: Request) -> str:
         """Name the requests that a model takes, or not, for the same reasons."""
         what = [bool(request.answers), request.schema, request.temperature]
-        return digest_of([self.identity(), what])
+        return digest_of([self._identity, what])
 
     def _facts(self, kind: str, requests: Sequence[Request], indices: Sequence[int]) -> _Answers:
         """Return what the model takes, asking two rows if need be, and the rows that are left."""
@@ -139,7 +140,7 @@ class BatchBackend(BaseBackend):
 
         What a line is depends on its request alone: not on what others have shown meanwhile.
         """
-        replay = Replay(request.key(self.identity()), results)
+        replay = Replay(request.key(self._identity), results)
         known = self.backend.new_facts()
         known.learn_from_json(facts)
         answerer = self.backend.answerer(self.backend.connect(replay.channels), known)

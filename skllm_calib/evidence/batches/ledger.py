@@ -13,7 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from skllm_calib.evidence.backends.hosted.batches import BatchService, Handed, Standing
+from skllm_calib.evidence.backends.hosted.batches import (
+    BatchService,
+    Handed,
+    NotThereError,
+    Standing,
+)
 from skllm_calib.evidence.backends.hosted.failures import Problem
 from skllm_calib.evidence.backends.hosted.replay import Line, LineResult
 from skllm_calib.evidence.storage import Storage, failure_key
@@ -25,6 +30,7 @@ __all__ = ["Ledger"]
 _SETTLING = 10.0  # seconds after which a call that was sent has made its batch, or never will
 _MOMENT = 0.2  # seconds between two attempts to have one's turn
 _AT_ONCE = 500  # results kept in one transaction
+_KEPT_FOR = 25 * 86_400.0  # seconds for which all providers keep results
 _LATER = 86_400.0  # beyond the clock of any machine
 
 
@@ -119,7 +125,7 @@ class Ledger:
         self._note(batch)
 
         def note_sent() -> None:
-            self._note(replace(batch, sent=time.time()))
+            self._note(replace(batch, sent=self._now()))
 
         try:
             made = self._service.submit(batch.token, path, [w for _, w in lines], note_sent)
@@ -141,13 +147,21 @@ class Ledger:
         batch = self._batches[token]
         if batch.id is None and (batch := self._settled(batch)).id is None:
             return False
-        standing = self._service.look(str(batch.id))
-        if not standing.is_over:
-            return False
-        if standing.error:
-            self._cross_out(token)
-            self._refused(standing)
-            return False
+        try:
+            standing = self._service.look(str(batch.id))
+            if not standing.is_over:
+                return False
+            if standing.error:
+                self._cross_out(token)
+                self._refused(standing)
+                return False
+            self._keep_results(token, standing)
+        except NotThereError as error:
+            self._keep_nothing(batch, error)
+        self._cross_out(token)
+        return True
+
+    def _keep_results(self, token: str, standing: Standing) -> None:
         missing = {name for name, holder in self._holder.items() if holder == token}
         for results in _in_parts(self._service.results(standing)):
             ours = [result for result in results if result.id in missing]
@@ -157,8 +171,15 @@ class Ledger:
         lost = (LineResult(name, 408, {"message": said}) for name in sorted(missing))
         for results in _in_parts(lost):
             self._keep(results)
-        self._cross_out(token)
-        return True
+
+    def _keep_nothing(self, batch: Handed, error: BackendError) -> None:
+        """Give up what a provider has removed in the meantime; it is to be asked again."""
+        if self._now() < (batch.sent or 0.0) + _KEPT_FOR:
+            raise BackendError(
+                f"the batch {batch.id} is not found: it is seen with the key that it was handed in "
+                f"with, and was perhaps removed; {error}"
+            )
+        self._keep_results(batch.token, Standing(str(batch.id), "removed", is_over=True))
 
     def _settled(self, batch: Handed) -> Handed:
         """Find out whether a batch was made, of which nobody has noted the name."""
@@ -172,7 +193,7 @@ class Ledger:
                 return batch
             if found.is_open:
                 return batch
-            left = sent + _SETTLING - time.time()
+            left = sent + _SETTLING - self._now()
             if left <= 0:
                 break
             time.sleep(min(left, 1.0))
@@ -211,6 +232,17 @@ class Ledger:
     def _remove(self, keys: Sequence[str]) -> None:
         if keys:
             self._storage.remove(keys, time.time() + _LATER)
+
+    def _now(self) -> float:
+        """Return the time by the clock that all share."""
+        times: list[float] = []
+
+        def look(text: str | None, now: float) -> str:
+            times.append(now)
+            return text or "{}"
+
+        self._storage.change_at(_shared(self._name), look)
+        return times[0]
 
     def _note(self, batch: Handed) -> None:
         self._batches[batch.token] = batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ from skllm_calib.evidence.batches.ledger import Ledger
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.prepared_rows import PreparedRows
 from skllm_calib.evidence.usage import Usage
-from skllm_calib.exceptions import InvalidInput
+from skllm_calib.exceptions import BackendError, InvalidInput
 
 __all__ = ["BatchStatus", "submit_rows"]
 
@@ -105,6 +105,8 @@ def submit_rows(prepared: PreparedRows, wait: float | None = None) -> BatchStatu
         if wait is None or status.is_done:
             return status
         time.sleep(wait)
+        while not _is_worth_a_look(backend, status.ids):
+            time.sleep(wait)
 
 
 def _look(prepared: PreparedRows, backend: HostedBackend, cache: ResponseCache) -> BatchStatus:
@@ -125,6 +127,15 @@ def _look(prepared: PreparedRows, backend: HostedBackend, cache: ResponseCache) 
             raise batches.failure
         ledger.hand_in()
         return replace(status, ids=ledger.awaited)
+
+
+def _is_worth_a_look(backend: HostedBackend, ids: Sequence[str]) -> bool:
+    """Tell whether a batch is over: a whole look reads all rows again."""
+    with closing(backend.batch_service()) as service:
+        try:
+            return not ids or any(service.look(name).is_over for name in ids)
+        except BackendError:
+            return True  # which says what is wrong
 
 
 def _tally(records: Iterable[Done]) -> BatchStatus:

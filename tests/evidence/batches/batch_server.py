@@ -125,7 +125,10 @@ class BatchServer:
             (r"/v1/messages/batches/(\w+)/results", lambda m: self.anthropic_results(m[1])),
         ):
             if found := re.fullmatch(pattern, path):
-                return handle(found)
+                try:
+                    return handle(found)
+                except KeyError:
+                    return Answer(404, {"error": {"message": "No such object"}})
         self.live.append(body)
         return self.answer(body)
 

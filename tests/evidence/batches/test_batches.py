@@ -23,6 +23,7 @@ from skllm_calib.backends import (
 )
 from skllm_calib.cli import main
 from skllm_calib.evidence.backends.hosted.batches import Limits
+from skllm_calib.evidence.batches import ledger
 from skllm_calib.exceptions import AuthenticationFailed, BackendError, InvalidInput, RateLimited
 from skllm_calib.utils.tables import read_table
 
@@ -343,7 +344,9 @@ def test_wait_looks_until_all_is_done(provider, cache):
         clf = classifier(provider, server, cache)
         server.n_looks = 3
         assert clf.submit_batch(TEXTS, wait=0.01).is_done
-        assert sum(call.startswith("GET") for call in server.calls) == 4  # a file of answers, too
+        looks = [call for call in server.calls if call.startswith("GET")]
+        assert looks[:4] == ["GET /v1/batches/batch_0"] * 4  # the rows are read after three
+        assert [call.rpartition("/")[2] for call in looks[4:]] == ["content"]
 
 
 @only_openai
@@ -414,4 +417,19 @@ def test_the_command_line_hands_in_and_collects(provider, tmp_path, capsys):
         server.finish()
         assert main(argv) == 0
         assert len(read_table(out).rows) == 7
+    assert set(server.billed.values()) == {1}
+
+
+@only_openai
+def test_a_batch_that_the_provider_has_removed(provider, cache, monkeypatch):
+    with BatchServer(provider.respond) as server:
+        clf = classifier(provider, server, cache)
+        clf.submit_batch(TEXTS)
+        server.batches.clear()
+        with pytest.raises(BackendError, match=r"batch_0 is not found.*the key"):
+            clf.submit_batch(TEXTS)
+        monkeypatch.setattr(ledger, "_KEPT_FOR", 0.0)  # after a month it is asked again
+        assert counts(clf.submit_batch(TEXTS)) == (2, 4, 0)
+        server.finish()
+        assert clf.submit_batch(TEXTS).is_done
     assert set(server.billed.values()) == {1}

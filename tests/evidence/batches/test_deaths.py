@@ -13,10 +13,18 @@ from skllm_calib import ResponseCache
 from skllm_calib.backends import clear_handles
 from skllm_calib.evidence.backends.hosted.batches import BatchService
 from skllm_calib.evidence.batches import ledger
+from skllm_calib.evidence.storage.postgres import PostgresStorage
 from skllm_calib.evidence.storage.sqlite import SQLiteStorage
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
-STEPS = [(SQLiteStorage, "put"), (SQLiteStorage, "change_at"), (BatchService, "call")]
+STEPS = [
+    *(
+        (storage, name)
+        for storage in (SQLiteStorage, PostgresStorage)
+        for name in ("put", "change_at")
+    ),
+    (BatchService, "call"),
+]
 _DIED, _FAILED = 9, 1
 
 
@@ -68,7 +76,15 @@ def dying_at(n_step, before, act):
     ids=["openai-before", "openai-after", "mistral-after", "anthropic-after"],
 )
 def test_whoever_comes_next_goes_on_and_pays_nothing_twice(provider, before, tmp_path):
-    cache = ResponseCache(tmp_path / "replies.sqlite")
+    live_and_die(provider, before, ResponseCache(tmp_path / "replies.sqlite"))
+
+
+@pytest.mark.cluster
+def test_on_other_machines_too(postgres_server):
+    live_and_die(OpenAI(), False, ResponseCache(postgres_server.new_address()))
+
+
+def live_and_die(provider, before, cache):
     n_step = n_deaths = 0
     with BatchServer(provider.respond) as server:
         clf = classifier(provider, server, cache)

@@ -23,6 +23,7 @@ __all__ = [
     "Found",
     "Handed",
     "Limits",
+    "NotThereError",
     "Standing",
     "joined",
     "response_of",
@@ -35,6 +36,10 @@ LOOKED_BACK = 3600.0
 TOKEN_FIELD = "skllm_calib"
 """The field of a batch's metadata that says which one it is."""
 _NOT_THERE = (404, 405, 501)
+
+
+class NotThereError(BackendError):
+    """The provider knows nothing of what is asked for."""
 
 
 class Limits(NamedTuple):
@@ -175,7 +180,7 @@ class BatchService(ABC):
         """Return what to raise for a problem."""
         if problem.status in _NOT_THERE:
             where = self._connection.access.public_address
-            return BackendError(
+            return NotThereError(
                 f"{where} has no batches that can be reached (status {problem.status}): "
                 f"predict_proba asks row by row; it said: {problem.message}"
             )
