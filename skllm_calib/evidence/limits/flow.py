@@ -15,6 +15,7 @@ __all__ = ["Flow"]
 
 _LEAST = 0.02  # in flight
 _SPREADING = 1.0  # seconds in which requests come back after a pause
+_GLANCE = 1.0  # seconds
 _RECOVERY = 8.0  # seconds from half of what was refused to all of it
 _PAUSES = (0.5, 8.0)  # seconds: the first, and the longest
 _SPREAD = 0.1  # of a pause is added at random, so that workers do not come back together
@@ -66,12 +67,13 @@ class Flow:
         return max(window, half)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until a request may be sent; infinite until one has ended."""
+        """Return the seconds until a request may be sent, or until it is worth asking again."""
         if (until := max(self.paused_until, self._held_until)) > now:
             return until - now
         window = self.window(now)
         if self.in_flight + 1 > max(1.0, window):
-            return _SPREADING / 20 if now < self.paused_until + _SPREADING else math.inf
+            # Until one has ended, or there is room for more of them.
+            return _SPREADING / 20 if now < self.paused_until + _SPREADING else _GLANCE
         if window < 1.0:
             return max(0.0, self._last_begun + self._seconds / window - now)
         return 0.0

@@ -192,8 +192,7 @@ class Limiter:
     def attempt(self, tokens: float, n_waiting: int) -> Ticket | Order | float:
         """Return what the first of the queue gets, or is to bring to the book, or waits for.
 
-        It is one or the other thread: under the lock. Infinite seconds are those until a request
-        has ended.
+        Under the lock; it is called again after these seconds, or when a request has ended.
         """
         now, limits, flow = self._clock(), self.limits, self.flow
         tokens *= self._ratio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +13,9 @@ import time
 from collections import deque
 
 import pytest
-from loopback import completion, refusal, servers
+from loopback import completion, position, refusal, servers
 
-from skllm_calib import ResponseCache
+from skllm_calib import LLMClassifier, ResponseCache
 from skllm_calib.backends import (
     AnthropicBackend,
     Message,
@@ -121,6 +123,29 @@ def test_a_storm_of_refusals_costs_no_row(serve, tells_when):
     model = OpenAIBackend("m", base_url=url, max_concurrency=32, max_retries=5)
     assert {a.text for a in answers(model, 120)} == {"yes"}
     assert limited.n_refused < 80
+
+
+def test_rows_in_a_storm_are_those_of_a_calm(serve):
+    def calm(body):
+        digest = hashlib.sha256(json.dumps(body["messages"]).encode()).digest()
+        p = (1 + digest[0]) / 258
+        return completion("A", [position("A", {"A": p, "B": 1 - p})])
+
+    limited = Limited(40, tells_when=False)
+
+    def stormy(body):
+        answer = limited(body)
+        return calm(body) if answer.status == 200 else answer
+
+    rows = [f"text {i}" for i in range(70)]
+    found = []
+    for respond in (calm, stormy):
+        model = OpenAIBackend("m", base_url=serve(respond).base_url, max_concurrency=64)
+        llm = LLMClassifier(model, classes=["ham", "spam"], signal="logprobs")
+        found.append(llm.predict_proba(rows))
+    assert limited.n_refused > 0
+    assert found[0].tolist() == found[1].tolist()
+    assert len(set(found[0][:, 0])) > 30
 
 
 def test_threads_and_estimators_of_a_process_share_a_limit(serve, short_minutes):
