@@ -32,6 +32,7 @@ PROBA = [0.7, 0.3]
 
 
 class OpenAI:
+    name = "openai"
     refusal = staticmethod(loopback.refusal)
     signal = "logprobs"
 
@@ -52,6 +53,7 @@ class Responses(OpenAI):
 
 
 class Mistral:
+    name = "mistral"
     refusal = staticmethod(loopback_mistral.refusal)
     signal = "logprobs"
 
@@ -64,6 +66,7 @@ class Mistral:
 
 
 class Anthropic:
+    name = "anthropic"
     refusal = staticmethod(loopback_anthropic.refusal)
     signal = "self_reported"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import partial
 
 import pytest
 from batch_server import BatchServer
@@ -11,20 +12,16 @@ from test_batches import TEXTS, Anthropic, Mistral, OpenAI, classifier, counts
 
 from skllm_calib import ResponseCache
 from skllm_calib.backends import clear_handles
+from skllm_calib.evidence.backends.anthropic.batches import AnthropicBatches
 from skllm_calib.evidence.backends.hosted.batches import BatchService
+from skllm_calib.evidence.backends.mistral.batches import MistralBatches
+from skllm_calib.evidence.backends.openai.batches import OpenAIBatches
 from skllm_calib.evidence.batches import ledger
-from skllm_calib.evidence.storage.postgres import PostgresStorage
 from skllm_calib.evidence.storage.sqlite import SQLiteStorage
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
-STEPS = [
-    *(
-        (storage, name)
-        for storage in (SQLiteStorage, PostgresStorage)
-        for name in ("put", "change_at")
-    ),
-    (BatchService, "call"),
-]
+STEPS = [(SQLiteStorage, "put"), (SQLiteStorage, "change_at"), (BatchService, "call")]
+SUBMIT = [(kind, "submit") for kind in (OpenAIBatches, MistralBatches, AnthropicBatches)]
 _DIED, _FAILED = 9, 1
 
 
@@ -37,15 +34,29 @@ def _hosted(monkeypatch):
     clear_handles()
 
 
-def dying_at(n_step, before, act):
-    """Have a child process act, and die right before or after a step; return whether it died."""
+def child(act):
+    """Have a child process act, and return its number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the server is a thread of ours
         pid = os.fork()
     if pid:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert code in (0, _DIED)
-        return code == _DIED
+        return pid
+    try:
+        act()
+    except BaseException:
+        os._exit(_FAILED)
+    os._exit(0)
+
+
+def has_died(pid):
+    """Wait for the end of a child process."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, _DIED)
+    return code == _DIED
+
+
+def dying_at(n_step, before, act, steps=STEPS):
+    """Act, but die right before or after a step."""
     n_steps = 0
 
     def mortal(known):
@@ -61,30 +72,14 @@ def dying_at(n_step, before, act):
 
         return step
 
-    try:
-        for owner, name in STEPS:
-            setattr(owner, name, mortal(getattr(owner, name)))
-        act()
-    except BaseException:
-        os._exit(_FAILED)
-    os._exit(0)
+    for owner, name in steps:
+        setattr(owner, name, mortal(getattr(owner, name)))
+    act()
 
 
-@pytest.mark.parametrize(
-    ("provider", "before"),
-    [(OpenAI(), True), (OpenAI(), False), (Mistral(), False), (Anthropic(), False)],
-    ids=["openai-before", "openai-after", "mistral-after", "anthropic-after"],
-)
-def test_whoever_comes_next_goes_on_and_pays_nothing_twice(provider, before, tmp_path):
-    live_and_die(provider, before, ResponseCache(tmp_path / "replies.sqlite"))
-
-
-@pytest.mark.cluster
-def test_on_other_machines_too(postgres_server):
-    live_and_die(OpenAI(), False, ResponseCache(postgres_server.new_address()))
-
-
-def live_and_die(provider, before, cache):
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_whoever_comes_next_goes_on_and_pays_nothing_twice(before, tmp_path):
+    cache, provider = ResponseCache(tmp_path / "replies.sqlite"), OpenAI()
     n_step = n_deaths = 0
     with BatchServer(provider.respond) as server:
         clf = classifier(provider, server, cache)
@@ -99,7 +94,8 @@ def live_and_die(provider, before, cache):
             for finish in (False, True):
                 if finish:
                     server.finish()
-                died = dying_at(n_step, before, lambda: clf.submit_batch(texts))
+                act = partial(dying_at, n_step, before, lambda: clf.submit_batch(texts))
+                died = has_died(child(act))
                 n_deaths += died
                 is_over = finish and not died
             server.finish()
@@ -108,4 +104,44 @@ def live_and_die(provider, before, cache):
             assert counts(clf.submit_batch(texts)) == (len(texts), 0, 0)
     assert n_deaths > 8
     assert len(server.billed) == len(texts)
+    assert set(server.billed.values()) == {1}
+
+
+@pytest.mark.parametrize("provider", [OpenAI(), Mistral(), Anthropic()], ids=lambda p: p.name)
+def test_a_batch_is_found_whose_name_nobody_has_noted(provider, tmp_path):
+    die_with_a_batch(provider, ResponseCache(tmp_path / "replies.sqlite"))
+
+
+@pytest.mark.cluster
+def test_it_is_found_from_another_machine(postgres_server):
+    die_with_a_batch(OpenAI(), ResponseCache(postgres_server.new_address()))
+
+
+def die_with_a_batch(provider, cache):
+    with BatchServer(provider.respond) as server:
+        clf = classifier(provider, server, cache)
+        server.make(
+            "/v1/other", [{"custom_id": str(i), "body": {}, "params": {}} for i in range(4)]
+        )
+        assert has_died(child(lambda: dying_at(1, False, lambda: clf.submit_batch(TEXTS), SUBMIT)))
+        assert len(server.batches) == 2
+        assert counts(clf.submit_batch(TEXTS)) == (2, 4, 0)
+        server.batches["batch_0"].status = "done"  # it is of somebody else
+        server.finish()
+        assert clf.submit_batch(TEXTS).is_done
+        assert len(server.batches) == 2
+    assert set(server.billed.values()) == {1}
+
+
+def test_processes_that_come_at_the_same_moment_hand_in_together_what_one_would(tmp_path):
+    cache = ResponseCache(tmp_path / "replies.sqlite")
+    with BatchServer(OpenAI().respond) as server:
+        clf = classifier(OpenAI(), server, cache)
+        clf.submit_batch(TEXTS[:2])
+        for _ in range(2):
+            pids = [child(lambda: clf.submit_batch(TEXTS)) for _ in range(3)]
+            assert [has_died(pid) for pid in pids] == [False] * 3
+            server.finish()
+        assert clf.submit_batch(TEXTS).is_done
+        assert [len(batch.lines) for batch in server.batches.values()] == [4]
     assert set(server.billed.values()) == {1}
