@@ -277,9 +277,9 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         check_is_fitted(self)
         stream = prepare_stream(self.estimator_, X, n_ahead=n_ahead)
 
-        def batches() -> Iterator[ScoredBatch]:
+        def batches(in_order: bool) -> Iterator[ScoredBatch]:
             self._check_match(identity_of(stream.fingerprint, None))
-            for batch in stream.batches():
+            for batch in stream.batches(in_order=in_order):
                 self._check_match({"model as served": batch.served_model})
                 yield batch._replace(log_proba=self._calibrated(batch.log_proba))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 
 from skllm_calib.calibration.calibrated import CalibratedLLMClassifier
@@ -73,6 +73,8 @@ def load_classifier(args: SimpleNamespace) -> CalibratedLLMClassifier:
             "language models"
         )
     inner.set_params(cache=cache_of(args), verbose=progress_wanted(args), on_error="nan")
+    if (n := getattr(args, "concurrency", None)) is not None:
+        inner.set_params(model=_with_concurrency(inner.model, n))
     return classifier
 
 
@@ -104,10 +106,22 @@ def _prompt(args: SimpleNamespace) -> Prompt:
 
 def _model(args: SimpleNamespace) -> str | BaseBackend:
     backend = resolve_model(args.model)  # an unknown name is an error before any row is read
-    if args.base_url is None and args.api_key_env is None:
-        return str(args.model)
-    if not isinstance(backend, OpenAIBackend):
+    model: str | BaseBackend = str(args.model)
+    if args.base_url is not None or args.api_key_env is not None:
+        if not isinstance(backend, OpenAIBackend):
+            raise ValueError(
+                f"--base-url and --api-key-env go with --model openai:NAME, not {args.model!r}"
+            )
+        model = OpenAIBackend(backend.model, base_url=args.base_url, api_key_env=args.api_key_env)
+    n = getattr(args, "concurrency", None)
+    return model if n is None else _with_concurrency(model, n)
+
+
+def _with_concurrency(model: str | BaseBackend | None, n: int) -> BaseBackend:
+    """Return a backend that has so many requests under way."""
+    backend: BaseBackend = clone(resolve_model(model))
+    if "max_concurrency" not in backend.get_params(deep=False):
         raise ValueError(
-            f"--base-url and --api-key-env go with --model openai:NAME, not {args.model!r}"
+            f"--concurrency {n} is for models behind a server, and {type(backend).__name__} is none"
         )
-    return OpenAIBackend(backend.model, base_url=args.base_url, api_key_env=args.api_key_env)
+    return backend.set_params(max_concurrency=n)  # type: ignore[no-any-return]

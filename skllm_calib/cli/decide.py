@@ -44,9 +44,9 @@ def run(args: SimpleNamespace) -> int:
 
     source = [file_digest(model_file(args.classifier))]
     partial = answer_all(classifier, table, source, args)
-    answers = [partial.answers[i] for i in range(len(table.rows))]
+    answers = [partial[i] for i in range(table.n_rows)]
     nothing = [np.nan] * len(labels)
-    proba = np.array([nothing if a["proba"] is None else a["proba"] for a in answers])
+    proba = np.array([nothing if a.proba is None else a.proba for a in answers])
     if isinstance(rule, RiskMatrix):
         decided = rules.decide_by_matrix(rule, impacts, proba, labels)
     else:

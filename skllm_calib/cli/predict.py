@@ -1,21 +1,23 @@
 """Classify the rows of a table: label, probability of each class, and what failed and why."""
 
+from collections import Counter
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
 from skllm_calib.cli.classifier import build_classifier, inner_classifier, load_classifier
 from skllm_calib.cli.console import note, remark
-from skllm_calib.cli.rows import table_of
 from skllm_calib.operations.records import file_digest
 from skllm_calib.persistence import model_file
+from skllm_calib.utils.tables import open_table, text_of
 
 
 def run(args: SimpleNamespace) -> int:
     """Ask for what is missing, and write the result when it is complete."""
     check_out(args, args.file)
-    table = table_of(args)
-    table.column(args.text)
+    table = open_table(args.file, sep=args.sep, encoding=args.encoding)
+    table.check(args.text)
     classifier: Any
     if args.classifier is not None:
         if args.classes:
@@ -31,20 +33,27 @@ def run(args: SimpleNamespace) -> int:
                  "order_averaging", "max_off_label")  # fmt: skip
         source = [getattr(args, name) for name in names]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
-    if args.batch and not _is_collected(classifier, table.column(args.text), args):
-        return 0
+    if args.batch:
+        texts = [text_of(cells.get(args.text)) for _, cells in table.records()]
+        if not _is_collected(classifier, texts, args):
+            return 0
     partial = answer_all(classifier, table, source, args)
     labels = sorted(str(label) for label in classifier.classes_.tolist())
-    ours = columns_of(labels)
-    cells = [cells_of(partial.answers[i], labels) for i in range(len(table.rows))]
-    if args.threshold is not None:
-        ours.append("action")
-        for one in cells:
-            passes = one.get("probability", -1) >= args.threshold
-            one["action"] = "accept" if passes else "review"
-    wrote = put_out(table, ours, cells, partial, args)
-    if wrote:
-        remark(args, f"{wrote}{_summary(cells, args)}")
+    ours, counts = columns_of(labels), Counter[str]()
+
+    def cells() -> Iterator[dict[str, Any]]:
+        for i in range(table.n_rows):
+            one = cells_of(partial[i], labels)
+            counts["failed"] += one["failure"] is not None
+            if args.threshold is not None:
+                passes = one.get("probability", -1) >= args.threshold
+                one["action"] = "accept" if passes else "review"
+                counts[one["action"]] += 1
+            yield one
+
+    ours += ["action"] * (args.threshold is not None)
+    if wrote := put_out(table, ours, cells(), partial, args):
+        remark(args, f"{wrote}{_summary(table.n_rows, counts, args)}")
     return 0
 
 
@@ -63,11 +72,10 @@ def _is_collected(classifier: Any, texts: list[Any], args: SimpleNamespace) -> b
     return bool(status.is_done)
 
 
-def _summary(cells: list[dict[str, Any]], args: SimpleNamespace) -> str:
-    parts = [f"{len(cells):,} rows"]
-    if n_failed := sum(one["failure"] is not None for one in cells):
-        parts.append(f"{n_failed:,} failed")
+def _summary(n_rows: int, counts: Counter[str], args: SimpleNamespace) -> str:
+    parts = [f"{n_rows:,} rows"]
+    if counts["failed"]:
+        parts.append(f"{counts['failed']:,} failed")
     if args.threshold is not None:
-        n_accepted = sum(one["action"] == "accept" for one in cells)
-        parts += [f"{n_accepted:,} accepted", f"{len(cells) - n_accepted:,} to review"]
+        parts += [f"{counts['accept']:,} accepted", f"{counts['review']:,} to review"]
     return ", ".join(parts)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
-from skllm_calib.evidence.asking import Row, RowRecord, ask_in_batches
+from skllm_calib.evidence.asking import Done, Row, RowRecord, ask_in_batches
 from skllm_calib.evidence.bound_model import BoundModel
 from skllm_calib.evidence.failures import (
     Outcomes,
@@ -79,8 +77,8 @@ class StreamedRows:
         """What the probabilities will depend on, in plain values; None before ``fit``."""
         return self.model.fingerprint() if self.fitted else None
 
-    def batches(self) -> Iterator[ScoredBatch]:
-        """Ask, and yield the scores of all rows in their order.
+    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
+        """Ask, and yield the scores of all rows as they come.
 
         Raises
         ------
@@ -89,23 +87,19 @@ class StreamedRows:
             before it were yielded.
         """
         outcomes, problems = Outcomes(), dict[int, str]()
-        done: dict[int, RowRecord] = {}
-        n_yielded = 0
-        batches = ask_in_batches(self.model, self._rows(problems), n_ahead=self.n_ahead)
-        with closing(batches):
-            for batch in batches:
-                done.update(batch)
-                records: list[RowRecord] = []
-                while (record := done.pop(n_yielded + len(records), None)) is not None:
-                    if record.failure is not None and self.model.on_error == "raise":
-                        break
-                    outcomes.add(n_yielded + len(records), record)
-                    records.append(record)
-                if records:
-                    yield self._batch(records, outcomes)
-                    n_yielded += len(records)
-                if record is not None:
-                    self._raise(n_yielded, record, problems)
+        n_ahead = self.n_ahead if in_order else None
+        found = ask_in_batches(self.model, self._rows(problems), n_ahead=n_ahead)
+        with closing(found):
+            for batch in _consecutive(found) if in_order else found:
+                failed = None
+                if self.model.on_error == "raise":
+                    failed = next((k for k, (_, r) in enumerate(batch) if r.failure), None)
+                for i, record in batch[:failed]:
+                    outcomes.add(i, record)
+                if batch[:failed]:
+                    yield self._batch(batch[:failed], outcomes)
+                if failed is not None:
+                    self._raise(*batch[failed], problems)
         report_failures(outcomes, self.model)
         report_off_label(outcomes)
 
@@ -131,13 +125,28 @@ class StreamedRows:
                     yield BackendError(problem)
                 n += 1
 
-    def _batch(self, records: list[RowRecord], outcomes: Outcomes) -> ScoredBatch:
-        failed = {i: str(r.failure) for i, r in enumerate(records) if r.failure is not None}
+    def _batch(self, done: list[Done], outcomes: Outcomes) -> ScoredBatch:
+        positions, records = [i for i, _ in done], [record for _, record in done]
+        failed = {k: str(r.failure) for k, r in enumerate(records) if r.failure is not None}
         log_proba = log_proba_of_records(records, self.model)
-        return ScoredBatch(np.asarray(log_proba), failed, outcomes.served_model)
+        return ScoredBatch(log_proba, failed, outcomes.served_model, positions)
 
     def _raise(self, i: int, record: RowRecord, problems: dict[int, str]) -> None:
         if i in problems:
             raise unusable(i, problems[i])
         assert record.failure is not None
         raise_failure(record.failure, f"row {i} failed: {record.failure}", self.model)
+
+
+def _consecutive(batches: Iterator[list[Done]]) -> Iterator[list[Done]]:
+    """Yield rows in their order."""
+    later: dict[int, RowRecord] = {}
+    n = 0
+    for batch in batches:
+        later.update(batch)
+        ready = []
+        while n in later:
+            ready.append((n, later.pop(n)))
+            n += 1
+        if ready:
+            yield ready

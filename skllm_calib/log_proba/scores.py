@@ -107,7 +107,7 @@ class _AnyStream:
     def fingerprint(self) -> dict[str, Any] | None:
         return getattr(self.estimator, "fingerprint_", None)
 
-    def batches(self) -> Iterator[ScoredBatch]:
+    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
         while rows := list(islice(self.rows, self.n_ahead)):
             scores = prepare_rows(self.estimator, rows).score()
             yield ScoredBatch(scores.log_proba, {}, scores.served_model)

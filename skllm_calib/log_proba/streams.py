@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ __all__ = ["MappedStream", "PreparedStream", "ScoredBatch", "StreamMixin"]
 
 
 class ScoredBatch(NamedTuple):
-    """Log-probabilities of rows that follow each other in a stream.
+    """Log-probabilities of some rows of a stream.
 
     Attributes
     ----------
@@ -25,11 +25,14 @@ class ScoredBatch(NamedTuple):
         Why, where that is known, by the position in `log_proba`.
     served_model : str or None
         The model that answered, as its provider names it; None if that is not known.
+    positions : sequence of int or None
+        Which rows of the stream these are; None for those that follow.
     """
 
     log_proba: NDArray[np.float64]
     failures: dict[int, str]
     served_model: str | None = None
+    positions: Sequence[int] | None = None
 
 
 class PreparedStream(Protocol):
@@ -39,8 +42,14 @@ class PreparedStream(Protocol):
     def fingerprint(self) -> dict[str, Any] | None:
         """What the scores will depend on, in plain values; None if that is not known."""
 
-    def batches(self) -> Iterator[ScoredBatch]:
-        """Yield the scores of all rows, in their order, as they come."""
+    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
+        """Yield the scores of all rows as they come.
+
+        Parameters
+        ----------
+        in_order : bool, default=True
+            False allows batches to have the rows in another order, which their `positions` say.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +57,11 @@ class MappedStream:
     """A stream made of another one."""
 
     fingerprint: dict[str, Any] | None
-    batches: Callable[[], Iterator[ScoredBatch]]
+    map_batches: Callable[[bool], Iterator[ScoredBatch]]
+
+    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
+        """Yield the scores of all rows as they come."""
+        return self.map_batches(in_order)
 
 
 class StreamMixin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from skllm_calib.utils.tables.cells import label_of, text_of
 
 __all__ = [
     "Probabilities", "free_names", "own_cells", "own_column", "proba_columns", "read_ids",
-    "read_probabilities", "read_true_labels", "with_columns",
+    "read_probabilities", "read_true_labels",
 ]  # fmt: skip
 
 _PROBA = re.compile(r"(?:predicted_)*proba_(.+)", re.DOTALL)
@@ -169,39 +169,3 @@ def free_names(taken: Iterable[str], names: Iterable[str]) -> list[str]:
             name = f"predicted_{name}"  # noqa: PLW2901
         found.append(name)
     return found
-
-
-def with_columns(
-    table: Table, columns: Sequence[str], cells: Iterable[Mapping[str, Any]]
-) -> tuple[Table, list[str]]:
-    """Put columns of ours behind those of a table; a name that is taken gets ``predicted_``.
-
-    Parameters
-    ----------
-    table : Table
-        The rows that were classified.
-    columns : sequence of str
-        Names of our columns.
-    cells : iterable of mapping
-        Our cells of each row, by name.
-
-    Returns
-    -------
-    table : Table
-        The rows with our columns.
-    renamed : list of str
-        Those of our columns that could not keep their name.
-
-    Examples
-    --------
-    >>> with_columns(Table(["label"], [{"label": "a"}]), ["label"], [{"label": "b"}])[0].rows
-    [{'label': 'a', 'predicted_label': 'b'}]
-    """
-    names = dict(zip(columns, free_names(table.columns, columns), strict=True))
-    rows = [
-        {**row, **{new: ours.get(name) for name, new in names.items()}}
-        for row, ours in zip(table.rows, cells, strict=True)
-    ]
-    own = list(names.values())
-    renamed = [new for name, new in names.items() if new != name]
-    return Table([*table.columns, *own], rows, own=own), renamed

@@ -3,49 +3,105 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from skllm_calib.utils.files import write_text
+from skllm_calib.utils.files import replacing
 
-__all__ = ["PartialAnswers"]
+__all__ = ["Answer", "PartialAnswers"]
+
+
+class Answer(NamedTuple):
+    """The probabilities of a row, or why it has none."""
+
+    row: int
+    proba: Sequence[float] | None
+    failure: str | None = None
 
 
 class PartialAnswers:
     """Answers by row number, appended to ``OUT.part`` as they come: they survive the process.
 
     Answers to another question are not taken over: their `signature` is another. Without a file,
-    they are kept in memory only.
+    they are kept in memory only, where an answer takes 8 bytes per class.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file.
+    n_found : int
+        How many answers were there at the beginning.
+    failures : dict of int to str
+        Why rows have no probabilities.
     """
 
     def __init__(self, out: str | Path | None, signature: str) -> None:
         self.path = None if out is None else Path(f"{out}.part")
+        self.failures: dict[int, str] = {}
         self._signature = signature
-        self.answers: dict[int, dict[str, Any]] = self._read()
-        self.n_found = len(self.answers)
+        self._proba = array("d")
+        self._is_known = bytearray()
+        self._n_classes = 0
         if self.path is not None:
-            # Written anew, so that a line that was cut off does not spoil the next one.
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = [{"signature": signature}, *self.answers.values()]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in content))
+            # Written anew, so that a line that was cut off does not spoil the next one.
+            with replacing(self.path) as fresh, open(fresh, "w", encoding="utf-8") as file:
+                file.write(json.dumps({"signature": signature}) + "\n")
+                for answer in self._read():
+                    self._take(answer)
+                    file.write(_line(answer))
+        self.n_found = sum(self._is_known)
 
-    def add(self, answers: list[dict[str, Any]]) -> None:
-        """Keep some more answers; each has its row number in ``row``."""
-        self.answers.update({answer["row"]: answer for answer in answers})
+    def __contains__(self, row: int) -> bool:
+        return row < len(self._is_known) and bool(self._is_known[row])
+
+    def __getitem__(self, row: int) -> Answer:
+        if row not in self:
+            return Answer(row, None, self.failures.get(row))
+        k = self._n_classes
+        return Answer(row, self._proba[row * k : (row + 1) * k].tolist())
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Keep some more answers."""
+        for answer in answers:
+            self._take(answer)
         if self.path is not None:
             with open(self.path, "a", encoding="utf-8") as f:
-                f.write("".join(json.dumps(answer) + "\n" for answer in answers))
+                f.write("".join(map(_line, answers)))
 
-    def _read(self) -> dict[int, dict[str, Any]]:
-        """Return the answers of an earlier run; what failed then is to be asked again."""
+    def _take(self, answer: Answer) -> None:
+        if answer.proba is None:
+            self.failures[answer.row] = answer.failure or ""
+            return
+        self._n_classes = len(answer.proba)
+        if (n_more := answer.row + 1 - len(self._is_known)) > 0:
+            self._is_known.extend(bytes(n_more))
+            self._proba.extend([0.0] * n_more * self._n_classes)
+        start = answer.row * self._n_classes
+        self._proba[start : start + self._n_classes] = array("d", answer.proba)
+        self._is_known[answer.row] = True
+
+    def _read(self) -> Iterator[Answer]:
+        """Yield the answers of an earlier run; what failed then is to be asked again."""
         if self.path is None or not self.path.is_file():
-            return {}
-        lines = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:  # the process died while it wrote this line
-                continue
-        if not lines or lines[0].get("signature") != self._signature:
-            return {}
-        return {line["row"]: line for line in lines[1:] if line.get("failure") is None}
+            return
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            for n, line in enumerate(file):
+                found = _parsed(line)
+                if n == 0 and found.get("signature") != self._signature:
+                    return
+                if found.get("proba") is not None:
+                    yield Answer(found["row"], found["proba"])
+
+
+def _line(answer: Answer) -> str:
+    return json.dumps(answer._asdict()) + "\n"
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (TypeError, ValueError):  # the process died while it wrote this line
+        return {}

@@ -287,8 +287,8 @@ def test_rows_that_fail_may_use_up_the_budget(decide, folder, monkeypatch, capsy
 def test_an_interrupt_says_how_to_go_on(decide, new, tmp_path, monkeypatch, capsys):
     assert decide(*FIT, "--max-error", "0.1") == 0
     out = tmp_path / "o.csv"
-    monkeypatch.setattr("skllm_calib.cli.answers.score", lambda *_: (_ for _ in ()).throw(
-        KeyboardInterrupt))  # fmt: skip
+    monkeypatch.setattr("skllm_calib.cli.answers.prepare_stream", lambda *_, **__: (
+        (_ for _ in ()).throw(KeyboardInterrupt)))  # fmt: skip
     assert decide("NEW", "--out", out) == 130
     assert f"What is done is kept in {out}.part" in capsys.readouterr().err
 

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from skllm_calib.backends import PROVIDERS, TestingBackend
-from skllm_calib.cli import main
-from skllm_calib.utils.partial import PartialAnswers
+from skllm_calib.cli import classifier, main
+from skllm_calib.utils.partial import Answer, PartialAnswers
 from skllm_calib.utils.tables import read_table
 
 MODEL = ["--text", "message", "--model", "testing:pred", "--classes", "ham,spam"]
@@ -140,7 +141,7 @@ def test_a_result_is_replaced_only_by_the_finished_one(rows_csv, tmp_path, monke
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skllm_calib.cli.answers.score", interrupted)
+    monkeypatch.setattr(TestingBackend, "run", interrupted)
     assert main(["predict", str(rows_csv), *MODEL, "--out", str(out)]) == 130
     assert f"What is done is kept in {out}.part" in capsys.readouterr().err
     assert out.read_text() == "old"
@@ -158,16 +159,21 @@ def test_progress_is_shown_to_a_terminal(rows_csv, monkeypatch, capsys):
 
 def test_answers_to_another_question_are_not_taken_over(tmp_path):
     out = tmp_path / "o.csv"
-    PartialAnswers(out, "one").add([{"row": 0, "proba": [1.0], "failure": None}])
+    first = PartialAnswers(out, "one")
+    first.add([Answer(2, [0.25, 0.75]), Answer(0, [1.0, 0.0]), Answer(3, None, "no")])
+    assert first[3] == Answer(3, None, "no")
     path = tmp_path / "o.csv.part"
     path.write_text(path.read_text() + '{"row": 1, "pro')  # the process died here
     again = PartialAnswers(out, "one")
-    assert list(again.answers) == [0]
-    again.add([{"row": 1, "proba": [1.0], "failure": None}])
-    assert list(PartialAnswers(out, "one").answers) == [0, 1]
-    assert PartialAnswers(out, "two").answers == {}
+    assert again.n_found == 2
+    assert [i in again for i in range(5)] == [True, False, True, False, False]
+    assert again[2] == Answer(2, [0.25, 0.75])
+    assert again[3] == Answer(3, None)  # is asked again
+    again.add([Answer(1, [0.5, 0.5])])
+    assert PartialAnswers(out, "one").n_found == 3
+    assert PartialAnswers(out, "two").n_found == 0
     path.write_text("")
-    assert PartialAnswers(out, "two").answers == {}
+    assert PartialAnswers(out, "two").n_found == 0
 
 
 SLOW = """
@@ -220,3 +226,65 @@ def test_a_killed_run_asks_only_for_what_is_missing(rows_csv, tmp_path, cache, d
     assert len(set(first) | set(second)) == 120
     assert len(second) < 100
     assert "120 rows" in done.stderr
+
+
+POOLED = """
+import os, sys, time
+from skllm_calib.backends import PROVIDERS, TestingBackend
+from skllm_calib.evidence.backends.base import Answering
+from skllm_calib.cli import main
+
+asked = open(os.environ["ASKED"], "a", buffering=1)
+
+class Pooled(TestingBackend):
+    def answering(self, first):
+        def answer(request):
+            text = request.messages[-1].content.replace(chr(10), " ")
+            time.sleep(1.5 if "SLOW" in text else 0.002)
+            asked.write(text + chr(10))
+            return next(TestingBackend.run(self, [request]))[1]
+        return Answering(answer, 8, lambda: None)
+
+PROVIDERS["pooled"] = lambda name: Pooled(name=name)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_no_row_waits_for_another_and_a_killed_run_asks_and_writes_nothing_twice(tmp_path):
+    """One row takes longer than all the others, which are kept before it is done."""
+    table, out, asked = (tmp_path / name for name in ("t.csv", "o.jsonl", "asked.txt"))
+    table.write_text("text\nSLOW\n" + "".join(f"message {i}\n" for i in range(400)))
+    command = [sys.executable, "-c", POOLED, "predict", str(table), "--text", "text"]
+    command += ["--model", "pooled:x", "--classes", "ham,spam", "--out", str(out)]
+    command += ["--cache", "none"]
+    env = {**os.environ, "ASKED": str(asked)}
+    run = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    part = tmp_path / "o.jsonl.part"
+    deadline = time.monotonic() + 120
+    while not (part.exists() and part.read_text().count("\n") > 200):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    kept = {json.loads(line)["row"] for line in part.read_text().splitlines()[1:]}
+    assert 0 not in kept
+    assert not out.exists()
+    first = asked.read_text().splitlines()
+    subprocess.run(command, env=env, check=True, timeout=120, capture_output=True)
+    second = asked.read_text().splitlines()[len(first) :]
+    assert len(second) == 401 - len(kept)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["SLOW", *(f"message {i}" for i in range(400))]
+    assert not part.exists()
+
+
+def test_how_many_requests_at_a_time(rows_csv, calibrated_dir, capsys):
+    argv = ["predict", str(rows_csv), "--text", "message", "--concurrency"]
+    assert main([*argv, "4", "--classifier", str(calibrated_dir)]) == 1
+    said = "--concurrency 4 is for models behind a server, and TestingBackend is none"
+    assert said in capsys.readouterr().err
+    args = SimpleNamespace(model="openai:m", base_url=None, api_key_env=None, concurrency=200)
+    assert classifier._model(args).get_params()["max_concurrency"] == 200
+    with pytest.raises(SystemExit):
+        main([*argv, "0", *MODEL])
+    assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Files of rows in every format, whole and broken."""
 
 import builtins
+import contextlib
 import csv
 import datetime
 import gzip
@@ -10,9 +11,24 @@ import os
 import pytest
 
 from skllm_calib.exceptions import MissingDependency
-from skllm_calib.utils.tables import Table, check_format, read_table, write_table
+from skllm_calib.utils import tables
+from skllm_calib.utils.tables import Table, TableFile, check_format, open_table, write_table
 
 TABLE = Table(["text", "label"], [{"text": 'a, "b"\nc', "label": "x"}, {"text": "ü", "label": "y"}])
+
+
+def read_table(path):
+    """Read a file whole and in pieces, which have to come to the same."""
+    found = []
+    for read in (tables.read_table, open_table):
+        try:
+            table = read(path)
+            records = list(table.records())
+            found.append((table.columns, records, table.n_rows, table.digest, table.path))
+        except Exception as error:
+            found.append((type(error), str(error)))
+    assert found[0] == found[1]
+    return tables.read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -152,3 +168,50 @@ def test_numbers_stay_numbers(tmp_path, number):
     write_table(Table(["n", "m"], [{"n": number, "m": "x"}]), path)
     (_, row) = csv.reader(io.StringIO(path.read_text(), newline=""))
     assert row[0] == str(number)
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.tsv", "t.csv.gz", "t.jsonl", "t.jsonl.gz", "t.parquet"]
+)
+def test_a_large_table_stays_in_its_file(tmp_path, name):
+    write_table(Table(["id", "text"], [{"id": i, "text": f"a {i}"} for i in range(2_500)]),
+                tmp_path / name)  # fmt: skip
+    read_table(tmp_path / name)
+    table = open_table(tmp_path / name)
+    assert isinstance(table, TableFile)
+    with pytest.raises(ValueError, match="no column 'b': the columns are 'id', 'text'"):
+        table.check("b")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b'sep=|\r\na|b\r\n1|"x\r\ny"\r\n\r\n2|z\r\n'),
+        ("t.csv", b"a;b\r1;2\r3;4"),
+        ("t.csv", "a,b\n1,é\n".encode("cp1252")),
+        ("t.csv", b"a,b\n1,2\n" * 90_000 + b'3,"x\n4,5\n'),
+        ("t.csv", b'a,b\n1,"x\ny" z\n2,3\n'),
+        ("t.csv", "a,b\n1,é\n".encode("utf-16")),
+        ("t.csv", "a,b\n1,é\n".encode("utf-16-le")),
+        ("t.csv", b"\xef\xbb\xbfa,b\n1,2\n"),
+        ("t.csv", b"'=a,b\n'=1,'-x\n"),
+        ("t.jsonl", b'{"a": 1}\n\n{"b": [1], "a": "x"}\n'),
+        ("t.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n'),
+        ("t.jsonl", b'{"a": 1}\n[1]\n'),
+        ("t.csv", b"PAR1"),
+        ("t.parquet", b"PAR1 is no more"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*Windows-1252")
+def test_in_pieces_a_file_says_the_same(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError):
+        read_table(path)
+
+
+def test_a_cell_that_is_no_text_is_refused_before_any_row_is_used(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": "x"}\n{"a": [1]}\n')
+    with pytest.raises(ValueError, match=r"row 2 \(line 2\) holds a list, .*in column 'a'"):
+        open_table(path).check("a")

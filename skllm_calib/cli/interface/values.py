@@ -71,6 +71,13 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else int(text)
 
 
+def count(text: str) -> int:
+    """Read a number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
 def port(text: str) -> int:
     """Read the number of a port."""
     if not text.isdecimal() or int(text) > 65_535:

@@ -9,16 +9,18 @@ import csv
 import io
 import re
 import warnings
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 
 from skllm_calib.exceptions import InvalidInput
 
-__all__ = ["decode", "parse"]
+__all__ = ["decode", "encoding_of", "parse", "parse_lines"]
 
 _BOMS = {
     b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
 }  # fmt: skip
+_HEAD = 100_000  # characters that show what the separator is
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -28,10 +30,7 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
     Without `encoding` it is what a byte order mark says, else UTF-8, else Windows-1252 where not
     one character of the file is UTF-8 beyond ASCII.
     """
-    if encoding is None:
-        encoding = next((name for bom, name in _BOMS.items() if data.startswith(bom)), None)
-    if encoding is None and b"\0" in data[:200]:
-        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    encoding = encoding or encoding_of(data[:200])
     try:
         return data.decode(encoding or "utf-8").removeprefix("\ufeff")
     except LookupError:
@@ -60,6 +59,15 @@ def decode(data: bytes, path: str, encoding: str | None = None) -> str:
         ) from None
 
 
+def encoding_of(head: bytes) -> str | None:
+    """Return the encoding that the first bytes of a file show, or None."""
+    if found := next((name for bom, name in _BOMS.items() if head.startswith(bom)), None):
+        return found
+    if b"\0" in head[:200]:
+        return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
+    return None
+
+
 def parse(
     text: str, path: str, sep: str | None = None
 ) -> tuple[list[str], list[list[str]], list[int], str]:
@@ -71,39 +79,73 @@ def parse(
         For a quote that is not closed, rows with too many or too few cells, columns of one name;
         the message names the line.
     """
+    columns, records, sep = parse_lines(io.StringIO(text, newline=""), path, sep)
+    rows = list(records)
+    return columns, [cells for _, cells in rows], [line for line, _ in rows], sep
+
+
+def parse_lines(
+    lines: Iterator[str], path: str, sep: str | None = None
+) -> tuple[list[str], Iterator[tuple[int, list[str]]], str]:
+    """Return the header, what yields each row with its line, and the separator.
+
+    As :func:`parse`; the lines, with their ends, are read as the rows are.
+    """
+    head, size = [], 0
+    for line in lines:
+        head.append(line)
+        if (size := size + len(line)) >= _HEAD:
+            break
     skipped = 0
-    if found := re.match(r"sep=(.)(?:\r\n|\r|\n)", text):  # Excel's own way to say it
-        sep, text, skipped = sep or found[1], text[found.end() :], 1
-    sep = sep or _separator(text)
-    _check_quotes(text, path, sep, skipped)
-    csv.field_size_limit(2**31 - 1)  # a text may be a whole document
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
-    columns: list[str] = []
-    rows, lines = [], []
-    start = skipped + 1
-    for cells in reader:
-        if cells and not columns:
-            columns = cells
-        elif cells:
+    if head and (found := re.fullmatch(r"sep=(.)(?:\r\n|\r|\n)", head[0])):  # Excel's own way
+        sep, skipped = sep or found[1], 1
+    sep = sep or _separator("".join(head)[:_HEAD])
+    records = _records(chain(head[skipped:], lines), path, sep, skipped)
+    _, columns = next(records, (0, []))
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        for line, cells in records:
             if len(cells) != len(columns):
                 raise InvalidInput(
-                    f"{path!r}, line {start}: {len(cells)} cells, but the header names "
+                    f"{path!r}, line {line}: {len(cells)} cells, but the header names "
                     f"{len(columns)} columns, with {sep!r} between them (is a text with {sep!r} "
                     "unquoted? pass sep= for another separator)",
                     "sep",
                     value=sep,
                 )
-            rows.append(cells)
-            lines.append(start)
+            yield line, cells
+
+    return columns, rows(), sep
+
+
+def _records(
+    lines: Iterator[str], path: str, sep: str, skipped: int
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each record that has any, and the line where it begins."""
+    taken: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    csv.field_size_limit(2**31 - 1)  # a text may be a whole document
+    reader, start = csv.reader(noted(), delimiter=sep), skipped + 1
+    for cells in reader:
+        raw = "".join(taken)
+        taken.clear()
+        if '"' in raw:
+            _check_quotes(raw, path, sep, start - 1)
+        if cells:
+            yield start, cells
         start = reader.line_num + skipped + 1
-    return columns, rows, lines, sep
 
 
 def _separator(text: str) -> str:
     """Find the separator: the one that splits the first rows alike, into the most cells."""
 
     def fit(sep: str) -> tuple[bool, int]:
-        first = csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=sep)
+        first = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
         counts = [len(cells) for cells in islice(filter(None, first), 5)] or [1]
         return min(counts) == max(counts) > 1, counts[0]
 

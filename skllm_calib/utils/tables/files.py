@@ -9,7 +9,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from skllm_calib.utils.files import replacing
 from skllm_calib.utils.tables.cells import guarded, label_of, number_of, text_of, unguarded
 from skllm_calib.utils.tables.delimited import decode, parse
 
-__all__ = ["Table", "check_format", "read_table", "write_table"]
+__all__ = [
+    "Table", "check_column", "check_format", "json_row", "kind_of", "read_table", "records_of",
+    "row_name", "standard_input", "table_of_bytes", "write_rows", "write_table",
+]  # fmt: skip
+
+_PIECE = 100_000  # characters that are written together
 
 
 @dataclass
@@ -50,9 +55,23 @@ class Table:
     digest: str = field(default="", compare=False)
     decimal_comma: bool = field(default=False, compare=False)
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what each row is called in messages, and the row."""
+        for i, row in enumerate(self.rows):
+            yield self.name(i), row
+
     def name(self, i: int) -> str:
-        """Return what a row is called in messages, by its position: the one place for that."""
-        return f"row {i + 1}" + (f" ({self.lines[i]})" if self.lines else "")
+        """Return what a row is called in messages, by its position."""
+        return row_name(i, self.lines[i] if self.lines else "")
+
+    def check(self, name: str) -> None:
+        """Raise ValueError if there is no such column, or a cell of it is no text."""
+        self.column(name)
 
     def column(self, name: str, read: Callable[[Any], Any] = text_of) -> list[Any]:
         """Return a column as texts, None where there is nothing; `read` makes more of a cell.
@@ -62,9 +81,7 @@ class Table:
         ValueError
             If there is no such column, or a cell cannot be read; the message names it.
         """
-        if name not in self.columns:
-            known = ", ".join(repr(c) for c in self.columns) or "none at all"
-            raise InvalidInput(f"no column {name!r}: the columns are {known}", "column", value=name)
+        check_column(self.columns, name)
         out = []
         for i, row in enumerate(self.rows):
             try:
@@ -90,6 +107,18 @@ class Table:
         return out
 
 
+def row_name(i: int, place: str) -> str:
+    """Return what a row is called in messages, by its position and its place in the file."""
+    return f"row {i + 1}" + (f" ({place})" if place else "")
+
+
+def check_column(columns: Sequence[str], name: str) -> None:
+    """Raise InvalidInput if there is no such column."""
+    if name not in columns:
+        known = ", ".join(repr(c) for c in columns) or "none at all"
+        raise InvalidInput(f"no column {name!r}: the columns are {known}", "column", value=name)
+
+
 def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None = None) -> Table:
     """Read a table by the extension of its file; ``-`` is standard input, of any kind.
 
@@ -102,14 +131,21 @@ def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None
     """
     path = str(path)
     kind = "" if path == "-" else check_format(path)
-    data = _standard_input() if path == "-" else Path(path).read_bytes()
+    data = standard_input() if path == "-" else Path(path).read_bytes()
+    return table_of_bytes(data, path, kind, sep=sep, encoding=encoding)
+
+
+def table_of_bytes(
+    data: bytes, path: str, kind: str, *, sep: str | None, encoding: str | None
+) -> Table:
+    """Read the content of a file of a kind, "" for standard input."""
     digest = hashlib.sha256(data).hexdigest()
     if kind.endswith(".gz") or (path == "-" and data.startswith(b"\x1f\x8b")):
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError) as e:
             raise ValueError(f"{path!r} is not a whole gzip file: {e}") from e
-    found = _kind_of(data)
+    found = kind_of(data)
     kind = kind.removesuffix(".gz") or found
     if found in (".parquet", ".xlsx") and kind != found:
         raise ValueError(f"{path!r} holds a {found} file: give it this extension")
@@ -135,7 +171,8 @@ def read_table(path: str | Path, *, sep: str | None = None, encoding: str | None
     return table
 
 
-def _standard_input() -> bytes:
+def standard_input() -> bytes:
+    """Return all of standard input."""
     stream = getattr(sys.stdin, "buffer", None)
     data: bytes = stream.read() if stream is not None else sys.stdin.read().encode()
     if not data:
@@ -143,8 +180,8 @@ def _standard_input() -> bytes:
     return data
 
 
-def _kind_of(data: bytes) -> str:
-    """Tell what comes from a pipe by how it begins."""
+def kind_of(data: bytes) -> str:
+    """Tell of which kind a file is by how it begins."""
     if data.startswith((b"PAR1", b"PK\x03\x04")):
         return ".parquet" if data.startswith(b"PAR1") else ".xlsx"
     return {b"{": ".jsonl", b"[": ".json"}.get(data.lstrip()[:1], ".csv")
@@ -179,18 +216,32 @@ def _read_json(text: str, path: str, *, lines: bool) -> Table:
     parts = _split_lines(text) if lines else [(0, text)]
     for number, part in parts:
         place = f"{path!r}, line {number}" if number else repr(path)
-        try:
-            found = json.loads(part, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as e:
-            raise ValueError(f"{place} is not JSON: {e}") from e
+        found = _json(part, place)
         if not lines and not isinstance(found, list):
             raise ValueError(f"{place} is not an array of objects with columns")
         for row in [found] if lines else found:
-            if not isinstance(row, dict):
-                raise ValueError(f"{place} is not an object with columns")
-            rows.append(row)
+            rows.append(_json_row(row, place))
             where += [f"line {number}"] if number else []
     return Table(list(dict.fromkeys(name for row in rows for name in row)), rows, lines=where)
+
+
+def json_row(line: str, path: str, number: int) -> dict[str, Any]:
+    """Read the object on a line."""
+    place = f"{path!r}, line {number}"
+    return _json_row(_json(line, place), place)
+
+
+def _json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{place} is not JSON: {e}") from e
+
+
+def _json_row(found: Any, place: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{place} is not an object with columns")
+    return found
 
 
 def _split_lines(text: str) -> list[tuple[int, str]]:
@@ -215,10 +266,17 @@ def _read_frame(data: bytes, path: str, kind: str) -> Table:
     except Exception as e:  # whatever the readers raise for a file that is broken
         name = "a Parquet file" if kind == ".parquet" else "an Excel file"
         raise ValueError(f"{path!r} is not {name}: {e}") from e
-    frame = frame.astype(object).where(frame.notna(), None)
     if kind == ".parquet":
-        return Table([str(name) for name in frame.columns], frame.to_dict("records"))
+        return Table([str(name) for name in frame.columns], records_of(frame))
+    frame = frame.astype(object).where(frame.notna(), None)
     return _of_sheet([[None if c == "" else c for c in row] for row in frame.to_numpy().tolist()])
+
+
+def records_of(frame: Any) -> list[dict[str, Any]]:
+    """Return the rows of a DataFrame, None where there is nothing."""
+    frame = frame.astype(object).where(frame.notna(), None)
+    rows: list[dict[str, Any]] = frame.rename(columns=str).to_dict("records")
+    return rows
 
 
 def _of_sheet(cells: list[list[Any]]) -> Table:
@@ -238,36 +296,59 @@ def _of_sheet(cells: list[list[Any]]) -> Table:
 
 def write_table(table: Table, path: str | Path) -> None:
     """Write a file, by its extension; one that exists is replaced at once or not at all."""
+    write_rows(path, table.columns, table.rows, own=table.own)
+
+
+def write_rows(
+    path: str | Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    own: Sequence[str] = (),
+) -> None:
+    """Write rows as they come, as :func:`write_table`; Parquet and Excel files need all of them."""
     path = str(path)
     kind = check_format(path)
+    if kind in (".parquet", ".xlsx"):
+        table = Table(list(columns), [dict(row) for row in rows], own=own)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh:
+            _write_frame(table, fresh, kind)
+        return
+    if kind.startswith((".csv", ".tsv")):
+        texts = _as_csv(columns, rows, set(own), "\t" if kind.startswith(".tsv") else ",")
+    else:
+        texts = _as_json(columns, rows, lines=kind.removesuffix(".gz") != ".json")
+    pieces = (text.encode("utf-8", "backslashreplace") for text in texts)
     if path == "-":
-        _to_standard_output(_as_csv(table, ","))
+        _to_standard_output(pieces)
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as fresh:
-        if kind in (".parquet", ".xlsx"):
-            _write_frame(table, fresh, kind)
+    with replacing(path) as fresh, open(fresh, "wb") as file:
+        if not kind.endswith(".gz"):
+            file.writelines(pieces)
             return
-        if kind.startswith((".csv", ".tsv")):
-            text = _as_csv(table, "\t" if kind.startswith(".tsv") else ",")
-        else:
-            text = _as_json(table, lines=kind.removesuffix(".gz") != ".json")
-        data = text.encode("utf-8", "backslashreplace")
-        fresh.write_bytes(gzip.compress(data, mtime=0) if kind.endswith(".gz") else data)
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            packed.writelines(pieces)
 
 
-def _as_csv(table: Table, sep: str) -> str:
+def _as_csv(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], own: Collection[str], sep: str
+) -> Iterator[str]:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=sep, lineterminator="\n")
     # Before Python 3.13 a lone carriage return is not quoted, and would end the line.
     quoting = csv.writer(out, delimiter=sep, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(map(guarded, table.columns))
-    own = set(table.own)
-    for row in table.rows:
-        cells = [guarded(_plain(row.get(name), short=name in own)) for name in table.columns]
+    writer.writerow(map(guarded, columns))
+    for row in rows:
+        cells = [guarded(_plain(row.get(name), short=name in own)) for name in columns]
         broken = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoting if broken else writer).writerow(cells)
-    return out.getvalue()
+        if out.tell() > _PIECE:
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue()
 
 
 def _plain(cell: Any, *, short: bool = False) -> Any:
@@ -280,23 +361,31 @@ def _plain(cell: Any, *, short: bool = False) -> Any:
     return cell
 
 
-def _as_json(table: Table, *, lines: bool) -> str:
-    rows = [{name: row.get(name) for name in table.columns} for row in table.rows]
-    texts = [
-        json.dumps(row, ensure_ascii=False, default=lambda c: c.hex() if isinstance(c, bytes)
-                   else str(c)) for row in rows
-    ]  # fmt: skip
-    return "\n".join([*texts, ""]) if lines else "[" + ",\n ".join(texts) + "]\n"
+def _as_json(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, lines: bool
+) -> Iterator[str]:
+    between = "" if lines else "["
+    for row in rows:
+        text = json.dumps(
+            {name: row.get(name) for name in columns},
+            ensure_ascii=False,
+            default=lambda c: c.hex() if isinstance(c, bytes) else str(c),
+        )
+        yield f"{text}\n" if lines else f"{between}{text}"
+        between = ",\n "
+    if not lines:
+        yield "]\n" if between != "[" else "[]\n"
 
 
-def _to_standard_output(text: str) -> None:
+def _to_standard_output(pieces: Iterable[bytes]) -> None:
     stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:
-        sys.stdout.write(text)
-        return
     sys.stdout.flush()
-    stream.write(text.encode("utf-8", "backslashreplace"))
-    stream.flush()
+    for piece in pieces:
+        if stream is None:
+            sys.stdout.write(piece.decode())
+        else:
+            stream.write(piece)
+            stream.flush()
 
 
 def _write_frame(table: Table, path: Path, kind: str) -> None:
