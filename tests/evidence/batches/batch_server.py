@@ -120,7 +120,7 @@ class BatchServer:
             (r"/v1/batches/(\w+)", lambda m: self.openai(self.batches[m[1]])),
             (r"/v1/batch/jobs", lambda m: self.mistral_jobs(method, body)),
             (r"/v1/batch/jobs/(\w+)", lambda m: self.mistral(self.batches[m[1]])),
-            (r"/v1/messages/batches", lambda m: self.anthropic_batches(method, body)),
+            (r"/v1/messages/batches", lambda m: self.anthropic_batches(method, query, body)),
             (r"/v1/messages/batches/(\w+)", lambda m: self.anthropic(self.batches[m[1]])),
             (r"/v1/messages/batches/(\w+)/results", lambda m: self.anthropic_results(m[1])),
         ):
@@ -212,10 +212,13 @@ class BatchServer:
 
     # -- Anthropic -------------------------------------------------------------------------------
 
-    def anthropic_batches(self, method: str, body: dict[str, Any]) -> Any:
+    def anthropic_batches(self, method: str, query: dict[str, Any], body: dict[str, Any]) -> Any:
         if method == "GET":
-            newest = [self.anthropic(batch) for batch in reversed(self.batches.values())]
-            return {"data": newest, "has_more": False, "first_id": None, "last_id": None}
+            newest = list(reversed(self.batches))  # one a page
+            (after,) = query.get("after_id", [None])
+            here = newest[0 if after is None else newest.index(after) + 1]
+            data = [self.anthropic(self.batches[here])]
+            return {"data": data, "has_more": here != newest[-1], "last_id": here}
         names = [line["custom_id"] for line in body["requests"]]
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import IO, Any
 
-from skllm_calib.evidence.backends.hosted.answer import first
+from skllm_calib.evidence.backends.hosted.answer import count, first
 from skllm_calib.evidence.backends.hosted.batches import (
     LOOKED_BACK,
     BatchService,
@@ -54,12 +55,12 @@ class AnthropicBatches(BatchService):
 
         def search(client: Any) -> list[tuple[str, bool]]:
             found = []
-            for one in client.messages.batches.list(limit=100):
-                if one.created_at.timestamp() < since:  # the latest come first
-                    break
-                n_lines = sum(getattr(one.request_counts, name, 0) or 0 for name in _COUNTS)
-                if n_lines == batch.n_lines and one.id not in others:
-                    found.append((str(one.id), one.processing_status == "ended"))
+            for one in _listed(client):
+                if datetime.fromisoformat(one["created_at"]).timestamp() < since:
+                    break  # the latest come first
+                n_lines = sum(count(one["request_counts"], name) for name in _COUNTS)
+                if n_lines == batch.n_lines and one["id"] not in others:
+                    found.append((str(one["id"]), one["processing_status"] == "ended"))
             return found
 
         candidates = self.call(search)
@@ -87,6 +88,18 @@ class AnthropicBatches(BatchService):
                     file.write(chunk)
 
         return map(_result, self.spooled(load))
+
+
+def _listed(client: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield all batches; not by the method of the SDK, whose types take seconds to load."""
+    after: dict[str, str] = {}
+    while True:
+        options = {"params": {"limit": 100, **after}}
+        page = client.get(_PATH, cast_to=object, options=options)
+        yield from page["data"]
+        if not page.get("has_more"):
+            return
+        after = {"after_id": page["last_id"]}
 
 
 def _result(line: Mapping[str, Any]) -> LineResult:
