@@ -25,7 +25,7 @@ from skllm_calib.backends import (
     clear_handles,
 )
 from skllm_calib.evidence.limits import window
-from skllm_calib.evidence.limits.limiter import Limiter
+from skllm_calib.evidence.limits.limiter import Limiter, Sender
 from skllm_calib.exceptions import InvalidInput, RateLimited
 
 BACKENDS = [OpenAIBackend, AnthropicBackend, MistralBackend]
@@ -258,3 +258,18 @@ def test_an_interrupt_ends_a_wait(serve):
         got.extend(i for i, _ in model.run(texts(20)))
     assert time.monotonic() - began < 5
     clear_handles()
+
+
+@pytest.mark.cluster
+def test_a_database_that_restarts_is_waited_for(postgres_server):
+    limiter, sender = Limiter("account"), Sender((1000, None), 4)
+    limiter.join(sender, ResponseCache(postgres_server.new_address()).storage)
+    assert limiter.enter(sender, 0.0) is not None
+    postgres_server.stop()
+    back = threading.Timer(0.5, postgres_server.start)
+    back.start()
+    time.sleep(0.4)  # its share has ended
+    try:
+        assert limiter.enter(sender, 0.0) is not None
+    finally:
+        back.join()
