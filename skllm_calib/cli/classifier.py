@@ -16,6 +16,11 @@ from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.classifier import LLMClassifier
 from skllm_calib.evidence.prompts import Prompt
 
+_PACE = {  # options, and parameters of backends
+    "concurrency": "max_concurrency",
+    "requests_per_minute": "requests_per_minute",
+    "tokens_per_minute": "tokens_per_minute",
+}
 AGAIN = "run the same command again and only the rest is asked."
 
 
@@ -73,8 +78,7 @@ def load_classifier(args: SimpleNamespace) -> CalibratedLLMClassifier:
             "language models"
         )
     inner.set_params(cache=cache_of(args), verbose=progress_wanted(args), on_error="nan")
-    if (n := getattr(args, "concurrency", None)) is not None:
-        inner.set_params(model=_with_concurrency(inner.model, n))
+    inner.set_params(model=_at_pace(inner.model, args))
     return classifier
 
 
@@ -104,7 +108,7 @@ def _prompt(args: SimpleNamespace) -> Prompt:
     return Prompt(template, instruction=args.instruction, answer=args.answer)
 
 
-def _model(args: SimpleNamespace) -> str | BaseBackend:
+def _model(args: SimpleNamespace) -> str | BaseBackend | None:
     backend = resolve_model(args.model)  # an unknown name is an error before any row is read
     model: str | BaseBackend = str(args.model)
     if args.base_url is not None or args.api_key_env is not None:
@@ -113,15 +117,19 @@ def _model(args: SimpleNamespace) -> str | BaseBackend:
                 f"--base-url and --api-key-env go with --model openai:NAME, not {args.model!r}"
             )
         model = OpenAIBackend(backend.model, base_url=args.base_url, api_key_env=args.api_key_env)
-    n = getattr(args, "concurrency", None)
-    return model if n is None else _with_concurrency(model, n)
+    return _at_pace(model, args)
 
 
-def _with_concurrency(model: str | BaseBackend | None, n: int) -> BaseBackend:
-    """Return a backend that has so many requests under way."""
+def _at_pace(model: str | BaseBackend | None, args: SimpleNamespace) -> str | BaseBackend | None:
+    """Return a model that is asked as often as the options say."""
+    given = {name: n for name in _PACE if (n := getattr(args, name, None)) is not None}
+    if not given:
+        return model
     backend: BaseBackend = clone(resolve_model(model))
     if "max_concurrency" not in backend.get_params(deep=False):
+        option, n = next(iter(given.items()))
         raise ValueError(
-            f"--concurrency {n} is for models behind a server, and {type(backend).__name__} is none"
+            f"--{option.replace('_', '-')} {n} is for models behind a server, and "
+            f"{type(backend).__name__} is none"
         )
-    return backend.set_params(max_concurrency=n)  # type: ignore[no-any-return]
+    return backend.set_params(**{_PACE[name]: n for name, n in given.items()})  # type: ignore[no-any-return]

@@ -285,6 +285,10 @@ def test_how_many_requests_at_a_time(rows_csv, calibrated_dir, capsys):
     assert said in capsys.readouterr().err
     args = SimpleNamespace(model="openai:m", base_url=None, api_key_env=None, concurrency=200)
     assert classifier._model(args).get_params()["max_concurrency"] == 200
+    args = SimpleNamespace(model="openai:m", base_url=None, api_key_env=None)
+    args.requests_per_minute, args.tokens_per_minute = 500, 90_000
+    params = classifier._model(args).get_params()
+    assert (params["requests_per_minute"], params["tokens_per_minute"]) == (500, 90_000)
     with pytest.raises(SystemExit):
         main([*argv, "0", *MODEL])
     assert "'0' is not a whole number, 1 or more" in capsys.readouterr().err

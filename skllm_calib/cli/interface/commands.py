@@ -64,7 +64,7 @@ evaluate = command(
     evaluate rows.csv --text text --label label --classifier c --plot r.png --json figures.json""",
     [shared.rows],
     {"Rows": [shared.text, shared.label, shared.n_rows, shared.seed, *shared.reading],
-     "Model": [shared.classifier, shared.concurrency, shared.cache],
+     "Model": [shared.classifier, *shared.pace, shared.cache],
      "Result": [opt("--plot", "FILE", "Write the reliability diagram, such as .png.", FILE),
                 shared.json]},
 )  # fmt: skip
@@ -105,7 +105,7 @@ decide = command(
     decide new.csv --text text --classifier c --risk-matrix matrix.json --impact euro""",
     [argument("file", "Table of rows to decide about, or -.", FILE, required=False)],
     {"Rows": [shared.text, *shared.reading],
-     "Model": [shared.classifier, shared.concurrency, shared.cache],
+     "Model": [shared.classifier, *shared.pace, shared.cache],
      "Policy, fitted to labelled rows": [
         opt("--labelled", "FILE", "Labelled rows: fit a policy to those that did not calibrate the "
             "classifier, and keep it in DIR [default: the policy kept there].", FILE),

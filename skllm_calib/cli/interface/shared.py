@@ -27,12 +27,17 @@ classifier = option("--classifier", "DIR", "Folder that 'calibrate' wrote.", FIL
 classes = option("--classes", "A,B,C", "The labels to choose from.", values.classes)
 cache = option("--cache", "PATH", "File, or address of a PostgreSQL database, to keep replies in, "
                "or 'none' [default: the usual file].", FILE)  # fmt: skip
-concurrency = option("--concurrency", "N", "Requests under way at a time, for a model behind a "
-                     "server [default: 8].", values.count)  # fmt: skip
+pace = [
+    option("--concurrency", "N", "Requests under way at a time, for a model behind a server "
+           "[default: 8].", values.count),
+    option("--requests-per-minute", "N", "Most requests in a minute [default: learnt].",
+           values.count),
+    option("--tokens-per-minute", "N", "Most tokens in a minute [default: learnt].", values.count),
+]  # fmt: skip
 server = [
     option("--base-url", "URL", "Address of an OpenAI-compatible server, for openai:NAME."),
     option("--api-key-env", "NAME", "Environment variable that holds the key."),
-    concurrency,
+    *pace,
     cache,
 ]
 prompt = [
