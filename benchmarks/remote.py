@@ -56,6 +56,17 @@ def completion(best: str = "A", other: str = "B") -> bytes:
     return http(body)
 
 
+def response() -> bytes:
+    """A response as openaivec wants it, which asks for labels alone, as JSON."""
+    text = json.dumps({"assistant_messages": [{"id": 0, "body": "A"}]})
+    content = {"type": "output_text", "text": text, "annotations": []}
+    turn = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "tools": []}
+    rest = {"status": "completed", "tool_choice": "auto", "parallel_tool_calls": True}
+    body = {**head, **rest, "output": [{**turn, "content": [content]}]}
+    return http(json.dumps(body).encode())
+
+
 def http(body: bytes) -> bytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(body) + body
@@ -64,7 +75,7 @@ def http(body: bytes) -> bytes:
 class Wire(asyncio.Protocol):
     """Answers requests a little later, and ``GET`` with what was seen since the one before."""
 
-    answer = completion()
+    answers = (completion(), response())
     latency = LATENCY
     now = most = n = 0
 
@@ -87,12 +98,13 @@ class Wire(asyncio.Protocol):
             Wire.n += 1
             Wire.now += 1
             Wire.most = max(Wire.most, Wire.now)
-            asyncio.get_running_loop().call_later(Wire.latency, self.reply)
+            answer = Wire.answers[b"/responses " in head[:99]]
+            asyncio.get_running_loop().call_later(Wire.latency, self.reply, answer)
 
-    def reply(self) -> None:
+    def reply(self, answer: bytes) -> None:
         Wire.now -= 1
         if not self.transport.is_closing():
-            self.transport.write(Wire.answer)
+            self.transport.write(answer)
 
 
 async def serve(latency: float) -> None:
@@ -128,10 +140,12 @@ def measure(name: str, python: str, address: str, n_rows: int, n_at_once: int) -
 
 def cells(taken: list[dict[str, Any]], limit: float) -> str:
     if error := next((t["error"] for t in taken if "error" in t), None):
-        return f"| {error} | | |"
+        return f"| {error} | | | |"
     cpu = statistics.median(t["cpu"] / t["n_rows"] for t in taken)
     wall = statistics.median(t["wall"] for t in taken)
-    return f"| {1e3 * cpu:.2f} | {wall / limit:.2f} | {max(t['most'] for t in taken)} |"
+    written = statistics.median(t["written"] / t["n_rows"] for t in taken)
+    most = max(t["most"] for t in taken)
+    return f"| {1e3 * cpu:.2f} | {wall / limit:.2f} | {most} | {written:.0f} |"
 
 
 def main() -> None:
@@ -153,8 +167,8 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {args.rows:,} rows")
     began = time.monotonic()
     for n_at_once in args.in_flight:
-        print(f"\n{n_at_once} in flight\n\n| client | CPU a row, ms | time / limit | in flight |")
-        print("|---|---|---|---|")
+        heads = ["client", "CPU a row, ms", "time / limit", "in flight", "bytes written a row"]
+        print(f"\n{n_at_once} in flight\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
         taken: dict[str, list[dict[str, Any]]] = {name: [] for name in args.only}
         with running(args.latency) as address:
             for _ in range(args.n_repeats):  # in turns, so that other work hits all alike
