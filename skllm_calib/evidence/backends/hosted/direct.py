@@ -132,6 +132,24 @@ def _read(request: Any) -> Written:
     return Written(is_secure, host, port, target, headers)
 
 
+class _Connection(HTTPConnection):
+    """Sends head and body of a request together: to send twice takes a thread twice its turn."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.auto_open = 0
+        self._parts: list[bytes] = []
+
+    def send(self, data: Any) -> None:
+        """Keep a part of a request."""
+        self._parts.append(data)
+
+    def send_all(self) -> None:
+        """Send what was kept."""
+        written, self._parts = b"".join(self._parts), []
+        self.sock.sendall(written)
+
+
 class DirectChannel(Channel):
     """A connection that one request uses at a time, and that stays open for the next one.
 
@@ -146,7 +164,7 @@ class DirectChannel(Channel):
         super().__init__()
         self._origin = origin
         self._error_field = error_field
-        self._connection: HTTPConnection | None = None
+        self._connection: _Connection | None = None
         self._last_used = 0.0
 
     @property
@@ -186,6 +204,7 @@ class DirectChannel(Channel):
             # A server may answer before it has read all, and hang up.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request("POST", to.target, written.encode(), to.headers)
+                connection.send_all()
             response = connection.getresponse()
             self.headers = response.headers
             content = _content(response)
@@ -212,12 +231,11 @@ class DirectChannel(Channel):
             error.body = error.body.get(self._error_field, error.body)
         raise error
 
-    def _connection_to(self, to: Written) -> HTTPConnection:
+    def _connection_to(self, to: Written) -> _Connection:
         known = self._connection
         if known is None or not self._is_good(known):
             self.close()
-            known = HTTPConnection(to.host, to.port)
-            known.auto_open = 0
+            known = _Connection(to.host, to.port)
             known.sock = self._connected(to)
             self._connection = known
         return known
