@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from skllm_calib.utils.files import write_text
+from skllm_calib.utils.progress import Verbose
 
 _LISTED = 20
 
@@ -29,9 +30,9 @@ def remark(args: SimpleNamespace, text: str) -> None:
         note(text)
 
 
-def progress_wanted(args: SimpleNamespace) -> int:
-    """Return the `verbose` of an estimator: a bar only where somebody watches."""
-    return int(not args.quiet and sys.stderr.isatty())
+def progress_wanted(args: SimpleNamespace) -> Verbose:
+    """Return the `verbose` of an estimator."""
+    return 0 if args.quiet else "auto"
 
 
 def listed(lines: Sequence[str], rest: str = "") -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +17,7 @@ from sklearn.utils import _safe_indexing, indexable
 from skllm_calib.log_proba.folds import Split
 from skllm_calib.log_proba.numerics import log_normalise
 from skllm_calib.log_proba.streams import PreparedStream, ScoredBatch
+from skllm_calib.utils.progress import stage
 
 __all__ = [
     "Explained",
@@ -28,6 +31,8 @@ __all__ = [
     "prepare_rows",
     "prepare_stream",
     "scores_of",
+    "sum_of",
+    "usage_of",
 ]
 
 
@@ -42,11 +47,14 @@ class Scores(NamedTuple):
         The model that answered, as its provider names it; None if that is not known.
     off_label : ndarray of shape (n_samples,) or None
         Part of the evidence on each row that fell on no label; None if that is not known.
+    usage : object or None
+        What models used that are not there any more; what can be added up.
     """
 
     log_proba: NDArray[np.float64]
     served_model: str | None = None
     off_label: NDArray[np.float64] | None = None
+    usage: Any = None
 
 
 class Explained(NamedTuple):
@@ -245,17 +253,31 @@ def cross_fitted(
     X = indexed(X)
     out = np.full((len(y), len(classes)), np.nan)
     off_label, knows_off_label = np.full(len(y), np.nan), False
-    served = None
-    for train, test in splits:
-        estimator = fit(_safe_indexing(X, train), train)
-        scores = score(estimator, _safe_indexing(X, test), classes)
+    served, used = None, []
+    for k, (train, test) in enumerate(splits):
+        with stage(f"fold {k + 1} of {len(splits)}"):
+            estimator = fit(_safe_indexing(X, train), train)
+            scores = score(estimator, _safe_indexing(X, test), classes)
+        if not isinstance(estimator, FrozenEstimator):  # that one is not of this fold alone
+            used.append(usage_of(estimator))
         out[test] = scores.log_proba
         served = served or scores.served_model
         if scores.off_label is not None:
             off_label[test], knows_off_label = scores.off_label, True
         if blank_unknown:
             out[test[~np.isin(y[test], estimator.classes_)]] = np.nan
-    return Scores(out, served, off_label if knows_off_label else None)
+    return Scores(out, served, off_label if knows_off_label else None, sum_of(used))
+
+
+def usage_of(estimator: Any) -> Any:
+    """Return what a classifier has used, None if it does not know: what can be added up."""
+    return getattr(estimator, "usage_", None)
+
+
+def sum_of(usages: Iterable[Any]) -> Any:
+    """Return the sum of what several classifiers have used; None where none of them knows."""
+    known = [usage for usage in usages if usage is not None]
+    return reduce(operator.add, known) if known else None
 
 
 def indexed(X: Any) -> Any:

@@ -13,6 +13,7 @@ from skllm_calib.calibration.ensemble.members import common_classes, each
 from skllm_calib.calibration.ensemble.pooling import pool, split_uncertainty
 from skllm_calib.log_proba.numerics import Floats, floor_and_normalise
 from skllm_calib.log_proba.scores import Explained, Prepared, Scores, aligned, prepare_rows
+from skllm_calib.utils.progress import stage
 
 __all__ = ["PreparedEnsemble", "fingerprint_of", "joined_names"]
 
@@ -50,7 +51,8 @@ class PreparedEnsemble:
     def of(cls, members: dict[str, Any], X: Any, **settings: Any) -> PreparedEnsemble:
         """Let each member read the rows."""
         classes = common_classes(members)
-        prepared = {name: prepare_rows(member, X) for name, member in members.items()}
+        with stage():  # one call, whose members share a budget
+            prepared = {name: prepare_rows(member, X) for name, member in members.items()}
         return cls(members, prepared, classes, **settings)
 
     @property
@@ -84,7 +86,8 @@ class PreparedEnsemble:
 
     def explain(self) -> Explained:
         """Ask all members, and return one record per row."""
-        found = {name: self._explained(name) for name in self.members}
+        with stage():
+            found = {name: self._explained(name) for name in self.members}
         counting = [e for e, weight in zip(found.values(), self.weights, strict=True) if weight]
         labels, weights = self.classes.tolist(), self.weights[self.weights > 0]
         scores = np.stack([_log_proba(explained.records, labels) for explained in counting])
