@@ -300,6 +300,19 @@ class BaseBackend(BaseEstimator, ABC):  # type: ignore[misc]
         timeouts or concurrency: two backends of the same identity share cached replies.
         """
 
+    def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the prompt of a request has; None where nobody here can count.
+
+        Parameters
+        ----------
+        request : Request
+
+        Returns
+        -------
+        int or None
+        """
+        return None
+
 
 def _plain(distributions: Sequence[Distribution]) -> list[dict[str, Any]]:
     return [

@@ -134,6 +134,10 @@ class TestingBackend(BaseBackend):
                 _asked.setdefault(self.name, Counter())[_joined(request.messages)] += 1
             yield i, self._answer(request, row)
 
+    def count_tokens(self, request: Request) -> int:
+        """Return the number of words, which the replies count as tokens."""
+        return len(_joined(request.messages).split())
+
     @property
     def asked(self) -> Counter[str]:
         """How often each prompt was asked in this process by backends of this name."""
@@ -161,7 +165,7 @@ class TestingBackend(BaseBackend):
         reply = Reply(
             text=given if isinstance(given, str) else "ok",
             model=f"testing-{self.name}",
-            prompt_tokens=len(_joined(request.messages).split()),
+            prompt_tokens=self.count_tokens(request),
             completion_tokens=1,
         )
         # A text in the place of probabilities is certain; it need not be one of the answers.

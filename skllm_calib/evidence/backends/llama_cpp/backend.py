@@ -105,6 +105,10 @@ class LlamaCppBackend(BaseBackend):
         answer = Verdicts(RunSwitch(), ModelFacts()).answer
         return answer_or_stop(partial(answer, "any", engine.answer), requests, engine.n_parallel)
 
+    def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the prompt of a request has, in the model's own chat format."""
+        return self._engine().count_tokens(request)
+
     def http_address(self) -> str:
         """Load the model and return its address on this machine, for other programs.
 

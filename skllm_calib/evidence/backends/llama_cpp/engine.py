@@ -127,6 +127,10 @@ class LlamaEngine:
         finally:
             self._slots.put(slot)
 
+    def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens a prompt has; of a decision, only the model knows."""
+        return None if request.choices else len(self._prompt(request.messages))
+
     def _text(self, prompt: _Prompt, request: Request) -> Reply:
         self._check_length(len(prompt.ids) + request.max_tokens)
         options: dict[str, Any] = {}

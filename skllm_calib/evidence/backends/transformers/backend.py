@@ -228,6 +228,10 @@ class TransformersBackend(BaseBackend):
             return "float32"
         return self.dtype
 
+    def count_tokens(self, request: Request) -> int:
+        """Return how many tokens the prompt of a request has, in the model's own chat format."""
+        return self._engine().count_tokens(request)
+
     def _engine(self) -> TorchEngine:
         source, digest = self._source(), self._adapter_digest()
         device, dtype = self._device(), self._precision()

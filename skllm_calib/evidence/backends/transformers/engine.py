@@ -131,6 +131,11 @@ class TorchEngine:
                 self._memory = None
             yield
 
+    def count_tokens(self, request: Request) -> int:
+        """Return how many tokens a prompt has."""
+        with self._lock:
+            return len(self._prompt(request.messages)[0])
+
     # --------------------------------------------------------------------------------- labels
 
     def _labels(self, ids: list[int], request: Request, settings: Settings) -> Reply:
