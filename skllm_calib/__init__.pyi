@@ -29,6 +29,7 @@ from .evidence.backends.openai.backend import OpenAIBackend
 from .evidence.backends.transformers.backend import TransformersBackend
 from .evidence.cache import ResponseCache
 from .evidence.classifier import LLMClassifier
+from .evidence.money.budget import Budget
 from .evidence.prompts import Prompt
 from .metrics.calibration_error import expected_calibration_error
 from .metrics.scorers import calibration_scoring, ece_scorer, log_loss_scorer
@@ -38,6 +39,7 @@ from .operations.report.report import CalibrationReport
 
 __all__ = [
     "AnthropicBackend",
+    "Budget",
     "CalibratedLLMClassifier",
     "CalibrationMonitor",
     "CalibrationReport",

@@ -5,6 +5,7 @@
     SkllmCalibError
     ├── BackendError                  a request could not be answered
     │   ├── AuthenticationFailed      missing or refused key
+    │   ├── BudgetExceeded            the budget is spent; what was answered is kept
     │   ├── BackendUnavailable        server down, timed out or overloaded after every retry
     │   │   └── RateLimited           the server asked to slow down, also after every retry
     │   ├── ContextTooLong            the text does not fit; says by how many tokens
@@ -35,6 +36,7 @@ __all__ = [
     "BackendError",
     "BackendUnavailable",
     "BadLines",
+    "BudgetExceeded",
     "CalibrationMismatch",
     "ContextTooLong",
     "DamagedFile",
@@ -73,9 +75,12 @@ class BackendError(SkllmCalibError):
     ----------
     is_billed : bool
         Whether the server counted tokens for it, so that asking again would cost again.
+    billed_tokens : tuple of (int, int, int)
+        The tokens that it counted: read, written, and those of the first that it reused.
     """
 
     is_billed: bool = False
+    billed_tokens: tuple[int, int, int] = (0, 0, 0)
 
 
 class AuthenticationFailed(BackendError):
@@ -84,6 +89,10 @@ class AuthenticationFailed(BackendError):
 
 class BackendUnavailable(BackendError):
     """The server is down, unreachable or overloaded, also after every retry."""
+
+
+class BudgetExceeded(BackendError):
+    """The budget does not allow another request; the replies so far are kept."""
 
 
 class RateLimited(BackendUnavailable):

@@ -32,6 +32,7 @@ from skllm_calib.decisions.rules import RULES, Findings, PolicyEvidence, Promise
 from skllm_calib.evidence.backends.providers import backend_classes
 from skllm_calib.evidence.cache import ResponseCache
 from skllm_calib.evidence.classifier import LLMClassifier
+from skllm_calib.evidence.money.budget import Budget
 from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.signals import SIGNALS, FusedSignal, OrderAveragedSignal
 from skllm_calib.exceptions import NotCertifiableError
@@ -47,6 +48,7 @@ _TYPES: tuple[type, ...] = (
     CalibrationCard,
     Prompt,
     ResponseCache,
+    Budget,
     # two that are not ours and harmless: a file given as `cache`, an ensemble's members by name
     type(Path()),
     Bunch,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import skllm_calib
-import skllm_calib.evidence.classifier
+import skllm_calib.evidence.binding
 from skllm_calib import Prompt, backends, calibrators, datasets, exceptions, metrics, signals
 from skllm_calib.backends import TestingBackend, resolve_model
 from skllm_calib.datasets import load_messages
@@ -63,7 +63,7 @@ def no_model(monkeypatch, tmp_path):
     def resolve(model):
         return stand_ins[resolve_model(model).answer_form]
 
-    monkeypatch.setattr(skllm_calib.evidence.classifier, "resolve_model", resolve)
+    monkeypatch.setattr(skllm_calib.evidence.binding, "resolve_model", resolve)
     monkeypatch.chdir(tmp_path)  # what a page writes
 
 

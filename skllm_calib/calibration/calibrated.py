@@ -29,6 +29,7 @@ from skllm_calib.calibration.card_content import (
     describe_method,
     describe_off_label,
     describe_rows,
+    describe_usage,
     held_out_figures,
 )
 from skllm_calib.calibration.doubts import warn_of_doubts
@@ -44,11 +45,15 @@ from skllm_calib.log_proba.scores import (
     needs_cross_fitting,
     prepare_rows,
     prepare_stream,
+    sum_of,
+    usage_of,
 )
 from skllm_calib.log_proba.streams import MappedStream, PreparedStream, ScoredBatch
 from skllm_calib.log_proba.validation import check_weighted_labels
 from skllm_calib.log_proba.wrapper import WrapperMixin
 from skllm_calib.utils.files import read_saved, replacing, write_text
+from skllm_calib.utils.progress import stage
+from skllm_calib.utils.totals import add_to_total, forget_total, total_of
 
 __all__ = ["CalibratedLLMClassifier"]
 
@@ -95,6 +100,8 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         The fitted classifier.
     calibrator_ : BaseCalibrator
         The fitted calibrator.
+    usage_ : Usage
+        What ``fit`` and all calls since have used, in this process, as of :class:`LLMClassifier`.
     calibration_card_ : CalibrationCard
         What was done and how good it is: prints, and saves to JSON.
 
@@ -166,19 +173,24 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 value=len(labels),
             )
         to_estimator, to_splitter = self._routed(weight, fit_params)
-        # The estimator reads X first, so that its own errors for a bad X are the ones seen.
-        self.estimator_ = self._fitted(X, labels, to_estimator, weight)
-        self.classes_ = np.asarray(self.estimator_.classes_)
-        # Refuses labels that the estimator does not know.
-        codes = encode(counting_labels(labels, weight), self.classes_)
-        splits = self._splits(labels, to_splitter)
-        if splits is None:
-            prepared = prepare_rows(self.estimator_, X)
-            fingerprint, scores, how = prepared.fingerprint, prepared.score(), "computed once"
-        else:
-            fingerprint = getattr(self.estimator_, "fingerprint_", None)
-            scores = self._cross_fitted(X, labels, splits, to_estimator, weight)
-            how = f"cross-fitted in {len(splits)} folds"
+        forget_total(self)
+        is_frozen = isinstance(self.estimator, FrozenEstimator)
+        before = usage_of(self.estimator) if is_frozen else None
+        with stage("calibration"):
+            # The estimator reads X first, so that its own errors for a bad X are the ones seen.
+            self.estimator_ = self._fitted(X, labels, to_estimator, weight)
+            self.classes_ = np.asarray(self.estimator_.classes_)
+            # Refuses labels that the estimator does not know.
+            codes = encode(counting_labels(labels, weight), self.classes_)
+            splits = self._splits(labels, to_splitter)
+            if splits is None:
+                prepared = prepare_rows(self.estimator_, X)
+                fingerprint, scores, how = prepared.fingerprint, prepared.score(), "computed once"
+            else:
+                fingerprint = getattr(self.estimator_, "fingerprint_", None)
+                scores = self._cross_fitted(X, labels, splits, to_estimator, weight)
+                how = f"cross-fitted in {len(splits)} folds"
+        add_to_total(self, scores.usage)
 
         counting = np.ones(len(labels), dtype=bool) if weight is None else weight > 0
         scored = ~np.isnan(scores.log_proba).any(axis=1)
@@ -200,6 +212,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
                 "n_failed_rows": int((counting & ~scored).sum()),
                 **describe_off_label(scores.off_label, usable),
                 "scores": how,
+                **describe_usage(self.usage_, before),
                 "held_out": held_out_figures(calibrator, log_proba, labels, self.classes_, weight),
             }
         )
@@ -241,6 +254,31 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
 
         return cross_fitted(fit, X, y, self.classes_, splits)
 
+    @property
+    def usage_(self) -> Any:
+        """What this object has used since its last ``fit``, in this process."""
+        return sum_of([total_of(self), usage_of(self.estimator_)])
+
+    @available_if(_estimator_has("estimate_cost"))  # type: ignore[untyped-decorator, unused-ignore]
+    def estimate_cost(self, X: Any, y: ArrayLike | None = None) -> Any:
+        """Estimate requests, tokens and dollars of asking about rows; nothing is asked.
+
+        ``fit`` asks about each row once, and so does each prediction of new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels, to estimate ``fit`` where the estimator takes labels or examples from them.
+
+        Returns
+        -------
+        CostEstimate
+            As :meth:`LLMClassifier.estimate_cost`.
+        """
+        fitted = self.estimator if y is not None else getattr(self, "estimator_", self.estimator)
+        return fitted.estimate_cost(X, y)
+
     # -- predicting ------------------------------------------------------------------------------
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
@@ -259,7 +297,7 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         check_is_fitted(self)
         prepared = prepare_rows(self.estimator_, X)
         self._check_match(identity_of(prepared.fingerprint, None))
-        log_proba, served_model, _ = prepared.score()
+        log_proba, served_model, *_ = prepared.score()
         self._check_match({"model as served": served_model})
         return self._calibrated(log_proba)
 

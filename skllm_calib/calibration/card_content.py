@@ -26,6 +26,7 @@ __all__ = [
     "describe_method",
     "describe_off_label",
     "describe_rows",
+    "describe_usage",
     "held_out_figures",
 ]
 
@@ -68,6 +69,14 @@ def describe_off_label(
     if not known.size:
         return {}
     return {"off_label": {"mean": float(known.mean()), "most": float(known.max())}}
+
+
+def describe_usage(usage: Any, before: Any) -> dict[str, Any]:
+    """Say what the scores took, where the estimator knows; `before`: what it had used already."""
+    if usage is None:
+        return {}
+    counts = (usage if before is None else usage - before).to_dict()
+    return {"usage": {name: n for name, n in counts.items() if n or name == "n_requests"}}
 
 
 def describe_method(method: Any, calibrator: BaseCalibrator) -> dict[str, Any]:

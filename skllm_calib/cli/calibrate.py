@@ -36,12 +36,17 @@ def run(args: SimpleNamespace) -> int:
     llm = build_classifier(args, classes, n_shots=args.n_shots, seed=args.seed)
     classifier = CalibratedLLMClassifier(llm, method=args.method)
     given = [drawn["text"].tolist(), drawn["label"].tolist()]
+    if args.dry_run:
+        say(str(classifier.estimate_cost(*given)))
+        if args.search:
+            remark(args, "With --search, so much for each of the wordings that are tried.")
+        return 0
     weighted = {} if args.weight is None else {"sample_weight": drawn["weight"].tolist()}
     if args.search:
         classifier = _search(classifier, given, weighted, args)
     classifier.fit(*given, **weighted)
     for estimator in (classifier.estimator, classifier.estimator_):
-        estimator.set_params(verbose=0)
+        estimator.set_params(verbose="auto", budget=None)
     classifier.save(args.out)
     write_used(args.out, drawn, table)
 

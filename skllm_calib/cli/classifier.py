@@ -14,6 +14,7 @@ from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.openai.backend import OpenAIBackend
 from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.classifier import LLMClassifier
+from skllm_calib.evidence.money.budget import Budget
 from skllm_calib.evidence.prompts import Prompt
 
 _PACE = {  # options, and parameters of backends
@@ -65,6 +66,7 @@ def build_classifier(
         cache=cache_of(args),
         random_state=seed,
         verbose=progress_wanted(args),
+        budget=_budget(args),
     )
 
 
@@ -78,7 +80,7 @@ def load_classifier(args: SimpleNamespace) -> CalibratedLLMClassifier:
             "language models"
         )
     inner.set_params(cache=cache_of(args), verbose=progress_wanted(args), on_error="nan")
-    inner.set_params(model=_at_pace(inner.model, args))
+    inner.set_params(model=_at_pace(inner.model, args), budget=_budget(args))
     return classifier
 
 
@@ -97,6 +99,11 @@ def read_object(option: str, path: str, kind: type[Any], what: str) -> Any:
     if not isinstance(found, kind):
         raise ValueError(f"{option} {path}: holds a {type(found).__name__}, where {what} is needed")
     return found
+
+
+def _budget(args: SimpleNamespace) -> Budget | None:
+    given = getattr(args, "budget", None)
+    return None if given is None else Budget(**given)
 
 
 def _prompt(args: SimpleNamespace) -> Prompt:

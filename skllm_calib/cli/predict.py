@@ -7,7 +7,7 @@ from typing import Any
 
 from skllm_calib.cli.answers import answer_all, cells_of, check_out, columns_of, put_out
 from skllm_calib.cli.classifier import build_classifier, inner_classifier, load_classifier
-from skllm_calib.cli.console import note, remark
+from skllm_calib.cli.console import note, remark, say
 from skllm_calib.operations.records import file_digest
 from skllm_calib.persistence import model_file
 from skllm_calib.utils.tables import open_table, text_of
@@ -33,8 +33,12 @@ def run(args: SimpleNamespace) -> int:
                  "order_averaging", "max_off_label")  # fmt: skip
         source = [getattr(args, name) for name in names]
         source += [path and file_digest(path) for path in (args.prompt_file, args.label_texts)]
-    if args.batch:
+    if args.dry_run or args.batch:
         texts = [text_of(cells.get(args.text)) for _, cells in table.records()]
+        if args.dry_run:
+            usable = [text for text in texts if text and text.strip()]
+            say(str(inner_classifier(classifier).estimate_cost(usable)))
+            return 0
         if not _is_collected(classifier, texts, args):
             return 0
     partial = answer_all(classifier, table, source, args)

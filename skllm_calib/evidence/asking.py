@@ -19,6 +19,8 @@ from skllm_calib.evidence.kept_failures import (
     read_failure,
     write_failure,
 )
+from skllm_calib.evidence.metered_runs import MeteredRuns
+from skllm_calib.evidence.money.spending import Meter
 from skllm_calib.evidence.row_dialogues import RowDialogue, RowRecord
 from skllm_calib.evidence.runs import Runs, open_runs
 from skllm_calib.evidence.signals.base import Answered
@@ -105,13 +107,15 @@ def ask_in_batches(
     BackendError
         If the run was ended by a failure that every row shares, and none was answered.
     """
-    with bar(model.verbose, "rows") as progress:
-        exchange = _Exchange(model, rows, n_ahead)
+    meter = model.meter()
+    with contextlib.closing(meter), bar(model.verbose, "rows") as progress:
+        exchange = _Exchange(model, rows, n_ahead, meter)
         n_done = 0
         for batch in _answered(exchange.records(), exchange):
             n_done += len(batch)
+            meter.count_hits(sum(record.usage.n_cache_hits for _, record in batch))
             if progress is not None:
-                progress(n_done, n_rows or n_done)
+                progress(n_done, n_rows or n_done, str(meter))
             yield batch
 
 
@@ -133,8 +137,11 @@ def _answered(batches: Iterator[list[Done]], exchange: _Exchange) -> Iterator[li
 class _Exchange:
     """Takes requests to the cache and the backend, and answers to the rows that wait for them."""
 
-    def __init__(self, model: BoundModel, rows: Iterable[Row], n_ahead: int | None) -> None:
+    def __init__(
+        self, model: BoundModel, rows: Iterable[Row], n_ahead: int | None, meter: Meter
+    ) -> None:
         self._model = model
+        self._meter = meter
         self._rows = enumerate(rows)
         self._n_ahead = n_ahead
         self._group = max(1, min(_GROUP, (n_ahead or _N_OPEN) // 4))
@@ -357,7 +364,8 @@ class _Exchange:
                 continue
             if self._runs is None:
                 storage = None if self._model.cache is None else self._model.cache.storage
-                self._runs = open_runs(self._model.backend, storage, request)
+                runs = open_runs(self._model.backend, storage, request)
+                self._runs = MeteredRuns(runs, self._meter)
             self._n_handed += 1
             if (failure := self._runs.put(key, request)) is not None:
                 self._take(key, failure)

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.money.prices import Price, price_of
+from skllm_calib.evidence.money.spending import Meter, Spending
+from skllm_calib.evidence.money.tokens import TokenCounter
 from skllm_calib.evidence.questions import BoundPrompt, Question
 from skllm_calib.evidence.signals import OrderAveragedSignal, Signal
 from skllm_calib.exceptions import BackendError
+from skllm_calib.utils.progress import Verbose
 
 __all__ = ["BoundModel", "Example"]
 
@@ -60,8 +64,10 @@ class BoundModel:
         Largest part of the evidence on a row that may fall on no label.
     on_error : {"raise", "nan"}
         What to do about rows without an answer.
-    verbose : int
-        Whether to show a progress bar.
+    verbose : int or "auto"
+        Whether to show progress.
+    spending : Spending
+        What requests cost, what may be spent, and who is told what was.
     paid_failures : dict of str to BackendError
         By the keys of requests, failures that the server charged for: not asked again in this call.
     began : float
@@ -82,7 +88,8 @@ class BoundModel:
     label_bias: NDArray[np.float64] | None = None
     max_off_label: float = 1.0
     on_error: Literal["raise", "nan"] = "raise"
-    verbose: int = 0
+    verbose: Verbose = 0
+    spending: Spending = field(default_factory=Spending)
     paid_failures: dict[str, BackendError] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
 
@@ -90,6 +97,21 @@ class BoundModel:
     def identity(self) -> dict[str, Any]:
         """What of the backend changes an answer: part of every cache key."""
         return self.backend.identity()
+
+    @cached_property
+    def price(self) -> Price | None:
+        """What the model charges, None where that is not known."""
+        return price_of(self.identity, self.spending.prices)
+
+    @cached_property
+    def counter(self) -> TokenCounter:
+        """Counts the tokens of requests."""
+        return TokenCounter(self.backend, self.identity)
+
+    def meter(self) -> Meter:
+        """Return what watches over the budget of a call, and counts what it uses."""
+        storage = None if self.cache is None else self.cache.storage
+        return Meter(self.spending, self.price, self.counter, storage)
 
     @cached_property
     def averaged_signal(self) -> Signal:

@@ -13,27 +13,31 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skllm_calib.evidence.backends.base import BaseBackend
-from skllm_calib.evidence.backends.providers import resolve_model
 from skllm_calib.evidence.batches import BatchStatus, submit_rows
+from skllm_calib.evidence.binding import Known, bind_model
 from skllm_calib.evidence.bound_model import BoundModel
-from skllm_calib.evidence.cache import ResponseCache, resolve_cache
-from skllm_calib.evidence.failures import check_usable, resolve_max_off_label
+from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.estimating import CostEstimate
+from skllm_calib.evidence.failures import check_usable
 from skllm_calib.evidence.fit_labels import declared_classes, learn_labels
+from skllm_calib.evidence.money.budget import Budget
+from skllm_calib.evidence.money.prices import Prices
 from skllm_calib.evidence.prepared_rows import PreparedRows
-from skllm_calib.evidence.priors import check_prior, fit_label_bias
-from skllm_calib.evidence.probing import Chosen, first_available
-from skllm_calib.evidence.prompts import Prompt, resolve_prompt
+from skllm_calib.evidence.priors import fit_label_bias
+from skllm_calib.evidence.prompts import Prompt
 from skllm_calib.evidence.row_streams import StreamedRows, read_pieces
-from skllm_calib.evidence.signals import Signal, resolve_signal
+from skllm_calib.evidence.signals import Signal
 from skllm_calib.evidence.text_input import TextRows, read_texts
-from skllm_calib.log_proba.labels import check_known, label_wording
+from skllm_calib.evidence.usage import Usage
 from skllm_calib.log_proba.parameters import check_choice, check_count
 from skllm_calib.log_proba.predicting import LogProbaMixin
 from skllm_calib.log_proba.validation import check_weight
+from skllm_calib.utils.progress import Verbose
+from skllm_calib.utils.totals import forget_total, total_of
 
 __all__ = ["LLMClassifier"]
 
@@ -101,8 +105,18 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         or None to disable caching.
     random_state : int or None, default=None
         Seed of the choice of examples; None is the same as 0, so that results are reproducible.
-    verbose : int, default=0
-        1 shows a progress bar.
+    verbose : int or "auto", default="auto"
+        Progress on stderr: count, rate, time left, tokens and money. "auto" shows it for what takes
+        more than some seconds: a bar in a terminal or notebook, else a line every ten seconds. 0
+        never, 1 at once.
+    budget : Budget or float or None, default=None
+        The most that may be spent: a :class:`Budget` of dollars or tokens, which clones and workers
+        share, or a number of dollars for one call. What is not asked then fails with
+        ``BudgetExceeded``, and a larger budget goes on from there.
+    prices : mapping or path or None, default=None
+        What models charge by name or pattern, in dollars per million tokens read and written:
+        ``{"my-model": (0.15, 0.60)}``, or the path of a JSON file. None takes the file in the
+        variable ``SKLLM_CALIB_PRICES``. What is not there has the price in the package's table.
 
     Attributes
     ----------
@@ -114,6 +128,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         The evidence in use, for example "logprobs"; for several "logprobs+self_reported".
     signal_reason_ : str
         Why "auto" chose it.
+    usage_ : Usage
+        Requests, tokens and dollars that this object has used in this process, in its last ``fit``
+        and in all calls since.
     label_bias_ : ndarray of shape (n_classes,)
         What `prior_correction` subtracts from the log-probabilities.
     fingerprint_ : dict
@@ -171,7 +188,9 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         on_error: Literal["raise", "nan"] = "raise",
         cache: ResponseCache | str | os.PathLike[str] | None = "default",
         random_state: int | None = None,
-        verbose: int = 0,
+        verbose: Verbose = "auto",
+        budget: Budget | float | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.model = model
         self.classes = classes
@@ -187,6 +206,8 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         self.cache = cache
         self.random_state = random_state
         self.verbose = verbose
+        self.budget = budget
+        self.prices = prices
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -219,6 +240,7 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         rows = read_texts(X, self, reset=True, allow_missing=self.on_error == "nan")
         check_usable(rows, self.on_error)
         weight = check_weight(sample_weight, len(rows))
+        forget_total(self)
         self._learn(rows, y, weight)
         model = self._bind(rows.columns)
         self.signal_, self.signal_reason_ = model.signal.label, model.signal_reason
@@ -258,6 +280,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             raise AttributeError(f"{type(self).__name__} has no fingerprint_ before fit")
         return self._bind(self._columns).fingerprint()
 
+    @property
+    def usage_(self) -> Usage:
+        """What this object has used since its last ``fit``, in this process."""
+        found: Usage = total_of(self) or Usage()
+        return found
+
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether it can predict: after fit, or at once when there is nothing to learn."""
         return "_fit_classes" in self.__dict__ or not self._requires_fit()
@@ -271,51 +299,17 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
 
     # -- binding: from parameters to what a call works with --------------------------------------
 
-    def _bind(self, columns: Sequence[str]) -> BoundModel:
-        """Resolve all parameters, once for a call."""
-        classes = self.classes_
-        # The labels that the model is asked for; those of classes_ may be their positions.
-        named = classes if self.classes is None else self._declared()
-        labels, notes = named.tolist(), self.label_descriptions or {}
-        check_known(notes, labels, "label_descriptions")
-        backend, cache = resolve_model(self.model), resolve_cache(self.cache)
-        prompt = resolve_prompt(self.prompt).bind(
-            label_wording(labels, self.label_texts),
-            [notes.get(label) for label in labels],
-            answer_form=backend.answer_form,
-            columns=columns,
+    def _bind(self, columns: Sequence[str], *, ask: bool = True) -> BoundModel:
+        known = Known(
+            classes := self.classes_,
+            classes if self.classes is None else self._declared(),
+            getattr(self, "_examples", []),
+            getattr(self, "_auto", None),
+            getattr(self, "label_bias_", None),
         )
-        examples = getattr(self, "_examples", [])
-        chosen = self._settled_signal() or first_available(
-            backend, cache, prompt, classes.tolist(), columns=columns, examples=examples
-        )
-        prior = self.prior_correction
-        return BoundModel(
-            backend=backend,
-            cache=cache,
-            prompt=prompt,
-            signal=chosen.signal,
-            signal_reason=chosen.reason,
-            n_orders=check_count(self.order_averaging, "order_averaging"),
-            classes=classes.tolist(),
-            columns=tuple(columns),
-            examples=examples,
-            prior=None if prior is None else check_prior(prior, labels),
-            label_bias=getattr(self, "label_bias_", None),
-            max_off_label=resolve_max_off_label(self.max_off_label, prompt.form),
-            on_error=self.on_error,
-            verbose=self.verbose,
-        )
+        return bind_model(self, known, columns, ask=ask)
 
-    def _settled_signal(self) -> Chosen | None:
-        """Return the evidence to read; for "auto" what ``fit`` settled, None before it has."""
-        if not isinstance(self.signal, str) or self.signal != "auto":
-            return Chosen(resolve_signal(self.signal), "it was asked for")
-        if settled := getattr(self, "_auto", None):
-            return Chosen(resolve_signal(settled[0]), settled[1])
-        return None
-
-    def prepare_rows(self, X: Any) -> PreparedRows:
+    def prepare_rows(self, X: Any, *, ask: bool = True) -> PreparedRows:
         """Read rows and resolve all parameters for them, without asking anything.
 
         Wrappers such as :class:`CalibratedLLMClassifier` use it to compare its ``fingerprint``
@@ -324,14 +318,12 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
         Parameters
         ----------
         X : array-like of shape (n_samples,) or (n_samples, n_features)
-
-        Returns
-        -------
-        PreparedRows
+        ask : bool, default=True
+            Whether ``signal="auto"`` may ask what the model shows, where that is not settled.
         """
         fitted, reader, how = self._reading()
         rows = read_texts(X, reader, **how)
-        return PreparedRows(self._bind(rows.columns), rows, fitted)
+        return PreparedRows(self._bind(rows.columns, ask=ask), rows, fitted)
 
     def prepare_stream(self, X: Iterable[Any], *, n_ahead: int) -> StreamedRows:
         """Read the first row of a stream and resolve all parameters, without asking anything."""
@@ -408,6 +400,27 @@ class LLMClassifier(LogProbaMixin, ClassifierMixin, TransformerMixin, BaseEstima
             ``votes``, for stated probabilities ``stated``, for several orders ``order_flips``.
         """
         return self.prepare_rows(X).explain().records
+
+    def estimate_cost(self, X: Any, y: Any = None) -> CostEstimate:
+        """Estimate requests, tokens and dollars of asking about rows; nothing is asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels, to estimate before ``fit`` with labels or examples taken from them.
+
+        Returns
+        -------
+        CostEstimate
+            Tokens are exact for models on this machine; what the cache has is free.
+        """
+        if y is None:
+            return self.prepare_rows(X, ask=False).estimate_cost()
+        planned = clone(self)
+        rows = read_texts(X, planned, reset=True, allow_missing=self.on_error == "nan")
+        planned._learn(rows, y, np.ones(len(rows)))
+        return PreparedRows(planned._bind(rows.columns, ask=False), rows).estimate_cost()
 
     def submit_batch(self, X: Any, *, wait: float | None = None) -> BatchStatus:
         """Ask about rows in batches of the provider: at half the price, within a day.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skllm_calib.evidence.asking import RowRecord
 from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.money.spending import usage_of_answer
 
 __all__ = ["explain_row"]
 
@@ -50,12 +51,20 @@ def explain_row(
         "prompt_tokens": sum(reply.prompt_tokens for reply in record.replies),
         "completion_tokens": sum(reply.completion_tokens for reply in record.replies),
         "reasoning_tokens": sum(reply.reasoning_tokens for reply in record.replies),
+        "usd": _cost(record, model),
         "cached": record.usage.n_cache_hits > 0,
         "failure": str(record.failure) if record.failure is not None else None,
     }
     if model.label_bias is not None:
         out["label_bias"] = dict(zip(labels, model.label_bias.tolist(), strict=True))
     return out
+
+
+def _cost(record: RowRecord, model: BoundModel) -> float | None:
+    """Return what the replies cost when they were paid for, None where no price is known."""
+    if model.price is None:
+        return None
+    return sum(usage_of_answer(reply, model.price).usd for reply in record.replies)
 
 
 def _by_label(value: Any, labels: Sequence[Any]) -> Any:

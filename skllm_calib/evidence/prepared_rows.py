@@ -10,14 +10,18 @@ import numpy as np
 
 from skllm_calib.evidence.asking import Row, RowRecord, ask_rows
 from skllm_calib.evidence.bound_model import BoundModel
+from skllm_calib.evidence.estimating import CostEstimate, estimate_cost
 from skllm_calib.evidence.explaining import explain_row
 from skllm_calib.evidence.failures import check_usable, report_failures, report_off_label
+from skllm_calib.evidence.money.budget import Amount
 from skllm_calib.evidence.scoring import log_proba_of_records, score_rows
 from skllm_calib.evidence.text_input import TextRows
 from skllm_calib.exceptions import BackendError, InvalidInput
 from skllm_calib.log_proba.scores import Explained, Scores
 
 __all__ = ["PreparedRows"]
+
+_UNSETTLED = "signal='auto' is not settled before fit: estimated for {!r}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,19 @@ class PreparedRows:
             [m._asdict() for m in self.model.question(fields).messages()] if fields else []
             for fields in self.rows.fields
         ]
+
+    def estimate_cost(self) -> CostEstimate:
+        """Return what asking about the rows will take and cost, and ask nothing."""
+        notes = [] if self.model.signal_reason else [_UNSETTLED.format(self.model.signal.label)]
+        return estimate_cost(self.model, [fields for fields in self.rows.fields if fields], notes)
+
+    def check_budget_of_batch(self) -> None:
+        """Raise BudgetExceeded if the budget does not allow what a batch of the rows may take."""
+        if self.model.spending.budget is not None:
+            most = self.estimate_cost()
+            usd = most.usd_in_batch[1] if most.usd_in_batch is not None else 0.0
+            amount = Amount(usd, most.prompt_tokens[1] + most.completion_tokens[1])
+            self.model.meter().check(amount)
 
     def order_flip_rate(self, n_orders: int) -> float:
         """Ask in several orders of the options, and return how often the label changes."""

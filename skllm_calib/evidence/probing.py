@@ -14,6 +14,7 @@ from skllm_calib.evidence.backends.base import BaseBackend
 from skllm_calib.evidence.backends.handles import get_handle
 from skllm_calib.evidence.bound_model import BoundModel, Example
 from skllm_calib.evidence.cache import ResponseCache
+from skllm_calib.evidence.money.spending import Spending
 from skllm_calib.evidence.questions import BoundPrompt
 from skllm_calib.evidence.signals import SIGNALS, Signal
 from skllm_calib.exceptions import (
@@ -55,6 +56,8 @@ def first_available(
     *,
     columns: Sequence[str] = (),
     examples: Sequence[Example] = (),
+    spending: Spending | None = None,
+    ask: bool = True,
 ) -> Chosen:
     """Return the first signal of :data:`AUTO_ORDER` with which a model answers the question.
 
@@ -78,6 +81,10 @@ def first_available(
         Names of the columns, if the rows are those of a table.
     examples : sequence of (mapping, int), default=()
         Rows shown in the prompt.
+    spending : Spending or None, default=None
+        What may be spent on it.
+    ask : bool, default=True
+        False takes the first one for granted, with no reason, where the model would be asked.
 
     Returns
     -------
@@ -97,6 +104,8 @@ def first_available(
     best = SIGNALS[AUTO_ORDER[0]]()
     if backend.shows_logprobs:
         return Chosen(best, "this backend always shows log-probabilities")
+    if not ask:
+        return Chosen(best, "")
     model = BoundModel(
         backend=backend,
         cache=cache,
@@ -105,6 +114,7 @@ def first_available(
         classes=classes,
         columns=tuple(columns),
         examples=examples,
+        spending=spending or Spending(),
     )
     asked = [model.question(fields).messages() for fields in _rows(model)]
     what = json.dumps([backend.identity(), asked], sort_keys=True, default=repr)

@@ -16,7 +16,7 @@ from skllm_calib.evidence.signals.base import Answered
 from skllm_calib.evidence.storage import Storage
 from skllm_calib.exceptions import BackendError, UnreadableReply
 
-__all__ = ["Arrived", "Runs", "open_runs"]
+__all__ = ["Arrived", "PooledRuns", "Runs", "open_runs"]
 
 Arrived = tuple[str, Answered]
 """The key of a request and what it came to."""

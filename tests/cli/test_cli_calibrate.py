@@ -27,7 +27,7 @@ def test_it_writes_a_folder_and_prints_the_card(rows_csv, tmp_path, capsys):
     assert card["classes"] == ["ham", "spam"]
     used = json.loads((out / "calibration_rows.json").read_text())
     assert len(used["rows"]) == len(used["texts"]) == 50
-    assert CalibratedLLMClassifier.load(out).estimator.verbose == 0
+    assert CalibratedLLMClassifier.load(out).estimator.verbose == "auto"
 
 
 def test_more_rows_than_there_are_and_all(rows_csv, tmp_path, capsys):

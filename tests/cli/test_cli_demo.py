@@ -23,7 +23,7 @@ def stand_in(monkeypatch):
             share = 0.93 + 0.069 * (i % 97) / 97
             rules[text] = {label: share, other: 1 - share}
     monkeypatch.setattr(
-        "skllm_calib.evidence.classifier.resolve_model",
+        "skllm_calib.evidence.binding.resolve_model",
         lambda model: TestingBackend(rules, name="demo"),
     )
     monkeypatch.setattr(demo, "find_smollm2", lambda: None)
@@ -62,7 +62,7 @@ def test_without_a_picture(stand_in, tmp_path, monkeypatch, capsys):
 
 def test_when_nothing_can_be_promised(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(
-        "skllm_calib.evidence.classifier.resolve_model", lambda model: TestingBackend()
+        "skllm_calib.evidence.binding.resolve_model", lambda model: TestingBackend()
     )
     monkeypatch.setattr(demo, "find_smollm2", lambda: None)
     assert main(["demo", "--out", str(tmp_path), "--n-rows", "60", "--no-plot"]) == 0

@@ -107,7 +107,9 @@ def test_progress_counts_rows(counted, cache, monkeypatch):
     shown = contextlib.nullcontext(lambda *counts: seen.append(counts))
     monkeypatch.setattr(asking, "bar", lambda verbose, unit: shown)
     ask(["a", "b", "c", "c"], backend, cache)
-    assert seen == [(1, 4), (2, 4), (4, 4)]
+    assert [counts[:2] for counts in seen] == [(1, 4), (2, 4), (4, 4)]
+    assert seen[0][2] == ""  # from the cache
+    assert seen[-1][2].endswith(" tokens")
 
 
 def test_an_interrupt_keeps_what_was_answered(cache):

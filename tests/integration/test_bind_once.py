@@ -17,7 +17,7 @@ from skllm_calib import (
     ResponseCache,
 )
 from skllm_calib.backends import TestingBackend
-from skllm_calib.evidence import classifier
+from skllm_calib.evidence import binding, classifier
 from skllm_calib.evidence.questions import BoundPrompt
 
 TEXTS = [f"message number {i}" for i in range(20)]
@@ -41,8 +41,9 @@ def work(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
 
-    for name in ("resolve_model", "resolve_signal", "resolve_cache", "read_texts"):
-        count(classifier, name)
+    for name in ("resolve_model", "resolve_signal", "resolve_cache"):
+        count(binding, name)
+    count(classifier, "read_texts")
     count(Prompt, "bind")
     count(BoundPrompt, "render")
     count(TestingBackend, "identity")

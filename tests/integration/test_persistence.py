@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 
 import skllm_calib
 from skllm_calib import (
+    Budget,
     CalibratedLLMClassifier,
     CalibrationMonitor,
     LlamaCppBackend,
@@ -92,6 +93,7 @@ def backends(counted, monkeypatch, tmp_path):
         return testing.run(requests)
 
     monkeypatch.setattr(OpenAIBackend, "run", run)
+    monkeypatch.setattr(OpenAIBackend, "answering", lambda self, first: None)
     monkeypatch.setattr(LlamaCppBackend, "run", run)
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     (tmp_path / "model.gguf").write_bytes(b"GGUF, as far as its name goes")
@@ -335,7 +337,7 @@ def test_every_trusted_type_is_needed_and_no_other(backends, tmp_path):
     needed = set()
     cache = ResponseCache(tmp_path / "replies.sqlite")
     for backend, kept in zip(backends.values(), (cache, cache.path, cache), strict=True):
-        llm = LLMClassifier(backend, prompt=Prompt(), cache=kept)
+        llm = LLMClassifier(backend, prompt=Prompt(), cache=kept, budget=Budget(tokens=10**9))
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(llm.fit(TEXTS, LABELS))))
     for hosted in (AnthropicBackend("m"), MistralBackend("m"), TransformersBackend("m")):
         needed |= set(skops_io.get_untrusted_types(data=skops_io.dumps(LLMClassifier(hosted))))

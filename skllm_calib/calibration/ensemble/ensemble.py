@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble._base import _BaseHeterogeneousEnsemble
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _is_fitted,
-    check_consistent_length,
     check_is_fitted,
 )
 
@@ -23,9 +22,10 @@ from skllm_calib.calibration.ensemble.members import (
     common_classes,
     each,
     fitted_member,
+    given_weights,
     kept_members,
     member_scores,
-    unseen_scores,
+    score_unseen,
 )
 from skllm_calib.calibration.ensemble.pooling import fit_weights, split_uncertainty
 from skllm_calib.calibration.ensemble.prepared import PreparedEnsemble, fingerprint_of
@@ -36,8 +36,15 @@ from skllm_calib.log_proba.labels import check_whole, counting_labels, encode
 from skllm_calib.log_proba.numerics import Floats
 from skllm_calib.log_proba.parameters import check_choice
 from skllm_calib.log_proba.predicting import LogProbaMixin
-from skllm_calib.log_proba.scores import indexed, needs_cross_fitting, prepare_stream
+from skllm_calib.log_proba.scores import (
+    needs_cross_fitting,
+    prepare_stream,
+    sum_of,
+    usage_of,
+)
 from skllm_calib.log_proba.validation import check_weighted_labels
+from skllm_calib.utils.progress import stage
+from skllm_calib.utils.totals import add_to_total, forget_total, total_of
 
 __all__ = ["LLMEnsembleClassifier"]
 
@@ -84,6 +91,8 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         Their weights, which sum to one.
     fingerprint_ : dict
         What a calibration depends on, in plain values.
+    usage_ : Usage
+        What ``fit`` and all calls since have used, in this process: the sum over the members.
     n_features_in_, feature_names_in_ : int, ndarray of str
         Of a table only: the number and, for DataFrames, the names of its columns.
 
@@ -249,40 +258,21 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
             raise InvalidInput(
                 "weights='fit' requires y to be passed, but the target y is None", "y"
             )
-        fitted = each(self.n_jobs, fitted_member, members.values(), X, labels, row_weight)
-        named = Bunch(**dict(zip(members, fitted, strict=True)))
-        classes = common_classes(named)
-        if labels is not None:
-            # Refuses labels that no member knows.
-            encode(counting_labels(labels, row_weight), classes)
-        if weights is None:
-            pairs = list(zip(members.values(), fitted, strict=True))
-            weights = self._fit_weights(pairs, X, labels, row_weight, classes)
+        forget_total(self)
+        with stage():
+            fitted = each(self.n_jobs, fitted_member, members.values(), X, labels, row_weight)
+            named = Bunch(**dict(zip(members, fitted, strict=True)))
+            classes = common_classes(named)
+            if labels is not None:
+                # Refuses labels that no member knows.
+                encode(counting_labels(labels, row_weight), classes)
+            if weights is None:
+                pairs = list(zip(members.values(), fitted, strict=True))
+                unseen = score_unseen(self.n_jobs, pairs, X, labels, row_weight, classes)
+                add_to_total(self, unseen.usage)
+                weights = fit_weights(unseen.scores, unseen.codes, unseen.weight, self.pooling)
         self.estimators_, self.named_estimators_, self.weights_ = fitted, named, weights
         return self
-
-    def _fit_weights(
-        self,
-        pairs: list[Any],
-        X: Any,
-        y: Any,
-        row_weight: NDArray[Any] | None,
-        classes: NDArray[Any],
-    ) -> Floats:
-        check_consistent_length(X, y)
-        row_weight = np.ones(len(y)) if row_weight is None else row_weight
-        used = np.flatnonzero(row_weight)  # a row of weight zero is as good as absent, in folds too
-        X, y, row_weight = _safe_indexing(indexed(X), used), y[used], row_weight[used]
-        scores = np.stack(each(self.n_jobs, unseen_scores, pairs, X, y, row_weight, classes))
-        usable = ~np.isnan(scores).any(axis=(0, 2))
-        if not usable.any():
-            raise InvalidInput(
-                "weights='fit' needs rows that all members score, and there is none: drop the "
-                "member that fails, or pass weights",
-                "X",
-            )
-        codes = encode(y[usable], classes)
-        return fit_weights(scores[:, usable], codes, row_weight[usable], self.pooling)
 
     @property
     def fingerprint_(self) -> dict[str, Any]:
@@ -292,6 +282,31 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         members = dict(self.named_estimators_)
         known = {name: getattr(m, "fingerprint_", None) for name, m in members.items()}
         return fingerprint_of(members, known, self.pooling, self.weights_)
+
+    @property
+    def usage_(self) -> Any:
+        """What the members have used since their last ``fit``, and fitting the weights."""
+        return sum_of([total_of(self), *map(usage_of, self._members().values())])
+
+    @available_if(_some_member_has("estimate_cost"))  # type: ignore[untyped-decorator, unused-ignore]
+    def estimate_cost(self, X: Any, y: ArrayLike | None = None) -> Any:
+        """Estimate requests, tokens and dollars of asking the members; nothing is asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels, to estimate ``fit`` where members take labels or examples from them.
+
+        Returns
+        -------
+        CostEstimate, summed over the members that count
+        """
+        members = self._members() if y is None else kept_members(self.estimators)
+        fits = y is not None and self._fits_weights()  # which asks all of them
+        weights = np.ones(len(members)) if fits else self._weights()
+        asked = [m for m, w in zip(members.values(), weights, strict=True) if w]
+        return sum_of(m.estimate_cost(X, y) for m in asked if hasattr(m, "estimate_cost"))
 
     def needs_cross_fitting(self) -> bool:
         """Return whether rows seen in ``fit`` score too well: if those of a member may."""
@@ -358,9 +373,11 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         check_choice(self.pooling, "pooling", ("log", "linear"))
         members = self._members()
         copies = zip(members.items(), tee(X, len(members)), strict=True)
+        with stage():  # one call, whose members share a budget
+            streams = {n: prepare_stream(m, rows, n_ahead=n_ahead) for (n, m), rows in copies}
         return StreamedEnsemble(
             members,
-            {name: prepare_stream(m, rows, n_ahead=n_ahead) for (name, m), rows in copies},
+            streams,
             common_classes(members),
             self._weights(),
             self.pooling,
@@ -444,22 +461,7 @@ class LLMEnsembleClassifier(LogProbaMixin, ClassifierMixin, _BaseHeterogeneousEn
         return isinstance(self.weights, str) and self.weights == "fit"
 
     def _given_weights(self) -> Floats:
-        kept = [member != "drop" for _, member in self.estimators]
-        try:
-            given = np.asarray(
-                np.ones(len(kept)) if self.weights is None else self.weights, dtype=np.float64
-            )
-            fine = given.shape == (len(kept),) and np.isfinite(given).all() and (given >= 0).all()
-        except (TypeError, ValueError):
-            fine = False
-        if not fine or not given[kept].any():
-            raise InvalidInput(
-                f"weights={self.weights!r}: must be None, 'fit', or one number for each of the "
-                f"{len(kept)} members, none of them negative and not all zero",
-                "weights",
-                value=self.weights,
-            )
-        return np.asarray(given[kept] / given[kept].sum())
+        return given_weights(self.weights, self.estimators)
 
     @property
     def n_features_in_(self) -> int:

@@ -39,6 +39,7 @@ calibrate = command(
      "Model and its server": [
         opt("--model", "NAME", "smollm2, llamacpp:PATH.gguf, openai:NAME, ...", required=True),
         shared.classes, *shared.server],
+     "Cost": shared.cost,
      "The question": [
         *shared.prompt, opt("--n-shots", "N", "Examples of each label in the prompt.", int, 0),
         switch("--search", "Try several wordings of the question and keep the best.")],
@@ -77,7 +78,10 @@ predict = command(
     # raw probabilities of a model, without calibration
     predict new.csv --text text --model openai:gpt-4o-mini --classes ham,spam --out raw.xlsx
     # at half the price, within a day: run it again to collect what has come
-    predict new.csv --text text --classifier my-classifier --batch --out answers.csv""",
+    predict new.csv --text text --classifier my-classifier --batch --out answers.csv
+    # what it will cost, and then with 5 dollars at most
+    predict new.csv --text text --classifier my-classifier --dry-run
+    predict new.csv --text text --classifier my-classifier --budget 5 --out answers.csv""",
     [shared.rows],
     {"Rows": [shared.text, *shared.reading],
      "Model and its server": [
@@ -86,6 +90,7 @@ predict = command(
         shared.classes, *shared.server,
         switch("--batch", "Ask in batches of OpenAI, Anthropic or Mistral, at half the price: hand "
                "in, and run the same command again to collect.")],
+     "Cost": shared.cost,
      "The question, with --model": [*shared.prompt, *evidence],
      "Result": [
         shared.out,
@@ -151,7 +156,7 @@ report = command(
         switch("--no-texts", "Show no texts: for readers who may not see them."),
         opt("--n-listed", "N", "Rows in each list.", int, 10),
         opt("--price-per-million", "READ,WRITTEN", "Price of a million tokens read and written, to "
-            "tell the cost.", values.prices)],
+            "tell the cost [default: that of the model, where known].", values.prices)],
      "Risk matrix": shared.matrix},
 )  # fmt: skip
 cache = command(

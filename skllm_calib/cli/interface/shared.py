@@ -5,7 +5,7 @@ from typing import Any
 import rich_click as click
 
 from skllm_calib.cli.interface import values
-from skllm_calib.cli.interface.declare import FILE, argument, option
+from skllm_calib.cli.interface.declare import FILE, argument, option, switch
 
 rows = argument(
     "file", "Table: CSV, TSV, JSON, JSONL, Excel or Parquet; - is standard input.", FILE
@@ -40,6 +40,11 @@ server = [
     *pace,
     cache,
 ]
+cost = [
+    option("--budget", "USD|N:tokens", "Spend at most so many dollars, such as 5, or tokens, "
+           "such as 2000000:tokens; run the same command with more to go on.", values.spending),
+    switch("--dry-run", "Tell what it will cost, and ask nothing."),
+]  # fmt: skip
 prompt = [
     option("--prompt", "TEMPLATE", "The question; {text}, {options} and {hint} are filled in."),
     option("--prompt-file", "FILE", "A file with the template; .json: a chat, a list of objects "

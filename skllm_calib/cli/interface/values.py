@@ -56,6 +56,20 @@ def budget(text: str) -> float | tuple[int, int]:
     )
 
 
+def spending(text: str) -> dict[str, float]:
+    """Read an amount of dollars, or of tokens."""
+    number, _, unit = text.removeprefix("$").partition(":")
+    amount = _number(number)
+    if unit == "tokens" and amount >= 1 and amount.is_integer():
+        return {"tokens": int(amount)}
+    if not unit and 0 < amount < math.inf:
+        return {"usd": amount}
+    raise click.BadParameter(
+        f"{text!r} is neither a number of dollars above 0, such as 5, nor a number of tokens, such "
+        "as 2000000:tokens"
+    )
+
+
 def classes(text: str) -> list[str]:
     """Read labels between commas; one that holds a comma stands in double quotes."""
     labels = [label_of(label) for label in next(csv.reader([text], skipinitialspace=True))]

@@ -83,7 +83,8 @@ def submit_rows(prepared: PreparedRows, wait: float | None = None) -> BatchStatu
     InvalidInput
         If the model has no batches, or there is no cache.
     BackendError
-        If nothing can be handed in or looked at.
+        If nothing can be handed in or looked at; BudgetExceeded if it may take more than the budget
+        allows.
     """
     backend, cache = prepared.model.backend, prepared.model.cache
     if not isinstance(backend, HostedBackend):
@@ -100,6 +101,7 @@ def submit_rows(prepared: PreparedRows, wait: float | None = None) -> BatchStatu
         )
     if wait is not None and not wait >= 0:
         raise InvalidInput(f"wait={wait!r}: must be a number of seconds, or None", "wait")
+    prepared.check_budget_of_batch()
     while True:
         status = _look(prepared, backend, cache)
         if wait is None or status.is_done:

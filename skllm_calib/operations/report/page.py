@@ -90,6 +90,7 @@ def page(
         decision=None if policy is None else decision(policy),
         interval=DEFAULT_CONFIDENCE,
         cost=_cost(figures["usage"], price_per_million),
+        unit="$" if price_per_million is None else "",
         card=_card(figures["card"]),
     )
     return html
@@ -103,8 +104,11 @@ def frame(templates: Any, title: str, page: str) -> str:
 def _cost(
     usage: Mapping[str, Any] | None, price_per_million: tuple[float, float] | None
 ) -> float | None:
-    if usage is None or price_per_million is None:
+    if usage is None:
         return None
+    if price_per_million is None:
+        known: float | None = usage["usd"]
+        return known
     read, written = price_per_million
     return float(usage["prompt_tokens"] * read + usage["completion_tokens"] * written) / 1e6
 

@@ -50,7 +50,8 @@ class CalibrationReport:
     n_rows : int, default=10
         Number of rows in each list.
     price_per_million : tuple of (float, float), default=None
-        Price per million tokens read and per million tokens written, in any currency.
+        Price per million tokens read and per million tokens written, in any currency. None takes
+        that of the model, in dollars, where it is known (`prices` of :class:`LLMClassifier`).
 
     Attributes
     ----------

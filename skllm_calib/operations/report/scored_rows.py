@@ -29,6 +29,8 @@ class RunUsage:
         Rows, and those of them answered from the cache at no cost.
     n_requests, prompt_tokens, completion_tokens : int
         Requests, tokens read and tokens written for all the rows, cached ones included.
+    usd : float or None
+        What these cost, in dollars, if none came from the cache; None where no price is known.
     off_label : float or None
         Mean share of the evidence that fell on no label; None where it is not known.
     """
@@ -38,6 +40,7 @@ class RunUsage:
     n_requests: int
     prompt_tokens: int
     completion_tokens: int
+    usd: float | None = None
     off_label: float | None = None
 
 
@@ -114,15 +117,19 @@ def _normalised(proba: Floats) -> Floats:
 
 
 def _usage(records: Sequence[Mapping[str, Any]]) -> RunUsage:
-    n_cached, totals = 0, dict.fromkeys(("n_requests", "prompt_tokens", "completion_tokens"), 0)
+    n_cached, usd = 0, list[float | None]()
+    totals = dict.fromkeys(("n_requests", "prompt_tokens", "completion_tokens"), 0)
     for record in records:
         leaves = list(_leaves(record))
         n_cached += bool(leaves) and all(leaf.get("cached", False) for leaf in leaves)
+        usd += [leaf.get("usd") for leaf in leaves]
         for key in totals:
             totals[key] += sum(leaf.get(key) or 0 for leaf in leaves)
     shares = [share for r in records if (share := r.get("off_label")) is not None]
     off_label = float(np.mean(shares)) if shares else None
-    return RunUsage(len(records), n_cached, **totals, off_label=off_label)
+    known = [price for price in usd if price is not None]
+    cost = sum(known) if known and len(known) == len(usd) else None
+    return RunUsage(len(records), n_cached, **totals, usd=cost, off_label=off_label)
 
 
 def _leaves(record: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

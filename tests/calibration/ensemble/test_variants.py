@@ -102,7 +102,7 @@ def test_names_of_copies(grid, expected):
         ({"random_state": [1, 2, 1]}, r"random_state=\[1, 2, 1\]: lists 1 more than once"),
         (
             {"promt": ["a"]},
-            "'promt' is not a parameter of LLMClassifier, which has: cache, classes, ",
+            "'promt' is not a parameter of LLMClassifier, which has: budget, cache, ",
         ),
         ({"model__sed": [1]}, "'model__sed' is not a parameter of LLMClassifier.*model__seed"),
         ({"model": ["smollm2"], "model__seed": [1]}, "'model__seed' is not a parameter"),

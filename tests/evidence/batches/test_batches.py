@@ -13,7 +13,7 @@ import pytest
 from batch_server import BatchServer, text_of
 from loopback import needs_responses
 
-from skllm_calib import CalibratedLLMClassifier, LLMClassifier, ResponseCache
+from skllm_calib import Budget, CalibratedLLMClassifier, LLMClassifier, ResponseCache
 from skllm_calib.backends import (
     AnthropicBackend,
     MistralBackend,
@@ -24,7 +24,13 @@ from skllm_calib.backends import (
 from skllm_calib.cli import main
 from skllm_calib.evidence.backends.hosted.batches import Limits
 from skllm_calib.evidence.batches import ledger
-from skllm_calib.exceptions import AuthenticationFailed, BackendError, InvalidInput, RateLimited
+from skllm_calib.exceptions import (
+    AuthenticationFailed,
+    BackendError,
+    BudgetExceeded,
+    InvalidInput,
+    RateLimited,
+)
 from skllm_calib.utils.tables import read_table
 
 TEXTS = [f"message {i}" for i in range(6)]
@@ -132,6 +138,25 @@ def test_rows_are_handed_in_collected_and_read_from_the_cache(provider, cache):
     assert len(server.billed) == 6
     assert set(server.billed.values()) == {1}
     assert len(cache) == 6
+
+
+@only_openai
+def test_what_a_batch_costs_and_may_cost(provider, cache):
+    prices = {"m": {"input": 100.0, "output": 100.0, "batch_discount": 0.5}}
+    with BatchServer(provider.respond) as server:
+        clf = classifier(provider, server, cache, prices=prices, budget=Budget(usd=0.01))
+        with pytest.raises(BudgetExceeded, match="the batch may take up to"):
+            clf.submit_batch(TEXTS)
+        assert not server.batches
+        clf.set_params(budget=Budget(usd=1.0))
+        clf.submit_batch(TEXTS)
+        at_once = clf.usage_
+        assert (at_once.n_requests, at_once.n_batched) == (2, 0)
+        server.finish()
+        assert clf.submit_batch(TEXTS).is_done
+        assert (clf.usage_.n_requests, clf.usage_.n_batched) == (6, 4)
+        assert (clf.usage_ - at_once).usd == pytest.approx(at_once.usd)  # twice as many, half price
+        assert clf.budget.spent["usd"] == pytest.approx(clf.usage_.usd)
 
 
 def test_what_expired_is_handed_in_again_and_nothing_else(provider, cache):

@@ -73,7 +73,8 @@ class ClaudeModel:
                 try:
                     return redact_reply(self._connection.read(read, reply), redact)
                 except (Refused, UnreadableReply) as failure:
-                    failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+                    failure.billed_tokens = (usage.prompt_tokens, usage.completion_tokens, 0)
+                    failure.is_billed = sum(failure.billed_tokens) > 0
                     raise
             if not self._facts.learn(reply, body, request.schema, row_of(request)):
                 raise self._failure_of(reply, body)

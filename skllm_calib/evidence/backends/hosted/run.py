@@ -94,9 +94,16 @@ class Run:
         usage = Usage()
         try:
             reply = self._read(request, usage)
-        except (Refused, UnreadableReply) as failure:
-            failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
-            redact_failure(failure, self._redact)
+        except BackendError as failure:
+            # Perhaps one of several calls was answered and charged for, and then another failed.
+            failure.billed_tokens = (
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+            )
+            if isinstance(failure, Refused | UnreadableReply):
+                failure.is_billed = usage.prompt_tokens + usage.completion_tokens > 0
+                redact_failure(failure, self._redact)
             raise
         return redact_reply(replace(reply, **vars(usage)), self._redact)
 
