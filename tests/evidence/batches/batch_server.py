@@ -99,6 +99,12 @@ class BatchServer:
             self.batches[batch.id] = batch
         return batch
 
+    def page(self, after: list[str] | None) -> tuple[list[Batch], bool]:
+        """Return a page of one batch, the latest first, and whether there are more."""
+        names = list(reversed(self.batches))
+        left = names[names.index(after[0]) + 1 :] if after else names
+        return [self.batches[name] for name in left[:1]], len(left) > 1
+
     def keep(self, content: bytes) -> str:
         with self.lock:
             name = f"file_{len(self.files)}"
@@ -116,7 +122,7 @@ class BatchServer:
         body = json.loads(raw) if raw else {}
         for pattern, handle in (
             (r"/v1/files/(\w+)/content", lambda m: self.files[m[1]]),
-            (r"/v1/batches", lambda m: self.openai_batches(method, body)),
+            (r"/v1/batches", lambda m: self.openai_batches(method, query, body)),
             (r"/v1/batches/(\w+)", lambda m: self.openai(self.batches[m[1]])),
             (r"/v1/batch/jobs", lambda m: self.mistral_jobs(method, body)),
             (r"/v1/batch/jobs/(\w+)", lambda m: self.mistral(self.batches[m[1]])),
@@ -134,10 +140,10 @@ class BatchServer:
 
     # -- OpenAI ----------------------------------------------------------------------------------
 
-    def openai_batches(self, method: str, body: dict[str, Any]) -> Any:
+    def openai_batches(self, method: str, query: dict[str, Any], body: dict[str, Any]) -> Any:
         if method == "GET":
-            newest = [self.openai(batch) for batch in reversed(self.batches.values())]
-            return {"object": "list", "data": newest, "has_more": False}
+            data, has_more = self.page(query.get("after"))
+            return {"object": "list", "data": list(map(self.openai, data)), "has_more": has_more}
         assert body["completion_window"] == "24h"
         lines = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
         assert {line["url"] for line in lines} == {body["endpoint"]}
@@ -214,11 +220,9 @@ class BatchServer:
 
     def anthropic_batches(self, method: str, query: dict[str, Any], body: dict[str, Any]) -> Any:
         if method == "GET":
-            newest = list(reversed(self.batches))  # one a page
-            (after,) = query.get("after_id", [None])
-            here = newest[0 if after is None else newest.index(after) + 1]
-            data = [self.anthropic(self.batches[here])]
-            return {"data": data, "has_more": here != newest[-1], "last_id": here}
+            data, has_more = self.page(query.get("after_id"))
+            last = data[-1].id if data else None
+            return {"data": list(map(self.anthropic, data)), "has_more": has_more, "last_id": last}
         names = [line["custom_id"] for line in body["requests"]]
         assert len(set(names)) == len(names)
         assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names)

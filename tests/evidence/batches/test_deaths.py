@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from functools import partial
 
@@ -41,6 +42,8 @@ def child(act):
         pid = os.fork()
     if pid:
         return pid
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(60)  # it stays behind in no case
     try:
         act()
     except BaseException:

@@ -82,10 +82,7 @@ class AnthropicBatches(BatchService):
 
     def _read(self, batch_id: str) -> Iterator[LineResult]:
         def load(client: Any, file: IO[bytes]) -> None:
-            batches = client.messages.batches.with_streaming_response
-            with batches.results(batch_id) as response:
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
+            file.write(client.get(f"{_PATH}/{batch_id}/results", cast_to=str).encode())
 
         return map(_result, self.spooled(load))
 
