@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from skllm_calib.exceptions import InvalidInput
@@ -26,6 +26,7 @@ __all__ = [
     "check_verbose",
     "current_call",
     "in_call",
+    "note",
     "shared_in_call",
     "stage",
 ]
@@ -127,6 +128,11 @@ def bar(verbose: Verbose, unit: str) -> Iterator[Update | None]:
         _board.close()
 
 
+def note(text: str) -> None:
+    """Say what everybody waits for, beside how far they are; "" for nothing. From any thread."""
+    _board.note(text)
+
+
 @dataclass(eq=False)
 class _Task:
     """What is done of something; those of several threads add up to one."""
@@ -185,6 +191,7 @@ class _Board:
         self._tasks: list[_Task] = []
         self._began = 0.0
         self._display: _Bar | _Lines | None = None
+        self._note = ""
 
     def open(self) -> None:
         with self._lock:
@@ -207,9 +214,16 @@ class _Board:
         with self._lock:
             self._tasks.remove(task)
 
+    def note(self, text: str) -> None:
+        with self._lock:
+            is_news, self._note = text != self._note, text
+            if is_news and any(task.began is not None for task in self._tasks):
+                self.show()
+
     def show(self) -> None:
         with self._lock:
             task = _together([task for task in self._tasks if task.began is not None])
+            task = replace(task, more=", ".join(filter(None, (task.more, self._note))))
             if self._display is None:
                 wait = 0.0 if task.at_once else _SOME_SECONDS
                 if time.monotonic() - self._began < wait:

@@ -177,3 +177,24 @@ def test_calibration_and_ensembles_say_what_they_are_at(n_jobs, counted, capsys,
 def test_an_unknown_verbose_is_an_error(counted):
     with pytest.raises(InvalidInput, match="verbose='often'"):
         LLMClassifier(counted(), classes=["a"], cache=None, verbose="often").predict(["x"])
+
+
+def test_what_everybody_waits_for_is_shown_although_nothing_is_done(capsys, clock):
+    with progress.bar(1, "rows") as update:
+        progress.note("waiting 9 s")  # nothing to show yet
+        progress.note("")
+        update(1, 4, "$1")
+        clock.now += 10
+        progress.note("waiting 12 s")
+        progress.note("waiting 12 s")
+        clock.now += 10
+        progress.note("waiting 2 s")
+        progress.note("")
+        update(4, 4, "$4")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "1 of 4 rows, $1",
+        "1 of 4 rows, $1, waiting 12 s",
+        "1 of 4 rows, $1, waiting 2 s",
+        "4 of 4 rows, 0.15 per second, $4",
+    ]

@@ -35,7 +35,7 @@ class Flow:
     in_flight : int
     ceiling : int
         How many are wanted at most.
-    paused_until, answered_at : float
+    paused_until, answered_at, last_begun : float
     n_refused, n_events : int
         How many requests were refused, and how often that said something new.
     """
@@ -49,7 +49,7 @@ class Flow:
         self._most = math.inf  # that may be in flight as long as none is refused
         self._news = -math.inf  # when a refusal last said something new
         self._n_in_a_row = 0  # of them, without an answer in between
-        self._last_begun = -math.inf
+        self.last_begun = -math.inf
         self._seconds = 0.0  # that an answer takes
         self._chance = chance
 
@@ -75,13 +75,13 @@ class Flow:
             # Until one has ended, or there is room for more of them.
             return _SPREADING / 20 if now < self.paused_until + _SPREADING else _GLANCE
         if window < 1.0:
-            return max(0.0, self._last_begun + self._seconds / window - now)
+            return max(0.0, self.last_begun + self._seconds / window - now)
         return 0.0
 
     def begin(self, now: float) -> None:
         """Count a request that is sent."""
         self.in_flight += 1
-        self._last_begun = now
+        self.last_begun = now
 
     def end(self, begun: float, now: float, *, is_answer: bool) -> None:
         """Count a request that was not refused; one without an answer says nothing."""

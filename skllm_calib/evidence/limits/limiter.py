@@ -20,10 +20,13 @@ from skllm_calib.evidence.limits.told import Learnt, Told, limits_told
 from skllm_calib.evidence.limits.window import Grant, Order, fill
 from skllm_calib.evidence.storage import Storage
 from skllm_calib.exceptions import StorageError
+from skllm_calib.utils.progress import note
 
 __all__ = ["Limiter", "Sender"]
 
 _PATIENCE = 60.0  # seconds for which the book may be out of reach
+_GLANCE = 1.0  # seconds between two looks of the first in the queue
+_SOME_SECONDS = 2.0
 _LATELY = 10.0  # seconds
 _LONGEST_HOLD = 60.0
 _LEARNING = 0.1  # how much a single answer counts
@@ -105,6 +108,7 @@ class Limiter:
         self.limits: Sequence[float] = NO_LIMITS
         self._learnt = Learnt(), Learnt()
         self._ratio = 1.0  # of the tokens that requests took to those that were guessed
+        self._waits_for = ""
         self._to_tell = False  # others about a pause
         self._failing_since: float | None = None
         self._set_shelf(_OwnShelf(clock), is_shared=False)
@@ -175,7 +179,9 @@ class Limiter:
                 if isinstance(found, Order):
                     self.look(found)
                 elif not sender.is_over:
-                    waiting.news.wait(found if found < math.inf else None)
+                    if found < math.inf:
+                        note(self._waits_for)
+                    waiting.news.wait(min(found, _GLANCE) if found < math.inf else None)
                     waiting.news.clear()
                 with self._lock:
                     if sender.is_over:
@@ -185,6 +191,7 @@ class Limiter:
                 if isinstance(found, Ticket):
                     return found
         finally:
+            note("")
             with self._lock:
                 self._queue.remove(waiting)
                 self._call_first()
@@ -202,10 +209,19 @@ class Limiter:
             n = min(max(n_waiting, flow.ceiling), max(1.0, flow.window(now)))
             pause = max(0.0, flow.paused_until - now)
             return self._share.order(now, tokens, limits, int(n), pause)
+        self._waits_for = self._reason(now, delay)
         if (delay := max(delay, flow.wait(now))) > 0:
             return delay
         flow.begin(now)
         return self._share.take(now, tokens)
+
+    def _reason(self, now: float, delay: float) -> str:
+        """Say why nothing was sent for some seconds; "" where answers are waited for."""
+        if now - self.flow.last_begun < _SOME_SECONDS:
+            return ""
+        if (pause := self.flow.paused_until - now) > 0:
+            return f"waiting {pause:.0f} s after a refusal"
+        return "waiting for the limit of a minute" if delay > 0 else ""
 
     def look(self, order: Order) -> None:
         """Bring an order to the book; several threads never do so at the same time."""

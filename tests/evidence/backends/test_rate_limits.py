@@ -24,6 +24,7 @@ from skllm_calib.backends import (
     Request,
     clear_handles,
 )
+from skllm_calib.evidence.limits import limiter as limiter_module
 from skllm_calib.evidence.limits import window
 from skllm_calib.evidence.limits.limiter import Limiter, Sender
 from skllm_calib.exceptions import InvalidInput, RateLimited
@@ -160,6 +161,19 @@ def test_threads_and_estimators_of_a_process_share_a_limit(serve, short_minutes)
     assert limited.n_refused == 0
     assert limited.most() <= 20
     assert len(limited.arrivals) == 36
+
+
+def test_waits_show_in_the_progress(serve, short_minutes, monkeypatch):
+    shown = []
+    monkeypatch.setattr(limiter_module, "note", shown.append)
+    monkeypatch.setattr(limiter_module, "_SOME_SECONDS", 0.3)
+    monkeypatch.setattr(limiter_module, "_GLANCE", 0.1)
+    refusing = iter([refusal(429, "slow down", headers={"Retry-After": "2"})])
+    url = serve(lambda body: next(refusing, completion("yes"))).base_url
+    model = OpenAIBackend("m", base_url=url, requests_per_minute=5)
+    assert {a.text for a in answers(model, 8)} == {"yes"}
+    assert {"waiting 1 s after a refusal", "waiting for the limit of a minute"} <= set(shown)
+    assert shown[-1] == ""
 
 
 def test_tokens_are_limited(serve, short_minutes):
