@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 import time
 import urllib.request
@@ -264,6 +265,34 @@ def test_neither_order_nor_reuse_nor_slots_change_a_bit(model, smollm2):
         again = LlamaCppBackend(n_ctx=512, **options)
         assert [r.distributions for r in ask(again, *requests)] == expected
         assert again.identity() == model.identity()
+
+
+OTHER_PROCESS = """
+import json, sys
+from skllm_calib.backends import LlamaCppBackend, Message, Request
+asked = json.load(sys.stdin)
+requests = [Request((Message("user", text),), tuple(asked["answers"])) for text in asked["texts"]]
+replies = dict(LlamaCppBackend(n_ctx=512, n_parallel=2).run(requests))
+print(json.dumps([replies[i].to_json() for i in range(len(requests))]))
+"""
+
+
+@local_llm
+def test_another_process_reads_the_same_to_the_last_bit(model):
+    requests = [request(text) for text in TEXTS]
+    expected = [reply.to_json() for reply in ask(model, *requests)]
+    texts = [r.messages[0].content for r in requests]
+    # In another order, beside another row, in two slots.
+    asked = {"answers": ANSWERS, "texts": [texts[1], "Tell me a story.", texts[0]]}
+    there = subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESS],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    second, _, first = json.loads(there.stdout)
+    assert [first, second] == expected
 
 
 @local_llm

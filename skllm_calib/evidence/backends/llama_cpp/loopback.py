@@ -14,6 +14,8 @@ from skllm_calib.exceptions import BackendError, BackendUnavailable, UnreadableR
 __all__ = ["post", "read_field"]
 
 _TIMEOUT = 60.0
+# It is on this machine; so no proxy is used.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _GLANCE = 300  # characters of what was said
 
 
@@ -30,12 +32,10 @@ def post(address: str, path: str, body: Mapping[str, Any], timeout: float = _TIM
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    # It is on this machine; so no proxy is used.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     where = f"llama.cpp at {address}{path}"
     failure: BackendError
     try:
-        with opener.open(request, timeout=timeout) as response:
+        with _OPENER.open(request, timeout=timeout) as response:
             return json.load(response)
     except HTTPError as error:
         with error:
