@@ -461,3 +461,23 @@ def test_a_batch_that_the_provider_has_removed(provider, cache, monkeypatch):
         server.finish()
         assert clf.submit_batch(TEXTS).is_done
     assert set(server.billed.values()) == {1}
+
+
+@only_openai
+def test_lines_that_are_none_change_nothing(provider, cache):
+    with BatchServer(provider.respond) as server:
+        clf = classifier(provider, server, cache)
+        clf.submit_batch(TEXTS)
+        server.finish()
+        keep = server.keep
+        (first, *_) = [line["custom_id"] for line in server.batches["batch_0"].lines]
+        odd = [
+            b"{",
+            b"[1]",
+            b'{"custom_id": "other", "response": {"status_code": 200, "body": {}}}',
+        ]
+        odd += [json.dumps({"custom_id": first, "response": r}).encode() for r in ("x", None)]
+        server.keep = lambda content: keep(b"\n".join([content, b"", *odd]))
+        assert clf.submit_batch(TEXTS).is_done
+        np.testing.assert_allclose(clf.predict_proba(TEXTS), [PROBA] * 6, atol=0.01)
+    assert set(server.billed.values()) == {1}

@@ -232,7 +232,8 @@ def response_of(line: Mapping[str, Any]) -> LineResult:
     body = response.get("body") if isinstance(response, Mapping) else None
     if isinstance(response, Mapping) and body is not None:
         body = _json(body.encode()) or body if isinstance(body, str) else body
-        return LineResult(name, int(response.get("status_code") or 200), body)
+        status = response.get("status_code")
+        return LineResult(name, status if type(status) is int else 200, body)
     fields = error if isinstance(error, Mapping) else {"message": str(error or "no answer")}
     # What ended without an answer, such as an expired line, is to be asked again.
     return LineResult(name, 408, {"error": fields})
