@@ -3,10 +3,10 @@
 A server on the loopback interface, in a process of its own, answers each request after 50 ms with a
 chat completion that lists twenty alternatives. Each client runs in a process of its own, too, and
 classifies the same texts: this package (its own transport, that of the SDK, with and without a
-cache), the SDK in threads and with asyncio, what else is installed, and aiohttp alone, which reads
-no reply but its JSON, as the limit. "In flight" is counted by the server; the limit on the clock is
-rows / in flight x 50 ms; ``--latency 0.5`` shows what a client can keep in flight where the
-processor is not what it waits for.
+cache), the SDK in threads and with asyncio, what else is installed, and http.client and aiohttp
+alone, which read no reply but its JSON, as the limit. "In flight" is counted by the server; the
+limit on the clock is rows / in flight x 50 ms; ``--latency 0.5`` shows what a client can keep in
+flight where the processor is not what it waits for.
 
 Run: ``python benchmarks/remote.py``, with ``--python langchain=/path/to/python`` for packages that
 are installed elsewhere.
