@@ -315,9 +315,9 @@ class CalibratedLLMClassifier(WrapperMixin, LogProbaMixin, ClassifierMixin, Base
         check_is_fitted(self)
         stream = prepare_stream(self.estimator_, X, n_ahead=n_ahead)
 
-        def batches(in_order: bool) -> Iterator[ScoredBatch]:
+        def batches(as_they_come: bool) -> Iterator[ScoredBatch]:
             self._check_match(identity_of(stream.fingerprint, None))
-            for batch in stream.batches(in_order=in_order):
+            for batch in stream.batches(as_they_come=as_they_come):
                 self._check_match({"model as served": batch.served_model})
                 yield batch._replace(log_proba=self._calibrated(batch.log_proba))
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -14,7 +13,6 @@ import numpy as np
 
 from skllm_calib.cli.classifier import AGAIN, inner_classifier, set_resume_hint
 from skllm_calib.cli.console import listed, note, progress_wanted, remark
-from skllm_calib.exceptions import FailedRowsWarning, OffLabelWarning
 from skllm_calib.log_proba.scores import prepare_stream
 from skllm_calib.log_proba.streams import ScoredBatch
 from skllm_calib.operations.predictions import free_names
@@ -49,33 +47,45 @@ def answer_all(
 
     Raises ValueError if rows failed and that is to stop the command.
     """
+    partial, steps = begin_answers(classifier, table, source, args)
+    for _ in steps:
+        pass
+    return partial
+
+
+def begin_answers(
+    classifier: Any, table: Table | TableFile, source: Any, args: SimpleNamespace
+) -> tuple[PartialAnswers, Iterator[None]]:
+    """Return the answers that are there, and what adds others each time it is taken a step on."""
     table.check(args.text)
-    # There is one bar over all rows, and a row that fails stops no other.
-    inner_classifier(classifier).set_params(verbose=0, on_error="nan")
+    inner_classifier(classifier).set_params(verbose=0)  # there is one bar over all rows
     content = json.dumps([table.digest, args.text, source])
     partial = PartialAnswers(_file(args), hashlib.sha256(content.encode()).hexdigest())
     if partial.n_found:
         remark(args, f"Going on: {partial.n_found} of {table.n_rows} rows are there already.")
+    return partial, _steps(classifier, table, partial, args)
+
+
+def _steps(
+    classifier: Any, table: Table | TableFile, partial: PartialAnswers, args: SimpleNamespace
+) -> Iterator[None]:
     failed: dict[int, str] = {}
     n_done, n_missing = 0, table.n_rows - partial.n_found
-    with bar(progress_wanted(args), "rows") as progress, warnings.catch_warnings():
-        # What failed is listed below, and in the table.
-        warnings.simplefilter("ignore", FailedRowsWarning)
-        warnings.simplefilter("ignore", OffLabelWarning)
+    with bar(progress_wanted(args), "rows") as progress:
         for answers, names in _ask(classifier, table, partial, args):
             partial.add(answers)
             failed |= {a.row: names[a.row] for a in answers if a.failure is not None}
             n_done += len(answers)
             if progress is not None:
                 progress(n_done, n_missing)
+            yield
     if not failed:
-        return partial
+        return
     note(f"{len(failed)} of {table.n_rows} rows failed:")
     lines = [f"{failed[i]}: {partial.failures[i]}" for i in sorted(failed)]
     note(listed(lines, "; the column 'failure' has all reasons"))
     if args.on_error == "raise":
         raise ValueError("no result was written; pass --on-error nan to leave them empty")
-    return partial
 
 
 def _ask(
@@ -104,7 +114,7 @@ def _ask(
     batches: Iterable[ScoredBatch] = ()
     if first:  # else not even the model is looked for
         stream = prepare_stream(classifier, chain(first, missing), n_ahead=_N_AHEAD)
-        batches = stream.batches(in_order=False)
+        batches = stream.batches(as_they_come=True)
     for batch in batches:
         while asked:
             waiting[n_taken] = asked.popleft()
@@ -120,7 +130,17 @@ def _ask(
             answers.append(Answer(i, None if failure else row, failure))
             names[i] = name
         yield answers, names
-    yield [answer for answer, _ in unusable], {answer.row: name for answer, name in unusable}
+        yield from _taken(unusable)
+    yield from _taken(unusable)
+
+
+def _taken(
+    unusable: list[tuple[Answer, str]],
+) -> Iterator[tuple[list[Answer], dict[int, str]]]:
+    if unusable:
+        answers, names = [a for a, _ in unusable], {a.row: name for a, name in unusable}
+        unusable.clear()
+        yield answers, names
 
 
 def _unusable(text: str) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from skllm_calib.exceptions import InvalidInput
 from skllm_calib.operations.predictions import free_names
-from skllm_calib.operations.report.scored_rows import score_rows
+from skllm_calib.operations.report.scored_rows import answer_rows
 
 __all__ = ["own_columns", "predict_frame"]
 
@@ -57,7 +57,7 @@ def predict_frame(frame: Any, classifier: Any, *, column: str | Sequence[str] = 
     failures: dict[int, str] = {}
     if len(frame):
         texts = frame[column] if isinstance(column, str) else frame[list(column)]
-        _, proba, _, failures, *_ = score_rows(classifier, texts)
+        proba, failures = answer_rows(classifier, texts)
     failed = np.asarray(np.isnan(proba).any(axis=1))
     best = np.where(failed[:, None], 0.0, proba).argmax(axis=1)
     cells = [

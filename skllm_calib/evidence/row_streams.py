@@ -77,22 +77,22 @@ class StreamedRows:
         """What the probabilities will depend on, in plain values; None before ``fit``."""
         return self.model.fingerprint() if self.fitted else None
 
-    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
-        """Ask, and yield the scores of all rows as they come.
+    def batches(self, *, as_they_come: bool = False) -> Iterator[ScoredBatch]:
+        """Ask, and yield the scores of all rows, in their order or as they come.
 
         Raises
         ------
         InvalidInput, BackendError
             With ``on_error="raise"``, for the first row that cannot be used or answered, once those
-            before it were yielded.
+            before it were yielded; not where all are to be yielded as they come.
         """
         outcomes, problems = Outcomes(), dict[int, str]()
-        n_ahead = self.n_ahead if in_order else None
+        n_ahead = None if as_they_come else self.n_ahead
         found = ask_in_batches(self.model, self._rows(problems), n_ahead=n_ahead)
         with closing(found):
-            for batch in _consecutive(found) if in_order else found:
+            for batch in found if as_they_come else _consecutive(found):
                 failed = None
-                if self.model.on_error == "raise":
+                if self.model.on_error == "raise" and not as_they_come:
                     failed = next((k for k, (_, r) in enumerate(batch) if r.failure), None)
                 for i, record in batch[:failed]:
                     outcomes.add(i, record)
@@ -100,8 +100,9 @@ class StreamedRows:
                     yield self._batch(batch[:failed], outcomes)
                 if failed is not None:
                     self._raise(*batch[failed], problems)
-        report_failures(outcomes, self.model)
-        report_off_label(outcomes)
+        if not as_they_come:
+            report_failures(outcomes, self.model)
+            report_off_label(outcomes)
 
     def _rows(self, problems: dict[int, str]) -> Iterator[Row]:
         """Yield the rows, and note what is wrong with one."""

@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -115,10 +114,33 @@ class _AnyStream:
     def fingerprint(self) -> dict[str, Any] | None:
         return getattr(self.estimator, "fingerprint_", None)
 
-    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
-        while rows := list(islice(self.rows, self.n_ahead)):
-            scores = prepare_rows(self.estimator, rows).score()
+    def batches(self, *, as_they_come: bool = False) -> Iterator[ScoredBatch]:
+        for piece in self._pieces():
+            scores = prepare_rows(self.estimator, piece).score()
             yield ScoredBatch(scores.log_proba, {}, scores.served_model)
+
+    def _pieces(self) -> Iterator[Any]:
+        rows: list[Any] = []
+        for item in self.rows:
+            is_piece = _holds_rows(item)
+            if not is_piece:
+                rows.append(item)
+            if rows and (is_piece or len(rows) == self.n_ahead):
+                yield rows
+                rows = []
+            if is_piece:
+                yield item
+        if rows:
+            yield rows
+
+
+def _holds_rows(item: Any) -> bool:
+    """Tell whether an item of a stream is a table or a list of texts, and no row."""
+    if isinstance(item, str | bytes | dict):
+        return False
+    if hasattr(item, "columns") or hasattr(item, "column_names") or getattr(item, "ndim", 1) > 1:
+        return True
+    return isinstance(item, Iterable) and isinstance(next(iter(item), None), str | dict)
 
 
 def prepare_stream(estimator: Any, X: Iterable[Any], *, n_ahead: int) -> PreparedStream:

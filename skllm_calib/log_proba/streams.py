@@ -42,13 +42,14 @@ class PreparedStream(Protocol):
     def fingerprint(self) -> dict[str, Any] | None:
         """What the scores will depend on, in plain values; None if that is not known."""
 
-    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
-        """Yield the scores of all rows as they come.
+    def batches(self, *, as_they_come: bool = False) -> Iterator[ScoredBatch]:
+        """Yield the scores of all rows.
 
         Parameters
         ----------
-        in_order : bool, default=True
-            False allows batches to have the rows in another order, which their `positions` say.
+        as_they_come : bool, default=False
+            True allows another order of the rows, which `positions` say, and leaves it to the
+            caller what becomes of rows that fail: nothing is raised or warned of.
         """
 
 
@@ -59,9 +60,9 @@ class MappedStream:
     fingerprint: dict[str, Any] | None
     map_batches: Callable[[bool], Iterator[ScoredBatch]]
 
-    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
-        """Yield the scores of all rows as they come."""
-        return self.map_batches(in_order)
+    def batches(self, *, as_they_come: bool = False) -> Iterator[ScoredBatch]:
+        """Yield the scores of all rows."""
+        return self.map_batches(as_they_come)
 
 
 class StreamMixin:

@@ -63,6 +63,10 @@ class PartialAnswers:
         k = self._n_classes
         return Answer(row, self._proba[row * k : (row + 1) * k].tolist())
 
+    def is_settled(self, row: int) -> bool:
+        """Tell whether a row has been answered, or failed."""
+        return row in self or row in self.failures
+
     def add(self, answers: Sequence[Answer]) -> None:
         """Keep some more answers."""
         for answer in answers:

@@ -278,6 +278,19 @@ def test_no_row_waits_for_another_and_a_killed_run_asks_and_writes_nothing_twice
     assert not part.exists()
 
 
+def test_rows_come_on_standard_output_while_others_are_asked(rows_csv, tmp_path):
+    command = [sys.executable, "-c", SLOW, "predict", str(rows_csv), "--text", "message"]
+    command += ["--model", "slow:x", "--classes", "ham,spam", "--cache", "none"]
+    env = {**os.environ, "ASKED": str(tmp_path / "asked.txt"), "DELAY": "0.05"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline().startswith("id,message,kind,label,probability")
+        assert run.stdout.readline().startswith("0,")
+        n_asked = (tmp_path / "asked.txt").read_text().count("\n")
+        assert run.stdout.read().count("\n") == 119
+    assert n_asked < 100
+    assert run.returncode == 0
+
+
 def test_how_many_requests_at_a_time(rows_csv, calibrated_dir, capsys):
     argv = ["predict", str(rows_csv), "--text", "message", "--concurrency"]
     assert main([*argv, "4", "--classifier", str(calibrated_dir)]) == 1

@@ -9,7 +9,9 @@ from itertools import count, islice
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from skllm_calib import (
     CalibratedLLMClassifier,
@@ -96,6 +98,12 @@ def test_a_classifier_that_knows_no_streams_is_asked_in_pieces():
     clf = CalibratedLLMClassifier(LogisticRegression()).fit(X, LABELS)
     found = list(clf.predict_proba_iter(iter(X), n_ahead=7))
     np.testing.assert_allclose(found, clf.predict_proba(X))
+    pieces = [X[0], np.array(X[1:5]), pd.DataFrame(X[5:9]).to_numpy(), *X[9:]]
+    np.testing.assert_allclose(list(clf.predict_proba_iter(pieces)), clf.predict_proba(X))
+    words = make_pipeline(HashingVectorizer(n_features=16), LogisticRegression()).fit(TEXTS, LABELS)
+    mixed = LLMEnsembleClassifier([("llm", classifier()), ("words", words)])
+    pieces = [TEXTS[0], TEXTS[1:9], pd.Series(TEXTS[9:])]
+    np.testing.assert_allclose(list(mixed.predict_proba_iter(pieces)), mixed.predict_proba(TEXTS))
 
 
 def test_a_row_that_fails_is_raised_in_its_turn_or_nan():

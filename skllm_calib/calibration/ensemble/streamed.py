@@ -52,7 +52,7 @@ class StreamedEnsemble:
         known = {name: stream.fingerprint for name, stream in self.streams.items()}
         return fingerprint_of(self.members, known, self.pooling, self.weights)
 
-    def batches(self, *, in_order: bool = True) -> Iterator[ScoredBatch]:
+    def batches(self, *, as_they_come: bool = False) -> Iterator[ScoredBatch]:
         """Yield the log-probabilities of the pool, row by row in their order."""
         names = [name for name, weight in zip(self.members, self.weights, strict=True) if weight]
         weights = self.weights[self.weights > 0]

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import _num_samples
 
 from skllm_calib.evidence.text_input import read_texts
 from skllm_calib.log_proba.scores import log_proba_of
 
-__all__ = ["RunUsage", "ScoredRows", "score_rows", "texts_of"]
+__all__ = ["RunUsage", "ScoredRows", "answer_rows", "score_rows", "texts_of"]
 
 Floats = NDArray[np.float64]
 
@@ -82,6 +83,25 @@ def score_rows(estimator: Any, X: Any) -> ScoredRows:
         card,
         policy,
     )
+
+
+def answer_rows(estimator: Any, X: Any) -> tuple[Floats, dict[int, str]]:
+    """Return probabilities and failures of rows as :func:`score_rows`, and keep no record of a row.
+
+    Whatever the `on_error` of the classifier, a row that fails stops no other.
+    """
+    inner, _ = _opened(estimator)
+    if not hasattr(inner, "prepare_stream") or (n_rows := _num_samples(X)) == 0:
+        return score_rows(estimator, X)[1], {}
+    proba = np.full((n_rows, len(inner.classes_)), np.nan)
+    failures: dict[int, str] = {}
+    n_done = 0
+    for batch in inner.prepare_stream([X], n_ahead=n_rows).batches(as_they_come=True):
+        positions = batch.positions or range(n_done, n_done + len(batch.log_proba))
+        n_done += len(batch.log_proba)
+        proba[positions] = _normalised(np.exp(batch.log_proba))
+        failures |= {positions[k]: reason for k, reason in batch.failures.items()}
+    return proba, failures
 
 
 def _opened(estimator: Any) -> tuple[Any, Any]:

@@ -316,7 +316,8 @@ def write_rows(
             _write_frame(table, fresh, kind)
         return
     if kind.startswith((".csv", ".tsv")):
-        texts = _as_csv(columns, rows, set(own), "\t" if kind.startswith(".tsv") else ",")
+        sep, piece = "\t" if kind.startswith(".tsv") else ",", 0 if path == "-" else _PIECE
+        texts = _as_csv(columns, rows, set(own), sep, piece)
     else:
         texts = _as_json(columns, rows, lines=kind.removesuffix(".gz") != ".json")
     pieces = (text.encode("utf-8", "backslashreplace") for text in texts)
@@ -333,7 +334,11 @@ def write_rows(
 
 
 def _as_csv(
-    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], own: Collection[str], sep: str
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    own: Collection[str],
+    sep: str,
+    piece: int,
 ) -> Iterator[str]:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=sep, lineterminator="\n")
@@ -344,7 +349,7 @@ def _as_csv(
         cells = [guarded(_plain(row.get(name), short=name in own)) for name in columns]
         broken = any("\r" in cell for cell in cells if isinstance(cell, str))
         (quoting if broken else writer).writerow(cells)
-        if out.tell() > _PIECE:
+        if out.tell() > piece:
             yield out.getvalue()
             out.seek(0)
             out.truncate()
