@@ -77,7 +77,7 @@ def _steps(
             failed |= {a.row: names[a.row] for a in answers if a.failure is not None}
             n_done += len(answers)
             if progress is not None:
-                progress(n_done, n_missing)
+                progress(n_done, n_missing, str(inner_classifier(classifier).usage_))
             yield
     if not failed:
         return

@@ -114,8 +114,9 @@ def ask_in_batches(
         for batch in _answered(exchange.records(), exchange):
             n_done += len(batch)
             meter.count_hits(sum(record.usage.n_cache_hits for _, record in batch))
+            meter.tell()
             if progress is not None:
-                progress(n_done, n_rows or n_done, str(meter))
+                progress(n_done, n_rows or n_done, str(meter.usage))
             yield batch
 
 

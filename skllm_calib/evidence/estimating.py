@@ -12,10 +12,11 @@ import numpy as np
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.backends.testing import TestingBackend
 from skllm_calib.evidence.bound_model import BoundModel
-from skllm_calib.evidence.money.prices import ENVIRONMENT, Price, dollars
+from skllm_calib.evidence.money.prices import ENVIRONMENT, Price
 from skllm_calib.evidence.money.tokens import Range
 from skllm_calib.evidence.signals.base import Answered, Dialogue
 from skllm_calib.exceptions import BackendError
+from skllm_calib.utils.layout import dollars
 
 __all__ = ["CostEstimate", "estimate_cost"]
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from skllm_calib.utils.layout import dollars
+
 __all__ = ["Usage"]
 
 
@@ -33,8 +35,11 @@ class Usage:
 
     Examples
     --------
-    >>> Usage(n_requests=1, prompt_tokens=20, usd=0.01) + Usage(n_cache_hits=1)
+    >>> usage = Usage(n_requests=1, prompt_tokens=20, usd=0.01) + Usage(n_cache_hits=1)
+    >>> usage
     Usage(n_requests=1, n_cache_hits=1, prompt_tokens=20, usd=0.01)
+    >>> print(usage)
+    20 tokens, $0.010
     """
 
     n_requests: int = 0
@@ -64,6 +69,10 @@ class Usage:
         """Return the counts as plain values; "usd" is None where not all of it is known."""
         known = {"usd": None if self.n_unpriced else self.usd}
         return {**asdict(self), **known}
+
+    def __str__(self) -> str:
+        tokens = f"{self.n_tokens:,} tokens" if self.n_tokens else ""
+        return ", ".join(filter(None, (tokens, dollars(self.usd) if self.usd else "")))
 
     def __repr__(self) -> str:
         counts = zip(self.__slots__, self._values(), strict=True)

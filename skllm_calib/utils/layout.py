@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
-__all__ = ["aligned", "wrapped"]
+__all__ = ["aligned", "dollars", "wrapped"]
 
 _WIDTH = 92
 
@@ -31,3 +32,16 @@ def aligned(rows: Sequence[Sequence[str]], remarks: Sequence[str] = ()) -> str:
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append(f"  {'  '.join(cells)}   {behind}".rstrip())
     return "\n".join(lines)
+
+
+def dollars(usd: float) -> str:
+    """Write an amount of money: cents, and below a dollar two figures.
+
+    Examples
+    --------
+    >>> dollars(1234.5), dollars(0.25), dollars(0.000123), dollars(0)
+    ('$1,234.50', '$0.25', '$0.00012', '$0.00')
+    """
+    if usd >= 0.1 or usd <= 0:
+        return f"${usd:,.2f}"
+    return f"${usd:.{1 - math.floor(math.log10(usd))}f}"

@@ -14,8 +14,9 @@ from skllm_calib.backends import (
     TestingBackend,
     resolve_model,
 )
-from skllm_calib.evidence.money.prices import ENVIRONMENT, Price, dollars, price_of
+from skllm_calib.evidence.money.prices import ENVIRONMENT, Price, price_of
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.utils.layout import dollars
 
 TABLE = json.loads(
     resources.files("skllm_calib.evidence.money").joinpath("prices.json").read_text("utf-8")

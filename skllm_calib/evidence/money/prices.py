@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from skllm_calib.exceptions import InvalidInput
 
-__all__ = ["ENVIRONMENT", "Price", "Prices", "dollars", "price_of"]
+__all__ = ["ENVIRONMENT", "Price", "Prices", "price_of"]
 
 ENVIRONMENT = "SKLLM_CALIB_PRICES"
 """The environment variable that names a file of prices."""
@@ -260,16 +260,3 @@ def _price(value: Any, model: str) -> Price:
         numbers[name] = float(number)
     as_of, source = (str(value.get(name, "")) for name in ("as_of", "source"))
     return Price(**numbers, as_of=as_of, source=source)
-
-
-def dollars(usd: float) -> str:
-    """Write an amount of money: cents, and below a dollar two figures.
-
-    Examples
-    --------
-    >>> dollars(1234.5), dollars(0.25), dollars(0.000123), dollars(0)
-    ('$1,234.50', '$0.25', '$0.00012', '$0.00')
-    """
-    if usd >= 0.1 or usd <= 0:
-        return f"${usd:,.2f}"
-    return f"${usd:.{1 - math.floor(math.log10(usd))}f}"

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from skllm_calib.evidence.backends.base import Reply, Request
 from skllm_calib.evidence.money.budget import Amount, Budget
-from skllm_calib.evidence.money.prices import ENVIRONMENT, Price, Prices, dollars
+from skllm_calib.evidence.money.prices import ENVIRONMENT, Price, Prices
 from skllm_calib.evidence.money.tokens import TokenCounter
 from skllm_calib.evidence.storage import Storage
 from skllm_calib.evidence.usage import Usage
 from skllm_calib.exceptions import BackendError, BudgetExceeded, InvalidInput
+from skllm_calib.utils.layout import dollars
 
 __all__ = ["Meter", "Spending", "usage_of_answer"]
 
@@ -71,7 +72,7 @@ class Meter:
         self._factor = 1.0  # requests take up to so many times what was estimated
         self._has_settled = False
         self._thread = threading.get_ident()
-        self.usage = Usage()
+        self.usage = self._told = Usage()
 
     def admit(self, key: str, request: Request) -> bool:
         """Tell whether a request may be sent now; what it may take is then set aside.
@@ -146,6 +147,11 @@ class Meter:
         if n:
             self.usage += Usage(n_cache_hits=n)
 
+    def tell(self) -> None:
+        """Tell what was used since this was told last."""
+        self._note(self.usage - self._told)
+        self._told = self.usage
+
     def drop_last(self, n: int) -> None:
         """Give back what was set aside for the last requests, which were not sent after all."""
         for key in list(self._reserved)[max(0, len(self._reserved) - n) :]:
@@ -159,7 +165,7 @@ class Meter:
                 self._budget.settle(reserved, reserved, thread=self._thread)
             self._reserved = {}
             self._budget.give_back(self._storage)
-        self._note(self.usage)
+        self.tell()
 
     def exceeded(self) -> BudgetExceeded:
         """Return what to raise where nothing more may be sent."""
@@ -177,11 +183,6 @@ class Meter:
         return BudgetExceeded(
             f"the budget does not allow another request ({' and '.join(parts)} spent); {kept}"
         )
-
-    def __str__(self) -> str:
-        tokens = f"{self.usage.n_tokens:,} tokens" if self.usage.n_tokens else ""
-        is_paid = self._price is not None and not self._price.is_free
-        return ", ".join(filter(None, (tokens, dollars(self.usage.usd) if is_paid else "")))
 
     def _check_priced(self, budget: Budget) -> None:
         if self._price is None and budget.usd is not None:
