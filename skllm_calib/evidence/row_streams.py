@@ -40,15 +40,32 @@ def read_pieces(X: Iterable[Any], estimator: Any, **how: bool) -> tuple[tuple[st
     """
     if isinstance(X, str | bytes):
         raise InvalidInput("X is one text: pass an iterable of texts, such as [text]", "X", value=X)
+    if not isinstance(X, Iterable):
+        raise InvalidInput(f"X={X!r}: pass an iterable of rows, such as [text]", "X", value=X)
+    columns: tuple[str, ...] = ()
 
     def read() -> Iterator[TextRows]:
         for item in X:
-            is_row = isinstance(item, str | bytes | dict) or is_missing(item)
-            yield read_texts([item] if is_row else item, estimator, **how)
+            rows = item
+            if isinstance(item, dict) and item.keys() == set(columns):
+                rows = [{name: item[name] for name in columns}]
+            elif isinstance(item, str | bytes | dict) or is_missing(item):
+                rows = [item]
+            elif not hasattr(item, "__len__"):
+                raise InvalidInput(
+                    f"X yields {item!r}: pass texts, rows (dict), or pieces such as lists, arrays "
+                    "or DataFrames",
+                    "X",
+                    value=item,
+                )
+            if len(rows) > 0:  # tables have no truth value
+                yield read_texts(rows, estimator, **how)
 
     pieces = read()
-    first = next(pieces, None)
-    return ((), pieces) if first is None else (first.columns, chain([first], pieces))
+    if (first := next(pieces, None)) is None:
+        return columns, pieces
+    columns = first.columns
+    return columns, chain([first], pieces)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,10 +87,12 @@ class StreamMixin:
         ----------
         X : iterable
             Yields texts, rows of a table (dict), or pieces of many rows (a list, an array, a
-            DataFrame), in any mixture.
+            DataFrame), all with the same columns.
         n_ahead : int, default=1000
             How many rows are read at most before the first of them has its result. More rows keep
-            more requests under way; 1 waits for the answer to each row before it reads the next.
+            more requests under way; 1 waits for the answer to each row before it reads the next,
+            as is right for a source that waits itself, such as a queue: while it does, results
+            that are there wait, too.
 
         Yields
         ------

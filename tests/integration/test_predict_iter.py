@@ -89,8 +89,21 @@ def test_pieces_and_tables():
     )
     with pytest.raises(InvalidInput, match=r"row 1 has the columns .*of one kind"):
         list(texts.predict_iter([TEXTS[0], {"title": "a"}]))
-    with pytest.raises(InvalidInput, match="X is one text"):
-        list(texts.predict_iter("a text"))
+    for wrong, said in (("a text", "X is one text"), (None, "X=None"), ([TEXTS[0], 3], "yields 3")):
+        with pytest.raises(InvalidInput, match=said):
+            list(texts.predict_iter(wrong))
+
+
+def test_pieces_without_rows_and_columns_in_another_order():
+    clf = LLMClassifier(
+        TestingBackend(), classes=[0, 1], prompt="{title} {price} {hint}", cache=None
+    )
+    frame = pd.DataFrame({"title": TEXTS[:4], "price": range(4)})
+    first, second, *_ = frame.to_dict("records")
+    turned = dict(reversed(second.items()))
+    pieces = [[], frame[:0], first, turned, frame[4:], frame[2:], np.array([])]
+    np.testing.assert_array_equal(list(clf.predict_proba_iter(pieces)), clf.predict_proba(frame))
+    assert list(classifier().predict_iter([[], frame[:0]])) == []
 
 
 def test_a_classifier_that_knows_no_streams_is_asked_in_pieces():

@@ -67,7 +67,7 @@ class Learnt:
         if told.remaining > told.limit / 2:
             return
         period = told.period
-        if math.isnan(period):
+        if not 0 < period < math.inf:
             period = told.reset * told.limit / (told.limit - told.remaining)
             if self._is_long or not 0 < period < _SHORT:
                 period = _MINUTE
@@ -86,7 +86,7 @@ def _told(headers: Mapping[str, str], names: tuple[str, ...]) -> Told | None:
     for name in names:
         for form in _FORMS:
             limit, remaining, reset = (headers.get(f.format(name)) for f in form)
-            if limit is not None and (most := _number(limit)) > 0:
+            if limit is not None and 1 <= (most := _number(limit)) < math.inf:
                 period = _number(headers.get(f"x-ratelimit-renewalperiod-{name}"))  # Azure
                 return Told(most, _number(remaining), _seconds(reset), period)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 
@@ -74,6 +75,21 @@ def test_an_address_that_cannot_be_reached_is_refused_before_anything_is_sent(ba
     with pytest.raises(InvalidInput, match="begins with http://") as told:
         failures(model)
     assert told.value.parameter == "base_url"
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_concurrency", value) for value in (0, 1.5, None)),
+        *(("max_retries", value) for value in (-1, 0.5)),
+        *(("timeout", value) for value in (0, -1, math.inf, math.nan, "60", None)),
+    ],
+)
+def test_numbers_that_are_none_are_named_before_anything_is_sent(backend, name, value):
+    with pytest.raises(InvalidInput, match=f"^{name} must be") as told:
+        failures(made(backend, "http://127.0.0.1:9", **{name: value}))
+    assert told.value.parameter == name
 
 
 def test_an_address_without_a_scheme_ends_a_prediction_at_once():

@@ -229,7 +229,7 @@ def test_workers_on_one_database_share_a_limit(serve, postgres_server):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", LIMITS)
-@pytest.mark.parametrize("value", [0.5, True, float("nan")])
+@pytest.mark.parametrize("value", [0.5, True, float("nan"), float("inf"), "5"])
 def test_limits_that_are_none(backend, name, value):
     with pytest.raises(InvalidInput, match=f"{name}=.*must be 1 or more") as told:
         backend("m", base_url="http://127.0.0.1:9", **{name: value}).run(texts(1))

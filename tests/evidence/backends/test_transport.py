@@ -171,7 +171,15 @@ def test_decisions_come_through_both(serve):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        (" GZip ", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda plain: zlib.compress(plain, wbits=-15)),
+        ("gzip, gzip", lambda plain: gzip.compress(gzip.compress(plain))),
+        ("identity", bytes),
+    ],
 )
 def test_packed_answers_are_read(serve, encoding, pack):
     plain = completion("A", [position("A", LISTED)])

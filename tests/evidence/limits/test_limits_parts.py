@@ -176,6 +176,7 @@ def test_headers_of_several_servers(which, headers, told):
         ([Told(600, 400, 40.0), Told(600, 20, 3.0)], 600),  # at the end of a minute
         ([Told(600, 20, 3.0), Told(600, 590, 59.0), Told(600, 200, 40.0)], 600),
         ([Told(500, 200, 36.0), Told(900, 100, 50.0)], 900),
+        *(([Told(500, 1, 0.0, period)], 500) for period in (0.0, -60.0, math.inf)),
     ],
 )
 def test_what_many_answers_tell_of_a_limit(answers, per_minute):
@@ -185,7 +186,7 @@ def test_what_many_answers_tell_of_a_limit(answers, per_minute):
     assert learnt.per_minute == pytest.approx(per_minute)
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "nan", "", "many"])
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "", "many", "inf", "1e-300"])
 def test_headers_that_say_nothing(limit):
     assert limits_told({"x-ratelimit-limit-requests": limit}) == (None, None)
 

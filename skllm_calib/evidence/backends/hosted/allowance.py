@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from skllm_calib.evidence.backends.handles import get_handle
@@ -16,6 +18,7 @@ from skllm_calib.evidence.limits.limiter import Limiter, Sender
 from skllm_calib.evidence.limits.told import guessed_tokens, used_tokens
 from skllm_calib.evidence.sharing import shared_storage
 from skllm_calib.exceptions import InvalidInput
+from skllm_calib.log_proba.parameters import check_count
 
 __all__ = ["CROWDED", "LONGEST_WAIT", "Allowance", "NoAllowance", "allowance_of", "is_crowded"]
 
@@ -124,11 +127,13 @@ def allowance_of(backend: Any, access: Access) -> Allowance:
     Raises
     ------
     InvalidInput
-        If a limit is not a number of at least 1.
+        If a limit is not a number of at least 1, or `max_concurrency` is no such whole number.
     """
+    check_count(backend.max_concurrency, "max_concurrency")
     limits = {name: getattr(backend, name) for name in _LIMITS}
     for name, value in limits.items():
-        if value is not None and (isinstance(value, bool) or not value >= 1):
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if value is not None and not (is_number and 1 <= value < math.inf):
             raise InvalidInput(
                 f"{name}={value!r}: must be 1 or more, or None to learn it from the server",
                 name,

@@ -38,6 +38,7 @@ from skllm_calib.evidence.backends.hosted.redaction import redact_failure
 from skllm_calib.evidence.backends.hosted.verdicts import RunSwitch
 from skllm_calib.evidence.backends.pool import RunEndedError
 from skllm_calib.exceptions import BackendError, InvalidInput, UnreadableReply
+from skllm_calib.log_proba.parameters import check_count, check_fraction
 
 __all__ = ["Connection", "SDKConnection", "lost", "seconds_to_wait"]
 
@@ -75,6 +76,8 @@ class Connection(RunSwitch, ABC):
         max_retries: int,
     ) -> None:
         check_scheme(access)
+        check_fraction(timeout, "timeout", high=math.inf)
+        check_count(max_retries, "max_retries", 0)
         super().__init__()
         self.access = access
         self._channels = channels

@@ -4,7 +4,7 @@ An SDK takes many times the processor time that it takes to send a request and t
 So the SDK writes one request to each address, which goes nowhere: where it is sent to and with
 which headers is taken from there. The others are sent here, with bodies of their own.
 
-What is rare is left to the SDK: a proxy, a redirection.
+What is rare is left to the SDK: a proxy, a redirection, an answer that is packed in a rare way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 _LONGEST_IDLE = 5.0  # seconds after which a connection is not used again, as with the SDKs
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}  # also as with them
-_ENCODINGS = ("gzip", "x-gzip", "deflate")
+_PLAIN, _ENCODINGS = ("", "identity"), ("gzip", "x-gzip", "deflate")
 _AUTO = 47  # zlib: find out which of these it is
 # The length is that of another body; the others count the SDK's use, which this is not.
 _DROPPED = re.compile(r"content-length|accept-encoding|x-stainless-.*", re.IGNORECASE)
@@ -282,12 +282,13 @@ def _content(response: HTTPResponse) -> bytes:
     content = response.read()
     if not content and response.length is None and not response.chunked:
         raise HTTPException("the server closed the connection before it had answered")
-    if content and response.getheader("Content-Encoding", "").lower() in _ENCODINGS:
-        try:
+    encoding = response.getheader("Content-Encoding", "").strip().lower()
+    if not content or encoding in _PLAIN:
+        return content
+    if encoding in _ENCODINGS:
+        with suppress(zlib.error):
             return zlib.decompress(content, _AUTO)
-        except zlib.error as error:
-            raise HTTPException(f"what came cannot be unpacked: {error}") from None
-    return content
+    raise NotDirectError
 
 
 def _text(content: bytes, charset: str) -> str:
