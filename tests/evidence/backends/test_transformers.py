@@ -253,6 +253,12 @@ def test_the_shared_beginning_is_read_once(backend):
     assert first.prompt_tokens < sum(read) < first.prompt_tokens + second.prompt_tokens
 
 
+def test_prompts_are_counted_as_they_are_read(backend):
+    one = request("b " * 30, answers=("A",))
+    (reply,) = ask(backend, one)
+    assert backend.count_tokens(one) == reply.prompt_tokens > 30
+
+
 def test_models_whose_memory_slides_on(tiny):
     """With a short attention window the keys and values of a beginning are soon gone."""
     import torch
