@@ -302,7 +302,7 @@ def venn_abers() -> Fit:
 
 def make_methods() -> tuple[dict[str, Callable[[], Fit]], dict[str, str]]:
     """Return all methods that can be used here, and why others cannot."""
-    one_name_each = {cls: name for name, cls in reversed(CALIBRATORS.items())}
+    one_name_each = {cls: name for name, cls in reversed(list(CALIBRATORS.items()))}
     peers: dict[str, Callable[[], Fit]] = {
         "sklearn sigmoid": lambda: scikit_learn("sigmoid"),
         "sklearn isotonic": lambda: scikit_learn("isotonic"),
@@ -314,6 +314,7 @@ def make_methods() -> tuple[dict[str, Callable[[], Fit]], dict[str, str]]:
         "probmetrics temperature": lambda: probmetrics("temp-scaling"),
         "probmetrics logistic": lambda: probmetrics("logistic"),
         "probmetrics svs": lambda: probmetrics("svs"),
+        "probmetrics sms": lambda: probmetrics("sms"),
         "betacal": betacal,
         "venn_abers package": venn_abers,
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +21,7 @@ from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
 from skllm_calib.calibration.calibrators.discrete import DiscreteCalibration
 from skllm_calib.calibration.calibrators.isotonic import IsotonicCalibration
 from skllm_calib.calibration.calibrators.matrix import MatrixScaling
+from skllm_calib.calibration.calibrators.platt import PlattScaling
 from skllm_calib.calibration.calibrators.temperature import TemperatureScaling
 from skllm_calib.calibration.calibrators.vector import VectorScaling
 from skllm_calib.log_proba.folds import deal_folds, n_parts
@@ -26,15 +29,32 @@ from skllm_calib.log_proba.numerics import LOWEST_LOG_PROBA, Codes, Floats, log_
 
 __all__ = ["AutoCalibrator"]
 
-_FEW_ROWS = 30
+_FEW_ROWS = 20
 _MANY_ROWS = 5000
-_MANY_CLASSES = 30
+_MANY_CLASSES, _VERY_MANY_CLASSES = 30, 100
 # With fewer rows per class, curves fitted one class against the rest follow the noise, and a bad
 # member harms the mean before two hundred rows can tell that it is one.
-_ROWS_A_CURVE = 30
+_ROWS_A_CURVE = 12
 _ROWS_FOR_CONFIDENCE_CURVE = 500
-# Of the prior of the weights, Dirichlet(1 + this): nobody's weight is ever zero.
-_PSEUDO_COUNT = 1.0
+
+# What is believed before a label is seen, learnt from recorded outputs of language models and other
+# classifiers by benchmarks/auto_design.py, which prints these numbers. First the temperature: its
+# median is this level times a power of the mean entropy of the scores (1 if uniform), its logarithm
+# has this standard deviation.
+_TEMPERATURE_LEVEL, _TEMPERATURE_POWER, _TEMPERATURE_SCALE = 1.0, -0.61, 0.53
+_LEAST_ENTROPY = 1e-3
+# Then the weight of each member, as rows that spoke for it before: how many with 200 rows and 4
+# classes, and the powers of the number of rows and of classes that they change with.
+_PRIOR_ROWS = {
+    "temperature": (0.49, -0.58, -0.69),
+    "vector": (0.85, -0.56, -0.81),
+    "matrix": (1.3, 0.37, 0.94),
+    "beta": (0.8, 0.12, -0.17),
+    "discrete": (0.41, 0.04, -0.13),
+    "platt": (0.72, -0.56, -0.66),
+    "isotonic": (1.0, 0.0, 0.0),
+}
+_ROWS_SEEN, _CLASSES_SEEN = (25, 1000), (2, 77)
 
 
 class AutoCalibrator(BaseCalibrator):
@@ -45,13 +65,14 @@ class AutoCalibrator(BaseCalibrator):
     ``"temperature"``
         `TemperatureScaling`.
     ``"vector"``
-        `VectorScaling`: a bias per class, shrunk by the evidence for it.
+        `VectorScaling`: a bias per class, shrunk by the evidence for it. Left out with 31 to 100
+        classes, where ``"matrix"`` does as well by itself.
     ``"matrix"``
         `MatrixScaling`: a score may speak for or against other classes, shrunk likewise. Left
-        out with more than thirty classes.
-    ``"beta"``
-        `BetaCalibration`: a curve that need not be a sigmoid, class by class. Left out with
-        fewer than thirty rows per class on average.
+        out with more than a hundred classes.
+    ``"beta"``, ``"platt"``
+        `BetaCalibration`, a curve class by class that need not be a sigmoid, and `PlattScaling`,
+        one that is. Left out with fewer than twelve rows per class on average.
     ``"discrete"``
         `DiscreteCalibration`: the confidence in the first choice alone, value by value, for
         stated confidences and votes.
@@ -61,17 +82,23 @@ class AutoCalibrator(BaseCalibrator):
     Each is cross-validated, in folds with the classes spread as evenly as their counts allow.
     The calibrated probabilities are the weighted geometric mean of those of the members [1]_,
     with the weights that give the held-out labels the highest likelihood ("stacking" [2]_ [3]_)
-    under a Dirichlet(2) prior. So few rows share the weight out among all that do about as well,
-    where picking one would be a lottery; many rows single out what the data support. The
-    log-loss of a geometric mean is never above the same mean of the members' log-losses, and the
-    mean of maps that are affine in the logarithms is such a map again, with parameters between
-    those of its members: averaging is one more shrinkage.
+    under a Dirichlet prior. The prior is learnt from recorded outputs of language models: how
+    much each member is worth, by the number of rows and of classes, before its held-out labels
+    are seen. So few rows do not have to choose, where picking one member would be a lottery, and
+    many rows single out what the data support. The log-loss of a geometric mean is never above
+    the same mean of the members' log-losses, and the mean of maps that are affine in the
+    logarithms is such a map again, with parameters between those of its members: averaging is
+    one more shrinkage.
+
+    The prior of the temperature, in the members that have one, is learnt likewise: scores that
+    are nearly always sure belong to models with high temperatures. Its median is ``h **
+    -0.61`` where ``h`` is the mean entropy of the scores, 1 for uniform ones.
 
     From 500 rows on, the confidence in the first choice is adjusted by a curve in a second stage:
     a broken line in the log-odds with four bends, fitted to the mean's predictions for held-out
     rows and shrunk to changing nothing. It takes back part of what affine maps get wrong.
 
-    Below 30 rows (the sum of the weights, as everywhere) nothing can be compared. Then
+    Below 20 rows (the sum of the weights, as everywhere) nothing can be compared. Then
     `VectorScaling` with biases held close to zero (``bias_scale=0.1``) is all: the prior of its
     temperature corrects the over-confidence that most models have, and the few rows may object.
 
@@ -161,11 +188,13 @@ class AutoCalibrator(BaseCalibrator):
 
     def _fit(self, log_proba: Floats, codes: Codes, weight: Floats) -> None:
         log_proba, codes, weight = merge_copies(log_proba, codes, weight)
-        members = _members(weight.sum(), log_proba.shape[1])
+        n_rows, n_classes = weight.sum(), log_proba.shape[1]
+        temperature = _prior_temperature(log_proba, weight)
+        members = _members(n_rows, n_classes, temperature)
         self.confidence_curve_ = None
         n_folds = min(self.cv, int(n_parts(weight, self.cv).sum()))
         if len(codes) == 1 or len(members) == 1:
-            members = _members(0, log_proba.shape[1])
+            members = _members(0, n_classes, temperature)
             self.scores_ = {}
             self.weights_ = dict.fromkeys(members, 1.0)
         else:
@@ -174,15 +203,18 @@ class AutoCalibrator(BaseCalibrator):
             share = weight[part] / np.bincount(part)[part]
             held_out = np.stack(
                 [
-                    self._held_out(member, log_proba[part], codes[part], share, fold)
+                    _cross_validated(
+                        member, log_proba[part], codes[part], share, fold, classes=self.classes_
+                    )
                     for member in members.values()
                 ]
             )
-            weights = _stack(held_out, codes[part], share)
+            prior = prior_rows(list(members), n_rows, n_classes)
+            weights = _stack(held_out, codes[part], share, prior)
             self.weights_ = dict(zip(members, weights.tolist(), strict=True))
             mean = log_normalise(np.tensordot(weights, held_out, axes=1))
             label = np.arange(len(part)), codes[part]
-            if weight.sum() >= _ROWS_FOR_CONFIDENCE_CURVE:
+            if n_rows >= _ROWS_FOR_CONFIDENCE_CURVE:
                 self.confidence_curve_ = ConfidenceCurve(mean, codes[part], share)
             losses = {name: -m[label] for name, m in zip(members, held_out, strict=True)}
             self.scores_ = _scores(losses, -mean[label], share)
@@ -196,27 +228,9 @@ class AutoCalibrator(BaseCalibrator):
                 member._fit_encoded(log_proba, codes, weight, self.classes_)
         self.calibrators_ = members
         right = np.average(self._transform(log_proba).argmax(axis=1) == codes, weights=weight)
-        self.expected_ece_ = _expected_ece(right, weight.sum())
+        self.expected_ece_ = _expected_ece(right, n_rows)
         if self.n_features_in_ > 1 and codes.min() == codes.max():
             self.expected_ece_ = np.nan
-
-    def _held_out(
-        self,
-        member: BaseCalibrator,
-        log_proba: Floats,
-        codes: Codes,
-        weight: Floats,
-        fold: Codes,
-    ) -> Floats:
-        """Return the log-probabilities of each row from the folds without it (n, K)."""
-        found = np.empty_like(log_proba)
-        for out in (fold == number for number in range(fold.max() + 1)):
-            with warnings.catch_warnings():
-                # A fold at a search bound shows in its loss; the final fit warns by itself.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                member._fit_encoded(log_proba[~out], codes[~out], weight[~out], self.classes_)
-            found[out] = log_normalise(member._transform(log_proba[out]))
-        return np.maximum(found, LOWEST_LOG_PROBA)
 
     def _transform(self, log_proba: Floats) -> Floats:
         out = np.zeros_like(log_proba)
@@ -242,6 +256,26 @@ class AutoCalibrator(BaseCalibrator):
         return out
 
 
+def _cross_validated(
+    member: BaseCalibrator,
+    log_proba: Floats,
+    codes: Codes,
+    weight: Floats,
+    fold: Codes,
+    *,
+    classes: NDArray[Any],
+) -> Floats:
+    """Return the log-probabilities of each row from the folds without it (n, K)."""
+    found = np.empty_like(log_proba)
+    for out in (fold == number for number in range(fold.max() + 1)):
+        with warnings.catch_warnings():
+            # A fold at a search bound shows in its loss; the final fit warns by itself.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            member._fit_encoded(log_proba[~out], codes[~out], weight[~out], classes)
+        found[out] = log_normalise(member._transform(log_proba[out]))
+    return np.maximum(found, LOWEST_LOG_PROBA)
+
+
 def merge_copies(log_proba: Floats, codes: Codes, weight: Floats) -> tuple[Floats, Codes, Floats]:
     """Put equal rows with equal labels together, adding up their weights."""
     key = np.column_stack([codes, log_proba.round(10)])
@@ -257,44 +291,75 @@ def _expected_ece(accuracy: float, n: float) -> float:
     return float(np.sqrt(2 * variance / (np.pi * n)))
 
 
-def _members(n_rows: float, n_classes: int) -> dict[str, BaseCalibrator]:
+def _prior_temperature(log_proba: Floats, weight: Floats) -> float:
+    """Return the temperature to be expected of scores as sure as these (n, K)."""
+    n_classes = log_proba.shape[1]
+    if n_classes == 1:
+        return 1.0
+    entropy = -(weight @ (np.exp(log_proba) * log_proba).sum(axis=1)) / weight.sum()
+    share = max(float(entropy) / np.log(n_classes), _LEAST_ENTROPY)
+    return float(_TEMPERATURE_LEVEL * share**_TEMPERATURE_POWER)
+
+
+def prior_rows(names: list[str], n_rows: float, n_classes: int) -> Floats:
+    """Return how many rows speak for each member (m,) before any is seen."""
+    rows = np.clip(n_rows, *_ROWS_SEEN) / 200
+    classes = np.clip(n_classes, *_CLASSES_SEEN) / 4
+    return np.array([c * rows**p * classes**q for c, p, q in (_PRIOR_ROWS[n] for n in names)])
+
+
+def _members(
+    n_rows: float, n_classes: int, prior_temperature: float = 2.0
+) -> dict[str, BaseCalibrator]:
     """Return what this many rows and classes can support, the simplest first."""
-    if n_rows < _FEW_ROWS or n_classes == 1:
-        return {"vector": VectorScaling(bias_scale=0.1)}
-    out: dict[str, BaseCalibrator] = {
-        "temperature": TemperatureScaling(),
-        "vector": VectorScaling(),
+    prior: dict[str, Any] = {
+        "prior_temperature": prior_temperature,
+        "prior_scale": _TEMPERATURE_SCALE,
     }
-    if n_classes <= _MANY_CLASSES:
-        out["matrix"] = MatrixScaling()
+    if n_rows < _FEW_ROWS or n_classes == 1:
+        return {"vector": VectorScaling(bias_scale=0.1, **prior)}
+    out: dict[str, BaseCalibrator] = {"temperature": TemperatureScaling(**prior)}
+    # With many classes both cost time, and the one by itself does as well as the two.
+    if n_classes <= _MANY_CLASSES or n_classes > _VERY_MANY_CLASSES:
+        out["vector"] = VectorScaling(**prior)
+    if n_classes <= _VERY_MANY_CLASSES:
+        out["matrix"] = MatrixScaling(**prior)
     if n_rows >= _ROWS_A_CURVE * n_classes:
-        out["beta"] = BetaCalibration()
+        out |= {"beta": BetaCalibration(), "platt": PlattScaling()}
     out["discrete"] = DiscreteCalibration()
     if n_rows >= _MANY_ROWS:
         out["isotonic"] = IsotonicCalibration()
     return out
 
 
-def _stack(held_out: Floats, codes: Codes, weight: Floats) -> Floats:
+def _stack(held_out: Floats, codes: Codes, weight: Floats, prior: Floats) -> Floats:
     """Return the weights (m,) of the geometric mean that explains the labels best.
 
-    `held_out` has the log-probabilities that each member gave to each row (m, n, K). The search
-    is for the logarithms of the weights, up to a constant.
+    `held_out` has the log-probabilities that each member gave to each row (m, n, K), `prior` the
+    rows of each member under a Dirichlet(1 + prior).
     """
+    loss = stacking_loss(held_out, codes, weight, prior)
+    found = minimize(loss, np.log(prior), jac=True, options={"gtol": 1e-6})
+    return np.asarray(softmax(found.x))
+
+
+def stacking_loss(
+    held_out: Floats, codes: Codes, weight: Floats, prior: Floats
+) -> Callable[[Floats], tuple[float, Floats]]:
+    """Return the negative log posterior of the logarithms of weights (m,), with its gradient."""
     label = held_out[:, np.arange(len(codes)), codes]
 
     def loss(log_weights: Floats) -> tuple[float, Floats]:
         share = softmax(log_weights)
         mixed = np.tensordot(share, held_out, axes=1)
         norm = logsumexp(mixed, axis=1)
-        value = weight @ (norm - share @ label) - _PSEUDO_COUNT * np.log(share).sum()
+        value = weight @ (norm - share @ label) - prior @ np.log(share)
         proba = np.exp(mixed - norm[:, None])
         slope = (np.einsum("nk,mnk->mn", proba, held_out) - label) @ weight
-        slope -= _PSEUDO_COUNT / share
+        slope -= prior / share
         return value, share * (slope - share @ slope)
 
-    found = minimize(loss, np.zeros(len(held_out)), jac=True, options={"gtol": 1e-6})
-    return np.asarray(softmax(found.x))
+    return loss
 
 
 def _scores(losses: dict[str, Floats], mean: Floats, weight: Floats) -> dict[str, dict[str, float]]:

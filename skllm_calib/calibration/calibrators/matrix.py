@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,6 +18,8 @@ from skllm_calib.log_proba.numerics import Codes, Floats
 __all__ = ["MatrixScaling"]
 
 MATRIX_SCALES = (0.01, 0.03, 0.1, 0.3)
+# The average of few rows is little known: so many rows without any preference join it.
+_ROWS_OF_EVEN_SCORES = 30.0
 
 
 class MatrixScaling(BaseCalibrator):
@@ -30,17 +33,20 @@ class MatrixScaling(BaseCalibrator):
     therefore the mode of a posterior, in which the matrix is close to a multiple of the identity
     (a structured ridge; compare [1]_ and [2]_):
 
-    1. A `VectorScaling` without uniform part is fitted first. Its temperature ``T``, and the
+    1. Scores are centred: from each column its average is taken, with thirty rows added that
+       prefer no class.
+    2. A `VectorScaling` without uniform part is fitted to them. Its temperature ``T``, and the
        scale of its biases, are taken over.
-    2. A diagonal entry of the matrix is normal around ``1 / T`` with the standard deviation
+    3. A diagonal entry of the matrix is normal around ``1 / T`` with the standard deviation
        ``matrix_scale``; an entry off the diagonal is normal around 0 with ``matrix_scale / sqrt(K
-       - 1)``, so that all of a row together may do as much as its diagonal entry. What they
-       multiply is centred: they say what a score above its average means.
-    3. Biases, at the average scores, are normal around 0 with ``bias_scale``.
+       - 1)``, so that all of a row together may do as much as its diagonal entry.
+    4. Biases, added to the centred scores, are normal around 0 with ``bias_scale``: without labels
+       that say otherwise, no class is the more frequent one, whatever the scores prefer.
 
-    ``matrix_scale`` is the one of 0.01, 0.03, 0.1 and 0.3 with the most evidence in Laplace's
-    approximation, the search going upwards and ending where the evidence falls. With few labels
-    that is 0.01, which is `VectorScaling` for all purposes. Beyond thirty classes the evidence is
+    ``matrix_scale`` is averaged over, not picked: the modes for 0.01, 0.03, 0.1 and 0.3 are
+    weighted by their evidence in Laplace's approximation, the search going upwards and ending
+    where the evidence falls. With few labels nearly all weight is on 0.01, which is
+    `VectorScaling` of centred scores for all purposes. Beyond thirty classes the evidence is
     approximated class by class, which shrinks somewhat more.
 
     Not monotone: a class may lose when its own score rises.
@@ -65,7 +71,7 @@ class MatrixScaling(BaseCalibrator):
     bias_ : ndarray of shape (n_classes,)
         The fitted bias, to be added to ``matrix_ @ log_proba``.
     matrix_scale_, bias_scale_ : float
-        The scales of the priors in use.
+        The scales of the priors; the geometric mean over those averaged.
     log_evidence_ : dict
         Logarithm of the evidence of each matrix scale tried, up to a common constant.
     classes_ : ndarray of shape (n_classes,)
@@ -93,8 +99,8 @@ class MatrixScaling(BaseCalibrator):
     >>> calibrator = MatrixScaling().fit(2 * mixed, y)
     >>> bool(calibrator.matrix_[2, 1] < calibrator.matrix_[0, 1] - 0.2)  # it is taken out again
     True
-    >>> calibrator.matrix_scale_
-    0.1
+    >>> bool(calibrator.matrix_scale_ > 0.05)
+    True
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -132,28 +138,30 @@ class MatrixScaling(BaseCalibrator):
             prior_temperature=self.prior_temperature,
             prior_scale=self.prior_scale,
         )
-        vector._fit_encoded(log_proba, codes, weight, self.classes_)
+        # All priors are about centred scores: what a score above its average means is then not
+        # mixed up with how large it is on average, which is the business of the bias.
+        average = weight @ log_proba / (weight.sum() + _ROWS_OF_EVEN_SCORES)
+        average -= average.mean()
+        centred = log_proba - average
+        vector._fit_encoded(centred, codes, weight, self.classes_)
         self.temperature_ = vector.temperature_
         self.bias_scale_ = vector.bias_scale_
 
-        # Deviations from the temperature multiply centred scores: the priors then do not mix up
-        # what a score says with how large it is on average, which is the business of the bias.
-        average = weight @ log_proba / weight.sum()
+        scales = MATRIX_SCALES if self.matrix_scale == "auto" else (float(self.matrix_scale),)
+        design = np.column_stack([centred, np.ones(len(centred))])
+        posterior = AffinePosterior(design, codes, weight, offset=np.zeros(n_classes))
         start = np.column_stack([np.eye(n_classes) / self.temperature_, vector.bias_])
-        offset = average / self.temperature_
-        design = np.column_stack([log_proba - average, np.ones(len(log_proba))])
-        posterior = AffinePosterior(design, codes, weight, offset=offset)
         centre = start.copy()
         centre[:, -1] = 0.0
-
-        scales = MATRIX_SCALES if self.matrix_scale == "auto" else (float(self.matrix_scale),)
         fits = posterior.climb(centre, (self._precision(n_classes, s) for s in scales), start)
-        tried = dict(zip(scales, fits, strict=False))
-        self.log_evidence_ = {scale: evidence for scale, (_, evidence) in tried.items()}
-        self.matrix_scale_ = max(tried, key=self.log_evidence_.__getitem__)
-        best, _ = tried[self.matrix_scale_]
-        self.matrix_ = best[:, :-1]
-        self.bias_ = best[:, -1] + offset - self.matrix_ @ average
+        tried = scales[: len(fits)]
+        evidence = [found for _, found in fits]
+        self.log_evidence_ = dict(zip(tried, evidence, strict=True))
+        share = softmax(evidence)
+        self.matrix_scale_ = float(np.exp(share @ np.log(tried)))
+        mean = np.tensordot(share, np.array([mode for mode, _ in fits]), axes=1)
+        self.matrix_ = mean[:, :-1]
+        self.bias_ = mean[:, -1] - self.matrix_ @ average
 
     def _precision(self, n_classes: int, scale: float) -> Floats:
         """Return one over the variance of each coefficient under the prior (K, K + 1)."""

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from skllm_calib.calibration.calibrators.auto import _members, _stack, merge_copies
+from skllm_calib.calibration.calibrators.auto import _members, _stack, merge_copies, prior_rows
 from skllm_calib.calibrators import AutoCalibrator, BetaCalibration, TemperatureScaling
 from skllm_calib.log_proba.folds import deal_folds, n_parts
 from skllm_calib.log_proba.numerics import floor_and_normalise
@@ -27,7 +27,7 @@ def simulate(n_rows, n_classes=4, bias=None, temperature=3.0, seed=0):
 
 
 def test_few_rows_are_not_compared():
-    calibrator = AutoCalibrator().fit(*simulate(29))
+    calibrator = AutoCalibrator().fit(*simulate(19))
     assert calibrator.weights_ == {"vector": 1.0}
     assert calibrator.scores_ == {}
     assert calibrator.calibrators_["vector"].bias_scale == 0.1
@@ -43,7 +43,14 @@ def test_copies_of_one_row_are_not_compared():
 def test_the_mean_of_its_members():
     log_proba, codes = simulate(200, bias=[1.5, -1.5, 0, 0])
     calibrator = AutoCalibrator().fit(log_proba, codes)
-    assert list(calibrator.weights_) == ["temperature", "vector", "matrix", "beta", "discrete"]
+    assert list(calibrator.weights_) == [
+        "temperature",
+        "vector",
+        "matrix",
+        "beta",
+        "platt",
+        "discrete",
+    ]
     assert sum(calibrator.weights_.values()) == pytest.approx(1.0)
     mean = sum(
         weight * calibrator.calibrators_[name].predict_log_proba(log_proba)
@@ -69,7 +76,8 @@ def test_weighs_what_the_data_support():
 def test_tells_scores_of_members_and_of_their_mean():
     log_proba, codes = simulate(150, bias=[1.5, -1.5, 0, 0])
     scores = AutoCalibrator().fit(log_proba, codes).scores_
-    assert list(scores) == ["temperature", "vector", "matrix", "beta", "discrete", "mean"]
+    members = ["temperature", "vector", "matrix", "beta", "platt", "discrete"]
+    assert list(scores) == [*members, "mean"]
     best = min((name for name in scores if name != "mean"), key=lambda n: scores[n]["log_loss"])
     assert scores[best]["standard_error"] == 0.0
     assert scores["temperature"]["standard_error"] > 0.0
@@ -79,18 +87,18 @@ def test_tells_scores_of_members_and_of_their_mean():
 
 def test_scores_are_those_of_cross_validation():
     log_proba, codes = simulate(60)
-    scores = AutoCalibrator().fit(log_proba, codes).scores_
+    auto = AutoCalibrator().fit(log_proba, codes)
     log_proba, codes, weight = merge_copies(floor_and_normalise(log_proba), codes, np.ones(60))
     part, fold = deal_folds(codes, 5, 0, n_parts(weight, 5))
     loss = np.empty(60)
     for number in range(5):
         out = fold == number
-        member = TemperatureScaling().fit(
+        member = clone(auto.calibrators_["temperature"]).fit(
             log_proba[part][~out], codes[part][~out], classes=range(4)
         )
         rows = np.arange(out.sum()), codes[part][out]
         loss[out] = -member.predict_log_proba(log_proba[part][out])[rows]
-    assert scores["temperature"]["log_loss"] == pytest.approx(loss.mean(), rel=1e-9)
+    assert auto.scores_["temperature"]["log_loss"] == pytest.approx(loss.mean(), rel=1e-9)
 
 
 def test_weights_are_the_best_there_are():
@@ -99,25 +107,51 @@ def test_weights_are_the_best_there_are():
     scores, codes = simulate(80, n_classes=3, temperature=1.0)
     held_out = np.stack([log_softmax(scores * factor, axis=1) for factor in (0.2, 1.0, 3.0)])
     weight = rng.uniform(0.5, 3.0, size=80)
-    found = _stack(held_out, codes, weight)
+    prior = np.array([0.5, 1.0, 4.0])
+    found = _stack(held_out, codes, weight, prior)
 
     def loss(free):
         w = softmax(np.append(free, 0.0))
         pooled = log_softmax(np.tensordot(w, held_out, axes=1), axis=1)
-        return -(weight @ pooled[np.arange(80), codes] + np.log(w).sum())
+        return -(weight @ pooled[np.arange(80), codes] + prior @ np.log(w))
 
     best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9})
     assert found.sum() == pytest.approx(1.0)
     assert loss(np.log(found[:2] / found[2])) == pytest.approx(best.fun, abs=1e-6)
 
 
-def test_without_evidence_all_weigh_the_same():
+def test_without_evidence_the_weights_are_those_of_the_prior():
     same = np.log(np.full((4, 9, 2), 0.5))
-    np.testing.assert_allclose(_stack(same, np.zeros(9, int), np.ones(9)), 0.25)
+    prior = np.array([1.0, 2.0, 3.0, 4.0])
+    found = _stack(same, np.zeros(9, int), np.ones(9), prior)
+    np.testing.assert_allclose(found, prior / 10, atol=1e-6)
     right = np.log([0.9, 0.1])
     wrong = np.log([1e-9, 1 - 1e-9])
-    ruled_out = _stack(np.tile([[right], [wrong]], (1, 500, 1)), np.zeros(500, int), np.ones(500))
+    members = np.tile([[right], [wrong]], (1, 500, 1))
+    ruled_out = _stack(members, np.zeros(500, int), np.ones(500), np.ones(2))
     assert 0 < ruled_out[1] < 0.02
+
+
+def test_the_prior_is_a_power_of_rows_and_classes_within_what_was_seen():
+    names = ["temperature", "matrix"]
+    at = prior_rows(names, 200, 4)
+    np.testing.assert_allclose(
+        prior_rows(names, 100, 8) / at, prior_rows(names, 50, 16) / prior_rows(names, 100, 8)
+    )
+    np.testing.assert_array_equal(prior_rows(names, 1e6, 1000), prior_rows(names, 1000, 77))
+    assert (at > 0).all()
+
+
+def test_sure_scores_are_expected_to_be_too_sure():
+    """A temperature before any label: even scores need none, saturated ones a high one."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(10, 3))
+    found = [
+        AutoCalibrator().fit(scores * size, np.arange(10) % 3).calibrators_["vector"]
+        for size in (1, 30)
+    ]
+    assert found[0].prior_temperature < 1.5
+    assert found[1].prior_temperature > 5
 
 
 def test_isotonic_for_a_curve_that_is_no_line():
@@ -132,14 +166,16 @@ def test_isotonic_for_a_curve_that_is_no_line():
 @pytest.mark.parametrize(
     ("n_rows", "n_classes", "absent"),
     [
-        (119, 4, {"beta"}),
-        (120, 4, set()),
-        (500, 30, {"beta"}),
-        (500, 31, {"matrix", "beta"}),
+        (47, 4, {"beta", "platt"}),
+        (48, 4, set()),
+        (360, 30, set()),
+        (372, 31, {"vector"}),
+        (500, 100, {"vector", "beta", "platt"}),
+        (500, 101, {"matrix", "beta", "platt"}),
     ],
 )
 def test_members_that_the_rows_cannot_support_are_left_out(n_rows, n_classes, absent):
-    members = ["temperature", "vector", "matrix", "beta", "discrete"]
+    members = ["temperature", "vector", "matrix", "beta", "platt", "discrete"]
     found = list(_members(n_rows, n_classes))
     assert found == [name for name in members if name not in absent]
     assert list(_members(5000, 2)) == [*members, "isotonic"]
