@@ -49,6 +49,7 @@ from skllm_calib.calibration.calibrators.auto import (
     _members,
     _prior_temperature,
     _stack,
+    _takes_few_values,
     merge_copies,
     stacking_loss,
 )
@@ -252,8 +253,9 @@ class Problem:
         n_classes = self.held.shape[2]
         rows = np.clip(draw.n_labels, *_ROWS_SEEN) / 200
         classes = np.clip(n_classes, *_CLASSES_SEEN) / 4
+        few = float(_takes_few_values(draw.fit[0], draw.fit[2]))
         self.start = np.zeros(len(self.index))
-        self.features = np.array([1.0, np.log(rows), np.log(classes)])
+        self.features = np.array([1.0, np.log(rows), np.log(classes), few])
 
     def prior(self, powers: Floats) -> Floats:
         return np.exp(np.clip(powers[self.index] @ self.features, -6.0, 6.0))
@@ -296,7 +298,7 @@ class Problem:
         return np.asarray(softmax(self.start))
 
     def learn(self, powers: Floats) -> tuple[float, Floats]:
-        """Return the loss on test rows under a prior of the weights, and its slope (m, 3)."""
+        """Return the loss on test rows under a prior of the weights, and its slope (m, 4)."""
         prior = self.prior(powers)
         weights = self.solve(prior)
         loss, slope = self.loss(weights, every=3)
@@ -309,7 +311,7 @@ class Problem:
 
 
 def learn_prior(problems: list[Problem], n_members: int, steps: int) -> Floats:
-    """Return the powers (m, 3) under which weights found by `auto` do best on test rows.
+    """Return the powers (m, 4) under which weights found by `auto` do best on test rows.
 
     Every recording counts the same, whatever its number of cells; a weak ridge holds the powers
     close to those of Dirichlet(2), which are zero.
@@ -318,7 +320,7 @@ def learn_prior(problems: list[Problem], n_members: int, steps: int) -> Floats:
     share = [1 / count[p.recording, p.draw.n_labels] / len(count) for p in problems]
 
     def mean_loss(flat: Floats) -> tuple[float, Floats]:
-        powers = flat.reshape(n_members, 3)
+        powers = flat.reshape(n_members, 4)
         total, slope = RIDGE * np.vdot(powers, powers), 2 * RIDGE * powers
         for problem, part in zip(problems, share, strict=True):
             loss, by_power = problem.learn(powers)
@@ -326,10 +328,10 @@ def learn_prior(problems: list[Problem], n_members: int, steps: int) -> Floats:
             slope = slope + part * by_power
         return 100 * total, 100 * slope.ravel()
 
-    start = np.zeros(3 * n_members)
+    start = np.zeros(4 * n_members)
     options = {"maxiter": steps}
     found = minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options)
-    return np.asarray(found.x.reshape(n_members, 3))
+    return np.asarray(found.x.reshape(n_members, 4))
 
 
 def judge(problems: list[Problem], names: list[str], n_parts: int, steps: int) -> pd.DataFrame:
@@ -470,8 +472,8 @@ def print_constants(
     spread = 1.4826 * np.median(np.abs(fitted - level - power * sure))
     print(f"temperature: level {np.exp(level):.2f}, power {power:.2f}, scale {spread:.2f}")
     powers = learn_prior([p for p in problems if not p.draw.grouped], len(names), steps)
-    for name, (count, *rest) in zip(names, powers, strict=True):
-        print(f'    "{name}": ({np.exp(count):.2g}, {rest[0]:.2g}, {rest[1]:.2g}),')
+    for name, (count, rows, classes, few) in zip(names, powers, strict=True):
+        print(f'    "{name}": ({np.exp(count):.2g}, {rows:.2g}, {classes:.2g}, {np.exp(few):.2g}),')
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skllm_calib.calibration.calibrators._distinct import distinct_values
+from skllm_calib.calibration.calibrators._top_label import top_log_odds
 from skllm_calib.calibration.calibrators.base import BaseCalibrator, Parameters
 from skllm_calib.calibration.calibrators.beta import BetaCalibration
 from skllm_calib.calibration.calibrators.confidence_curve import ConfidenceCurve
@@ -44,15 +46,16 @@ _ROWS_FOR_CONFIDENCE_CURVE = 500
 _TEMPERATURE_LEVEL, _TEMPERATURE_POWER, _TEMPERATURE_SCALE = 1.0, -0.61, 0.53
 _LEAST_ENTROPY = 1e-3
 # Then the weight of each member, as rows that spoke for it before: how many with 200 rows and 4
-# classes, and the powers of the number of rows and of classes that they change with.
+# classes, the powers of the number of rows and of classes that they change with, and the factor
+# for scores of few values.
 _PRIOR_ROWS = {
-    "temperature": (0.49, -0.58, -0.69),
-    "vector": (0.85, -0.56, -0.81),
-    "matrix": (1.3, 0.37, 0.94),
-    "beta": (0.8, 0.12, -0.17),
-    "discrete": (0.41, 0.04, -0.13),
-    "platt": (0.72, -0.56, -0.66),
-    "isotonic": (1.0, 0.0, 0.0),
+    "temperature": (0.48, -0.45, -0.55, 2.0),
+    "vector": (0.97, -0.72, -0.55, 0.59),
+    "matrix": (1.7, 0.43, 1.4, 0.42),
+    "beta": (0.93, 0.23, -0.09, 0.71),
+    "discrete": (0.5, 0.13, 0.23, 10.0),
+    "platt": (0.84, -0.75, -0.73, 0.73),
+    "isotonic": (1.0, 0.0, 0.0, 1.0),
 }
 _ROWS_SEEN, _CLASSES_SEEN = (25, 1000), (2, 77)
 
@@ -83,12 +86,12 @@ class AutoCalibrator(BaseCalibrator):
     The calibrated probabilities are the weighted geometric mean of those of the members [1]_,
     with the weights that give the held-out labels the highest likelihood ("stacking" [2]_ [3]_)
     under a Dirichlet prior. The prior is learnt from recorded outputs of language models: how
-    much each member is worth, by the number of rows and of classes, before its held-out labels
-    are seen. So few rows do not have to choose, where picking one member would be a lottery, and
-    many rows single out what the data support. The log-loss of a geometric mean is never above
-    the same mean of the members' log-losses, and the mean of maps that are affine in the
-    logarithms is such a map again, with parameters between those of its members: averaging is
-    one more shrinkage.
+    much each member is worth, by the number of rows and of classes, and for scores of few values,
+    before its held-out labels are seen. So few rows do not have to choose, where picking one
+    member would be a lottery, and many rows single out what the data support. The log-loss of a
+    geometric mean is never above the same mean of the members' log-losses, and the mean of maps
+    that are affine in the logarithms is such a map again, with parameters between those of its
+    members: averaging is one more shrinkage.
 
     The prior of the temperature, in the members that have one, is learnt likewise: scores that
     are nearly always sure belong to models with high temperatures. Its median is ``h **
@@ -209,7 +212,9 @@ class AutoCalibrator(BaseCalibrator):
                     for member in members.values()
                 ]
             )
-            prior = prior_rows(list(members), n_rows, n_classes)
+            prior = prior_rows(
+                list(members), n_rows, n_classes, few_values=_takes_few_values(log_proba, weight)
+            )
             weights = _stack(held_out, codes[part], share, prior)
             self.weights_ = dict(zip(members, weights.tolist(), strict=True))
             mean = log_normalise(np.tensordot(weights, held_out, axes=1))
@@ -301,11 +306,18 @@ def _prior_temperature(log_proba: Floats, weight: Floats) -> float:
     return float(_TEMPERATURE_LEVEL * share**_TEMPERATURE_POWER)
 
 
-def prior_rows(names: list[str], n_rows: float, n_classes: int) -> Floats:
+def _takes_few_values(log_proba: Floats, weight: Floats) -> bool:
+    """Return whether most rows share their confidence, as when it is stated or counted in votes."""
+    values, _ = distinct_values(top_log_odds(log_proba)[1])
+    return bool(2 * len(values) < weight.sum())
+
+
+def prior_rows(names: list[str], n_rows: float, n_classes: int, *, few_values: bool) -> Floats:
     """Return how many rows speak for each member (m,) before any is seen."""
     rows = np.clip(n_rows, *_ROWS_SEEN) / 200
     classes = np.clip(n_classes, *_CLASSES_SEEN) / 4
-    return np.array([c * rows**p * classes**q for c, p, q in (_PRIOR_ROWS[n] for n in names)])
+    found = (_PRIOR_ROWS[name] for name in names)
+    return np.array([c * rows**p * classes**q * f**few_values for c, p, q, f in found])
 
 
 def _members(

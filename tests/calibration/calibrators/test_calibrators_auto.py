@@ -12,7 +12,13 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from skllm_calib.calibration.calibrators.auto import _members, _stack, merge_copies, prior_rows
+from skllm_calib.calibration.calibrators.auto import (
+    _members,
+    _stack,
+    _takes_few_values,
+    merge_copies,
+    prior_rows,
+)
 from skllm_calib.calibrators import AutoCalibrator, BetaCalibration, TemperatureScaling
 from skllm_calib.log_proba.folds import deal_folds, n_parts
 from skllm_calib.log_proba.numerics import floor_and_normalise
@@ -134,12 +140,23 @@ def test_without_evidence_the_weights_are_those_of_the_prior():
 
 def test_the_prior_is_a_power_of_rows_and_classes_within_what_was_seen():
     names = ["temperature", "matrix"]
-    at = prior_rows(names, 200, 4)
-    np.testing.assert_allclose(
-        prior_rows(names, 100, 8) / at, prior_rows(names, 50, 16) / prior_rows(names, 100, 8)
-    )
-    np.testing.assert_array_equal(prior_rows(names, 1e6, 1000), prior_rows(names, 1000, 77))
-    assert (at > 0).all()
+
+    def prior(n_rows, n_classes):
+        return prior_rows(names, n_rows, n_classes, few_values=False)
+
+    assert (prior(200, 4) > 0).all()
+    np.testing.assert_allclose(prior(100, 8) / prior(200, 4), prior(50, 16) / prior(100, 8))
+    np.testing.assert_array_equal(prior(1e6, 1000), prior(1000, 77))
+
+
+def test_a_table_is_worth_more_where_scores_take_few_values():
+    names = ["discrete", "beta"]
+    few, many = (prior_rows(names, 200, 4, few_values=few) for few in (True, False))
+    assert few[0] / many[0] > 1.5 * few[1] / many[1]
+    weight = np.ones(20)
+    stated = np.log([[0.9, 0.1], [0.8, 0.2]] * 10)
+    assert _takes_few_values(stated, weight)
+    assert not _takes_few_values(simulate(20)[0], weight)
 
 
 def test_sure_scores_are_expected_to_be_too_sure():
