@@ -90,7 +90,7 @@ def test_the_card_of_auto_tells_what_its_members_scored():
     model = LogisticRegression().fit(scores, y)
     clf = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores, y)
     card = clf.calibration_card_
-    assert card["calibrator"] == f"mean of 5, mostly {clf.calibrator_.chosen_}"
+    assert card["calibrator"] == f"mean of 6, mostly {clf.calibrator_.chosen_}"
     assert {n: m["weight"] for n, m in card["members"].items()} == clf.calibrator_.weights_
     assert card["expected_ece"] == clf.calibrator_.expected_ece_
     few = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores[:20], y[:20])

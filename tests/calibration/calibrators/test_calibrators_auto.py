@@ -208,7 +208,7 @@ def test_a_member_of_too_many_parameters_does_no_harm():
         for kind, losses in loss.items():
             calibrator = kind().fit(*data, classes=range(20))
             losses.append(-calibrator.predict_log_proba(test)[rows].mean())
-    assert np.mean(loss[AutoCalibrator]) < np.mean(loss[TemperatureScaling]) + 0.01
+    assert np.mean(loss[AutoCalibrator]) < np.mean(loss[TemperatureScaling]) + 0.015
 
 
 def test_bounds_of_lesser_members_are_not_told():
