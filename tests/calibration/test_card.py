@@ -93,6 +93,7 @@ def test_the_card_of_auto_tells_what_its_members_scored():
     assert card["calibrator"] == f"mean of 6, mostly {clf.calibrator_.chosen_}"
     assert {n: m["weight"] for n, m in card["members"].items()} == clf.calibrator_.weights_
     assert card["expected_ece"] == clf.calibrator_.expected_ece_
-    few = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores[:19], y[:19])
+    with pytest.warns(UserWarning, match="very few"):
+        few = CalibratedLLMClassifier(FrozenEstimator(model)).fit(scores[:19], y[:19])
     assert few.calibration_card_["calibrator"] == "vector"
     assert "members" not in few.calibration_card_
