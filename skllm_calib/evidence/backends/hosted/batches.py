@@ -6,7 +6,7 @@ import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
@@ -231,7 +231,7 @@ def response_of(line: Mapping[str, Any]) -> LineResult:
     name, response, error = str(line.get("custom_id")), line.get("response"), line.get("error")
     body = response.get("body") if isinstance(response, Mapping) else None
     if isinstance(response, Mapping) and body is not None:
-        body = _json(body.encode()) or body if isinstance(body, str) else body
+        body = _json(body) or body if isinstance(body, str) else body
         status = response.get("status_code")
         return LineResult(name, status if type(status) is int else 200, body)
     fields = error if isinstance(error, Mapping) else {"message": str(error or "no answer")}
@@ -239,8 +239,7 @@ def response_of(line: Mapping[str, Any]) -> LineResult:
     return LineResult(name, 408, {"error": fields})
 
 
-def _json(text: bytes) -> Any:
-    try:
+def _json(text: str | bytes) -> Any:
+    with suppress(ValueError, RecursionError):
         return json.loads(text)
-    except ValueError:
-        return None
+    return None
