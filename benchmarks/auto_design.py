@@ -434,7 +434,8 @@ def main() -> None:
         ignore_index=True,
     )
     grouped = np.array([case.cell.groups is not None for case in found.case])
-    print(f"{found.case[~grouped].nunique()} cells of {len({d.case.recording for d in draws})}")
+    kept = found.case[~grouped]
+    print(f"{len({c.name for c in kept})} cells of {len({c.recording for c in kept})} recordings\n")
     show(found[~grouped], names)
     if grouped.any():
         print("Recordings whose rows belong together, from which nothing is learnt:\n")
