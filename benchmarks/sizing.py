@@ -96,7 +96,7 @@ def main() -> None:
         "--latency": (0.5, "seconds of a request"),
         "--tokens": (300, "of a row, read"),
         "--dollars": (0.10, "for a million tokens"),
-        "--puts-per-second": (20_000, "replies that the database takes"),
+        "--puts-per-second": (5_000, "replies that the database takes"),
         "--bytes": (1_300, "of a reply in the cache"),
         "--slow-share": (0.01, "of the requests"),
         "--slow-factor": (20, "times the latency of a slow one"),
