@@ -29,7 +29,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -66,7 +66,10 @@ class Ledger(Wire):
         if len(rest) < length:
             return
         body, self.received = rest[:length], rest[length:]
-        i = int(self.number.findall(body)[-1])
+        if not (numbers := self.number.findall(body)):  # what the model shows, asked once
+            self.transport.write(ANSWERS[0])
+            return
+        i = int(numbers[-1])
         Ledger.billed[i] = min(255, Ledger.billed[i] + 1)
         Ledger.now += 1
         Ledger.most = max(Ledger.most, Ledger.now)
@@ -120,18 +123,21 @@ def is_wrong(i: int, p_ham: float) -> bool:
 
 def work(task: dict[str, Any]) -> None:
     """Classify a part of the rows, noting where it is; print what it took."""
+    from skllm_calib.exceptions import BudgetExceeded
+
     note = Path(task["note"])
     start = int(note.read_text()) if note.exists() else task["start"]
     llm, wrong, i = classifier(task), 0, start
     texts = (f"message {i % task['n_rows']}" for i in range(start, task["stop"]))
-    for i, row in enumerate(llm.predict_proba_iter(texts), start):
-        wrong += is_wrong(i % task["n_rows"], row[list(llm.classes_).index("ham")])
-        if i % EVERY == 0:
-            note.with_suffix(".new").write_text(str(i))
-            note.with_suffix(".new").replace(note)
+    with suppress(BudgetExceeded):
+        for i, row in enumerate(llm.predict_proba_iter(texts), start):
+            wrong += is_wrong(i % task["n_rows"], row[list(llm.classes_).index("ham")])
+            if i % EVERY == 0:
+                note.with_suffix(".new").write_text(str(i))
+                note.with_suffix(".new").replace(note)
     peak = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     cpu = time.process_time()
-    print(json.dumps({"wrong": wrong, "peak_mb": int(peak.split()[1]) // 1024, "cpu": cpu}))
+    print(json.dumps({"wrong": int(wrong), "peak_mb": int(peak.split()[1]) // 1024, "cpu": cpu}))
 
 
 @contextmanager
@@ -294,7 +300,10 @@ def main() -> None:
         }
         if path.exists():
             found["bytes kept a row"] = round(path.stat().st_size / max(1, seen["asked"]))
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; {args.workers} workers, ")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores; {args.workers} workers, ",
+        end="",
+    )
     print(f"{args.in_flight} in flight each, {args.cache} cache, {args.engine}")
     for name, value in found.items():
         print(f"{name:<20}  {value if isinstance(value, list) else f'{value:,}'}")
