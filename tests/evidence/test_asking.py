@@ -129,7 +129,7 @@ def test_an_interrupt_while_a_reply_is_kept_loses_none(cache, monkeypatch):
     class Hosted(TestingBackend):
         def run(self, requests):
             yield from answer_all(lambda request: next(super(Hosted, self).run([request]))[1],
-                                  requests, 1)  # fmt: skip
+                                  requests, 2)  # fmt: skip
 
     interrupts = [KeyboardInterrupt()]
     keep = Worker.keep

@@ -89,6 +89,9 @@ class Pool(Generic[K, T]):
         # A result stays until whoever took it asks for the next one: an interrupt loses none.
         self._done: deque[tuple[K, T | BaseException]] = deque()
         self._news: SimpleQueue[None] = SimpleQueue()
+        # For each request that has begun, until its result was used: what has arrived and is not
+        # kept yet is lost where the process is killed, so no more is begun than can be kept.
+        self._room = threading.Semaphore(2 * self._n_workers)
         self._is_lent = False
         self._n_open = 0  # handed in and not taken out
         self._threads: list[threading.Thread] = []
@@ -125,6 +128,7 @@ class Pool(Generic[K, T]):
         """
         if self._is_lent:
             self._done.popleft()
+            self._room.release()
             self._is_lent = False
         while self._n_open:
             try:
@@ -173,6 +177,7 @@ class Pool(Generic[K, T]):
         self._is_stopped = True
         for _ in self._threads:
             self._todo.put(None)
+            self._room.release()
 
     def close(self) -> None:
         """End everything, and wait a moment for the threads."""
@@ -185,6 +190,9 @@ class Pool(Generic[K, T]):
     def _work(self) -> None:
         while (job := self._todo.get()) is not None and not self._is_stopped:
             key, answer, request = job
+            self._room.acquire()
+            if self._is_stopped:
+                return
             result: T | BaseException
             try:
                 result = answer(request)

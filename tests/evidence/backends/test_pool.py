@@ -48,6 +48,21 @@ def test_as_many_at_a_time_as_allowed():
     assert most == [4]
 
 
+def test_no_more_is_begun_than_can_be_kept():
+    begun = []
+
+    def answer(request):
+        begun.append(text_of(request))
+        return Reply(text_of(request))
+
+    answers = answer_all(answer, requests(40), 4)
+    next(answers)
+    time.sleep(0.05)  # what arrives meanwhile would be lost if the process were killed now
+    assert len(begun) <= 8
+    assert len(list(answers)) == 39
+    assert len(begun) == 40
+
+
 def test_other_errors_are_raised():
     with pytest.raises(ZeroDivisionError):
         list(answer_all(lambda request: 1 / 0, requests(2), 1))
