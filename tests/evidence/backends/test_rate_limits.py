@@ -247,7 +247,18 @@ def test_a_server_that_wants_to_be_left_alone_for_long_is_by_all_rows(serve):
     failures = answers(OpenAIBackend("m", base_url=server.base_url), 100)
     assert len(failures) == 100
     assert all(type(failure) is RateLimited for failure in failures)
-    assert len(server.seen) <= 9
+    assert len(server.seen) <= 12  # three rows, and what was under way
+
+
+def test_one_row_that_is_refused_for_long_costs_no_other(serve):
+    def reply(body):
+        if body["messages"][0]["content"] == "1":
+            return refusal(429, "come tomorrow", headers={"Retry-After": "86400"})
+        return completion("fine")
+
+    server = serve(reply)
+    found = OpenAIBackend("m", base_url=server.base_url).run(texts(30))
+    assert [i for i, answer in found if isinstance(answer, RateLimited)] == [1]
 
 
 def test_waiting_is_no_part_of_the_timeout(serve, monkeypatch):

@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 _GLANCE = 500  # characters
 _TICK = 0.1  # seconds between two looks at what is late
 _SHORT_MOMENT = 0.25  # seconds until an address where nobody listens is tried once more
+_N_LEFT_ALONE = 3  # rows that were refused for more than a minute, with none answered between
 _N_LOST = 2  # rows that found nobody at an address, after which no further one tries
 
 
@@ -92,7 +93,7 @@ class Connection(RunSwitch, ABC):
         self._unreachable = False
         self._has_answered = False
         self._lost: list[Problem] = []
-        self._left_alone: tuple[float, Problem] | None = None  # until when
+        self._left_alone: list[tuple[float, Problem]] = []  # until when, row by row
 
     def check(self) -> None:
         """Raise if the run has ended, or another row found out that none can be answered."""
@@ -208,7 +209,9 @@ class Connection(RunSwitch, ABC):
         """Return what no request gets past at this moment."""
         if len(self._lost) >= _N_LOST:
             return self._lost[0]
-        until, problem = self._left_alone or (0.0, None)
+        if len(self._left_alone) < _N_LEFT_ALONE:
+            return None  # one row alone may be refused for long
+        until, problem = self._left_alone[-1]
         return problem if time.monotonic() < until else None
 
     def _note_whether_anybody_is_there(self, reply: Any | Problem) -> None:
@@ -228,7 +231,7 @@ class Connection(RunSwitch, ABC):
             if problem.retry_after <= LONGEST_WAIT:
                 return problem.retry_after
             if problem.status in CROWDED and math.isfinite(problem.retry_after):
-                self._left_alone = time.monotonic() + problem.retry_after, problem
+                self._left_alone.append((time.monotonic() + problem.retry_after, problem))
             return None
         # Spread out, so that rows refused together do not come back together.
         return min(8.0, math.ldexp(0.5, int(attempt))) * random.Random().uniform(0.5, 1.0)
@@ -267,6 +270,8 @@ class Connection(RunSwitch, ABC):
             turn.reply, turn.headers = reply, channel.headers
         if not isinstance(reply, Problem) or reply.status:
             self._has_answered, self._lost = True, []
+        if not isinstance(reply, Problem):
+            self._left_alone = []
         return reply
 
     def _problem_carried(self, reply: Any) -> Problem | None:
