@@ -350,7 +350,7 @@ def engine(reply, behind=None):
     made._slots.put(0)
     made._framing = SimpleNamespace(ids=lambda messages: [1])
     made._spellings = {LABELS: Spellings(LABELS, tokenize)}
-    made._write_plain, made._reuse, made._n_ctx, made._model = [], True, 100, "m"
+    made._plain, made._reuse, made._n_ctx, made._model = 0, True, 100, "m"
     return made
 
 

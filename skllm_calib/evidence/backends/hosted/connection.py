@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -93,7 +93,8 @@ class Connection(RunSwitch, ABC):
         self._unreachable = False
         self._has_answered = False
         self._lost: list[Problem] = []
-        self._left_alone: list[tuple[float, Problem]] = []  # until when, row by row
+        self._left_alone: dict[Hashable, tuple[float, Problem]] = {}  # until when, by row
+        self._row = threading.local()
 
     def check(self) -> None:
         """Raise if the run has ended, or another row found out that none can be answered."""
@@ -115,6 +116,10 @@ class Connection(RunSwitch, ABC):
                 channel.cut()
         self._over.set()
         self._allowance.close()
+
+    def begin(self, row: Hashable) -> None:
+        """Note about which row this thread asks from now on."""
+        self._row.asked = row
 
     def failure_of(self, problem: Problem) -> BackendError | StopRunError:
         """Return what to raise."""
@@ -211,7 +216,7 @@ class Connection(RunSwitch, ABC):
             return self._lost[0]
         if len(self._left_alone) < _N_LEFT_ALONE:
             return None  # one row alone may be refused for long
-        until, problem = self._left_alone[-1]
+        until, problem = max(self._left_alone.values(), key=lambda left: left[0])
         return problem if time.monotonic() < until else None
 
     def _note_whether_anybody_is_there(self, reply: Any | Problem) -> None:
@@ -231,7 +236,8 @@ class Connection(RunSwitch, ABC):
             if problem.retry_after <= LONGEST_WAIT:
                 return problem.retry_after
             if problem.status in CROWDED and math.isfinite(problem.retry_after):
-                self._left_alone.append((time.monotonic() + problem.retry_after, problem))
+                row = getattr(self._row, "asked", None)
+                self._left_alone[row] = time.monotonic() + problem.retry_after, problem
             return None
         # Spread out, so that rows refused together do not come back together.
         return min(8.0, math.ldexp(0.5, int(attempt))) * random.Random().uniform(0.5, 1.0)
@@ -271,7 +277,7 @@ class Connection(RunSwitch, ABC):
         if not isinstance(reply, Problem) or reply.status:
             self._has_answered, self._lost = True, []
         if not isinstance(reply, Problem):
-            self._left_alone = []
+            self._left_alone = {}
         return reply
 
     def _problem_carried(self, reply: Any) -> Problem | None:

@@ -8,6 +8,7 @@ from functools import partial
 
 from skllm_calib.evidence.backends.base import Answering, Reply, Request
 from skllm_calib.evidence.backends.hosted.answer import Usage
+from skllm_calib.evidence.backends.hosted.facts import row_of
 from skllm_calib.evidence.backends.hosted.failures import StopRunError
 from skllm_calib.evidence.backends.hosted.labels import LabelReader
 from skllm_calib.evidence.backends.hosted.model import HostedModel
@@ -92,6 +93,7 @@ class Run:
 
     def _answer_now(self, request: Request) -> Reply:
         usage = Usage()
+        self._model.connection.begin(row_of(request))
         try:
             reply = self._read(request, usage)
         except BackendError as failure:
