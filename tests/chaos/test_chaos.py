@@ -99,7 +99,7 @@ def test_damaged_values_cost_their_own_rows_alone(tmp_path):
 
 
 def test_a_disk_that_is_full_in_the_middle(tmp_path, disks):
-    disks.small(tmp_path, "600k")
+    disks.small(tmp_path, "1m")
     assert deaths.disk_full(tmp_path / "c.sqlite", random.Random()) == set()
 
 
