@@ -20,6 +20,7 @@ from skllm_calib import (
 
 PUBLIC = {
     "AnthropicBackend",
+    "Budget",
     "CalibratedLLMClassifier",
     "CalibrationMonitor",
     "CalibrationReport",

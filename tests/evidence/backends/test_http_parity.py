@@ -37,7 +37,8 @@ def test_sdk_and_in_process_agree(classes, answer):
         for name, backend in (("local", local), ("served", served))
     }
     # Behind HTTP, how a key goes on ("A customer ...") is known where it is drawn, and only there.
-    atol = 0.1 if answer == "keys" else 1e-3
+    # In process, what changes no label by three thousandths is left out.
+    atol = 0.1 if answer == "keys" else 1e-2
     np.testing.assert_allclose(proba["served"], proba["local"], atol=atol)
 
 

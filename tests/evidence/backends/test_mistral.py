@@ -505,7 +505,9 @@ class Pauses:
 
 
 def with_event(event):
-    return SimpleNamespace(Event=event, Lock=threading.Lock, Thread=threading.Thread)
+    return SimpleNamespace(
+        Event=event, Lock=threading.Lock, Thread=threading.Thread, local=threading.local
+    )
 
 
 def test_pauses_before_retries(serve, monkeypatch):
