@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from typing import Any
 
@@ -83,11 +84,16 @@ class Anthropic:
         return loopback_anthropic.message('{"A": 0.7, "B": 0.3}')
 
 
+def needs(package):
+    found = importlib.util.find_spec(package)
+    return pytest.mark.skipif(found is None, reason=f"{package} is not installed")
+
+
 PROVIDERS = [
     pytest.param(OpenAI(), id="openai"),
     pytest.param(Responses(), id="responses", marks=needs_responses),
-    pytest.param(Mistral(), id="mistral"),
-    pytest.param(Anthropic(), id="anthropic"),
+    pytest.param(Mistral(), id="mistral", marks=needs("mistralai")),
+    pytest.param(Anthropic(), id="anthropic", marks=needs("anthropic")),
 ]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from batch_server import BatchServer
-from test_batches import TEXTS, Anthropic, Mistral, OpenAI, classifier, counts
+from test_batches import PROVIDERS, TEXTS, OpenAI, classifier, counts
 
 from skllm_calib import ResponseCache
 from skllm_calib.backends import clear_handles
@@ -110,7 +110,7 @@ def test_whoever_comes_next_goes_on_and_pays_nothing_twice(before, tmp_path):
     assert set(server.billed.values()) == {1}
 
 
-@pytest.mark.parametrize("provider", [OpenAI(), Mistral(), Anthropic()], ids=lambda p: p.name)
+@pytest.mark.parametrize("provider", [p for p in PROVIDERS if p.id != "responses"])
 def test_a_batch_is_found_whose_name_nobody_has_noted(provider, tmp_path):
     die_with_a_batch(provider, ResponseCache(tmp_path / "replies.sqlite"))
 
