@@ -196,6 +196,7 @@ def by_processes(tasks: list[dict[str, Any]], address: str, args: Any) -> dict[s
 
 def by_dask(tasks: list[dict[str, Any]], address: str, args: Any) -> dict[str, Any]:
     """Let a cluster of Dask do all rows, and kill workers of it now and then."""
+    import dask
     import dask.dataframe as dd
     import pandas as pd
     from distributed import Client, LocalCluster, wait
@@ -204,6 +205,8 @@ def by_dask(tasks: list[dict[str, Any]], address: str, args: Any) -> dict[str, A
 
     rng, lost, kills = random.Random(args.seed), 0, 0
     rows = pd.DataFrame({"text": [f"message {i}" for i in range(args.rows)]})
+    # Its default gives a task up when the fourth worker has died with it.
+    dask.config.set({"distributed.scheduler.allowed-failures": 100})
     options = {"n_workers": args.workers, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         client.run(os.environ.update, {"OPENAI_API_KEY": "sk-test", "NO_PROXY": "127.0.0.1"})
@@ -216,11 +219,11 @@ def by_dask(tasks: list[dict[str, Any]], address: str, args: Any) -> dict[str, A
                 break
             except TimeoutError:
                 client.run(os.environ.update, {"OPENAI_API_KEY": "sk-test"})
-                workers = list(client.run(os.getpid).values())
-                peak = max(peak, *client.run(_peak_mb).values())
-                lost += look(address)["in flight"]
-                os.kill(rng.choice(workers), signal.SIGKILL)
-                kills += 1
+                peak = max([peak, *client.run(_peak_mb).values()])
+                if workers := list(client.run(os.getpid).values()):  # none: all are starting
+                    lost += look(address)["in flight"]
+                    os.kill(rng.choice(workers), signal.SIGKILL)
+                    kills += 1
         done = answered.compute()
     p_ham = done["proba_ham"].to_numpy(dtype=float)
     wrong = sum(is_wrong(i, p) for i, p in enumerate(p_ham))
@@ -257,7 +260,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cache, path = str(folder / "replies.sqlite"), folder / "replies.sqlite"
-        if args.cache == "postgres" or args.engine == "dask":
+        if args.engine == "dask":
+            args.cache = "postgres"
+        if args.cache == "postgres":
             from postgres_server import PostgresServer
 
             database = PostgresServer()
