@@ -89,17 +89,27 @@ class Wire(asyncio.Protocol):
         if not found:
             return
         if head.startswith(b"GET"):
-            self.transport.write(http(json.dumps({"most": Wire.most, "n": Wire.n}).encode()))
-            self.received, Wire.most, Wire.n = b"", 0, 0
+            self.transport.write(http(json.dumps(self.seen()).encode()))
+            self.received = b""
             return
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         if len(rest) >= length:
             self.received = rest[length:]
-            Wire.n += 1
-            Wire.now += 1
-            Wire.most = max(Wire.most, Wire.now)
-            answer = Wire.answers[b"/responses " in head[:99]]
-            asyncio.get_running_loop().call_later(Wire.latency, self.reply, answer)
+            self.asked(head, rest[:length])
+
+    def asked(self, head: bytes, body: bytes) -> None:
+        Wire.n += 1
+        self.answer_later(Wire.answers[b"/responses " in head[:99]])
+
+    def seen(self) -> dict[str, int]:
+        found = {"most": Wire.most, "n": Wire.n}
+        Wire.most = Wire.n = 0
+        return found
+
+    def answer_later(self, answer: bytes) -> None:
+        Wire.now += 1
+        Wire.most = max(Wire.most, Wire.now)
+        asyncio.get_running_loop().call_later(Wire.latency, self.reply, answer)
 
     def reply(self, answer: bytes) -> None:
         Wire.now -= 1

@@ -37,7 +37,7 @@ from urllib.request import urlopen
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "evidence" / "storage")]
 
-from remote import Wire, completion, http  # noqa: E402
+from remote import Wire, completion  # noqa: E402
 
 SHARE = 0.1  # of the next worker's rows
 TOKENS = 61  # of each request, as the server counts
@@ -53,51 +53,31 @@ class Ledger(Wire):
     minute: ClassVar[deque[float]] = deque()
     most_in_a_minute = 0
 
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        head, found, rest = self.received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        if head.startswith(b"GET"):
-            self.transport.write(http(json.dumps(self.seen()).encode()))
-            self.received = b""
-            return
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(rest) < length:
-            return
-        body, self.received = rest[:length], rest[length:]
+    def asked(self, head: bytes, body: bytes) -> None:
         if not (numbers := self.number.findall(body)):  # what the model shows, asked once
             self.transport.write(ANSWERS[0])
             return
         i = int(numbers[-1])
         Ledger.billed[i] = min(255, Ledger.billed[i] + 1)
-        Ledger.now += 1
-        Ledger.most = max(Ledger.most, Ledger.now)
         now = time.monotonic()
         Ledger.minute.append(now)
         while now - Ledger.minute[0] > 60.0:
             Ledger.minute.popleft()
         Ledger.most_in_a_minute = max(Ledger.most_in_a_minute, len(Ledger.minute))
-        asyncio.get_running_loop().call_later(Ledger.latency, self.answer_to, i)
+        self.answer_later(ANSWERS[i % 2])
 
-    def answer_to(self, i: int) -> None:
-        Ledger.now -= 1
-        if not self.transport.is_closing():
-            self.transport.write(ANSWERS[i % 2])
-
-    @staticmethod
-    def seen() -> dict[str, int]:
+    def seen(self) -> dict[str, int]:
         return {
             "billed": sum(Ledger.billed),
             "asked": len(Ledger.billed) - Ledger.billed.count(0),
-            "in flight": Ledger.now,
-            "most in flight": Ledger.most,
+            "in flight": Wire.now,
+            "most in flight": Wire.most,
             "most in a minute": Ledger.most_in_a_minute,
         }
 
 
 async def serve(n_rows: int, latency: float) -> None:
-    Ledger.latency, Ledger.billed = latency, bytearray(n_rows)
+    Wire.latency, Ledger.billed = latency, bytearray(n_rows)
     server = await asyncio.get_running_loop().create_server(Ledger, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
